@@ -1,0 +1,36 @@
+"""What optimizers are made of: network, criteria, tape, curvature, solvers, and the optimizer that composes them."""
+
+from optimizers.core.activations import ACTIVATIONS, Activation
+from optimizers.core.criteria import CRITERIA, CROSS_ENTROPY, Criterion, bounded
+from optimizers.core.curvature import CURVATURES, Curvature, fisher, gauss_newton, pch
+from optimizers.core.network import FCNN
+from optimizers.core.optimizer import Params, SecondOrder, TapeOptimizer, check_hyper_parameters
+from optimizers.core.solvers import SOLVERS, Direction, Solution, Status, ea_cg, kfi
+from optimizers.core.tape import Layer, Tape
+
+__all__ = [
+    "ACTIVATIONS",
+    "CRITERIA",
+    "CROSS_ENTROPY",
+    "CURVATURES",
+    "FCNN",
+    "SOLVERS",
+    "Activation",
+    "Criterion",
+    "Curvature",
+    "Direction",
+    "Layer",
+    "Params",
+    "SecondOrder",
+    "Solution",
+    "Status",
+    "Tape",
+    "TapeOptimizer",
+    "bounded",
+    "check_hyper_parameters",
+    "ea_cg",
+    "fisher",
+    "gauss_newton",
+    "kfi",
+    "pch",
+]

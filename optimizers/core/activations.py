@@ -1,0 +1,88 @@
+"""Activation functions with their first and second derivatives.
+
+symbol          name     shape
+z               z        [B, n]   pre-activation
+h = sigma(z)    h        [B, n]   activation
+phi'  = dh/dz   slope    [B, n]
+phi'' = d2h/dz2 bend     [B, n]
+
+The four named activations have closed forms; any other twice-differentiable elementwise function gets its derivatives
+from ``torch.func`` through :func:`from_function`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise function and its derivatives, both given ``(z, h)`` so that each may use what is cheaper."""
+
+    name: str
+    value: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor]
+    bend: Callable[[Tensor, Tensor], Tensor]
+
+
+def from_function(function: Callable[[Tensor], Tensor], name: str | None = None) -> Activation:
+    """An activation whose derivatives come from forward-mode differentiation.
+
+    Args:
+        function: any twice-differentiable elementwise function of tensors.
+        name: how records name it; the function's own name by default.
+    """
+
+    def derivative(of: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda z: cast(Tensor, torch.func.jvp(of, (z,), (torch.ones_like(z),))[1])
+
+    first = derivative(function)
+    second = derivative(first)
+    label = name or getattr(function, "__name__", type(function).__name__)
+    return Activation(label, function, lambda z, h: first(z), lambda z, h: second(z))
+
+
+def _softplus_slope(z: Tensor, h: Tensor) -> Tensor:
+    return torch.sigmoid(z)
+
+
+def _softplus_bend(z: Tensor, h: Tensor) -> Tensor:
+    return _sigmoid_slope(z, torch.sigmoid(z))
+
+
+def _sigmoid_slope(z: Tensor, h: Tensor) -> Tensor:
+    return torch.addcmul(h, h, h, value=-1)
+
+
+def _sigmoid_bend(z: Tensor, h: Tensor) -> Tensor:
+    return _sigmoid_slope(z, h).mul_(1 - 2 * h)
+
+
+def _tanh_slope(z: Tensor, h: Tensor) -> Tensor:
+    return 1 - h * h
+
+
+def _tanh_bend(z: Tensor, h: Tensor) -> Tensor:
+    return _tanh_slope(z, h).mul_(h).mul_(-2)
+
+
+def _relu_slope(z: Tensor, h: Tensor) -> Tensor:
+    return (h > 0).to(h.dtype)
+
+
+def _relu_bend(z: Tensor, h: Tensor) -> Tensor:
+    return torch.zeros_like(h)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    activation.name: activation
+    for activation in (
+        Activation("sigmoid", torch.sigmoid, _sigmoid_slope, _sigmoid_bend),
+        Activation("tanh", torch.tanh, _tanh_slope, _tanh_bend),
+        Activation("softplus", torch.nn.functional.softplus, _softplus_slope, _softplus_bend),
+        Activation("relu", torch.relu, _relu_slope, _relu_bend),
+    )
+}

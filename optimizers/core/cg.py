@@ -1,0 +1,44 @@
+"""The method of conjugate gradients on many small systems in step."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def conjugate_gradient(
+    operator: Callable[[Tensor], Tensor], right: Tensor, max_iter: int, tolerance: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Solve A x = b from x = 0 for every row of ``right``; a row that has converged stands still.
+
+    Args:
+        operator: p [..., n] to A p [..., n], A symmetric and positive definite, another in every row.
+        right: b, [..., n].
+        max_iter: at most so many iterations.
+        tolerance: a row stops when ||r|| <= tolerance ||b||.
+
+    Returns:
+        x [..., n], iterations [...], ||r|| / ||b|| [...] (0 where b = 0), and whether p^T A p <= 0 was met [...]. On a GPU
+        nothing waits for a result: all ``max_iter`` iterations are queued, and a finished row ignores the rest.
+    """
+    x, r, p = torch.zeros_like(right), right.clone(), right.clone()
+    squared = initial = (r * r).sum(-1)
+    threshold = tolerance**2 * initial
+    iterations = torch.zeros_like(initial, dtype=torch.int64)
+    active, broken = squared > threshold, torch.zeros_like(initial, dtype=torch.bool)
+    for _ in range(max_iter):
+        if active.device.type == "cpu" and not active.any():
+            break
+        q = operator(p)
+        curvature = (p * q).sum(-1)
+        broken |= active & ~(curvature > 0)
+        active &= curvature > 0
+        step = torch.where(active, squared / curvature, 0).unsqueeze(-1)
+        x += step * p
+        r -= step * q
+        iterations += active
+        previous, squared = squared, (r * r).sum(-1)
+        active &= squared > threshold
+        p = torch.addcmul(r, p, torch.where(active, squared / previous, 0).unsqueeze(-1))
+    residual = torch.where(initial > 0, (squared / initial).sqrt(), 0)
+    return x, iterations, residual, broken

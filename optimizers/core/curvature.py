@@ -1,0 +1,128 @@
+"""Curvature: a tape to one positive semi-definite G^t per layer, the pre-activation block of each curvature matrix.
+
+symbol                 name          shape
+G^t                    G             [O, O]   for layer t, O = n_t
+phi', phi''            slope, bend   [B, I]
+W^tT delta^t           pullback      [B, I]
+
+Fisher        G^t = E[delta^t delta^tT]
+recursion     G^{t-1} = (W^tT G^t W^t) * E[phi' phi'^T] + diag(fix(E[phi'' * (W^tT delta^t)]))              Eq. (8)
+              fix = 0 for Gauss-Newton, |.| for PCH-1 (gamma = -1), max(., 0) for PCH-2 (gamma = 0);
+              G^k = E[hess_z C], for PCH with its eigenvalues' absolute values (Pos-Eig)
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from optimizers.core.criteria import Criterion
+from optimizers.core.tape import Layer, Tape
+
+Curvature = Callable[[Tape], list[Tensor]]
+_Repair = Callable[[Tensor], Tensor]
+
+_STRIP = 128  # columns computed at a time by the symmetric product on a CPU
+
+
+def fisher(tape: Tape) -> list[Tensor]:
+    """The Fisher matrix with the labels of the batch, as in the paper: G^t = E[delta^t delta^tT]."""
+    return _second_moments([layer.delta for layer in tape.layers])
+
+
+def sampled_fisher(tape: Tape, generator: torch.Generator) -> list[Tensor]:
+    """The Fisher matrix with labels drawn from the model, one a sample, as Martens and Grosse do.
+
+    Args:
+        generator: a random generator on the tape's device.
+    """
+    labels = torch.multinomial(tape.logits.softmax(1), 1, generator=generator).squeeze(1)
+    return _second_moments(tape.backward(tape.criterion.gradient(tape.logits, labels)))
+
+
+def gauss_newton(tape: Tape) -> list[Tensor]:
+    """The Gauss-Newton matrix by KFRA's recursion: Eq. (8) without its second term.
+
+    Raises:
+        ValueError: if the criterion is not convex.
+    """
+    require_convex(tape.criterion)
+    return _recursion(tape, tape.mean_hessian, repair=None)
+
+
+def pch(tape: Tape, gamma: float = -1) -> list[Tensor]:
+    """The positive-curvature Hessian, Eq. (8).
+
+    Args:
+        gamma: what becomes of negative curvature: -1 takes absolute values (PCH-1), 0 removes it (PCH-2). In between,
+            a negative entry is multiplied by gamma.
+
+    Raises:
+        ValueError: if gamma is not in [-1, 0].
+    """
+    check_gamma(gamma)
+    return _recursion(tape, positive_output_hessian(tape), lambda mean: torch.where(mean < 0, gamma * mean, mean))
+
+
+def check_gamma(gamma: float) -> None:
+    """Refuse a gamma that would leave negative curvature, or make more of it than there is."""
+    if not -1 <= gamma <= 0:
+        raise ValueError(f"gamma must be in [-1, 0], got {gamma}")
+
+
+def require_convex(criterion: Criterion) -> None:
+    """Refuse a criterion for which the Gauss-Newton matrix is not positive semi-definite."""
+    if not criterion.convex:
+        raise ValueError(
+            f"Gauss-Newton needs a convex criterion, and {criterion.name!r} is not convex: use PCH, which takes any "
+            "criterion (ea_cg, pch1+kfi)"
+        )
+
+
+def positive_output_hessian(tape: Tape) -> Tensor:
+    """G^k of PCH: Pos-Eig of the mean Hessian in the logits; that of a convex criterion needs no repair."""
+    return tape.mean_hessian if tape.criterion.convex else pos_eig(tape.mean_hessian)
+
+
+def pos_eig(matrix: Tensor) -> Tensor:
+    """Pos-Eig: the symmetric matrix with every eigenvalue replaced by its absolute value, [n, n] -> [n, n]."""
+    eigenvalues, vectors = torch.linalg.eigh(matrix)
+    return (vectors * eigenvalues.abs()) @ vectors.T
+
+
+def _second_moments(deltas: list[Tensor]) -> list[Tensor]:
+    return [(delta / delta.shape[0]).T @ delta for delta in deltas]
+
+
+def _recursion(tape: Tape, G: Tensor, repair: _Repair | None) -> list[Tensor]:
+    """Eq. (8) from the last layer to the first."""
+    factors = [G]
+    for layer in tape.layers[:0:-1]:
+        factors.append(_propagate(layer, factors[-1], repair))
+    return factors[::-1]
+
+
+def _propagate(layer: Layer, G: Tensor, repair: _Repair | None) -> Tensor:
+    """Eq. (8) through one layer, [O, O] -> [I, I], computing the upper triangle by strips and mirroring it."""
+    W, slope = layer.weight, layer.slope
+    GW, scaled = G @ W, slope / layer.batch
+    size = W.shape[1]
+    strip = _STRIP if W.device.type == "cpu" else size
+    below = torch.empty(size, size, dtype=W.dtype, device=W.device)
+    for start in range(0, size, strip):
+        rows = slice(start, start + strip)
+        block = W[:, rows].T @ GW[:, start:]
+        block *= scaled[:, rows].T @ slope[:, start:]
+        below[rows, start:] = block
+        below[start:, rows] = block.T
+    if repair is not None:
+        below.diagonal().add_(repair((layer.bend * layer.pullback).mean(0)))
+    return below
+
+
+CURVATURES: dict[str, Curvature] = {
+    "fisher": fisher,
+    "gauss_newton": gauss_newton,
+    "pch1": lambda tape: pch(tape, gamma=-1),
+    "pch2": lambda tape: pch(tape, gamma=0),
+}

@@ -1,0 +1,105 @@
+"""The fully connected network: one forward and one backward pass, by hand, onto a tape.
+
+symbol                                    name             shape
+z^t = W^t h^{t-1} + b^t                   preactivation    [B, n_t]
+h^t = sigma(z^t), h^0 = x, h^k = z^k      input (of t+1)   [B, n_t]
+delta^k = grad_z C                        delta            [B, n_k]
+delta^{t-1} = phi'(z^{t-1}) * (W^tT delta^t)
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from optimizers.core.activations import ACTIVATIONS, Activation
+from optimizers.core.criteria import Criterion
+from optimizers.core.tape import Layer, Tape
+
+
+class FCNN(nn.Module):
+    """A fully connected network with a linear last layer.
+
+    Weights are drawn from Xavier's uniform distribution, biases are zero, as in the paper.
+
+    Args:
+        sizes: n_0, ..., n_k, for example ``(64, 32, 10)``.
+        activation: a name from ``ACTIVATIONS`` or an :class:`Activation`.
+        seed: of the initial weights, which are the same on every device.
+        device, dtype: where and in which precision the parameters live.
+
+    Raises:
+        ValueError: for fewer than two sizes, a size below 1, or an unknown activation.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str | Activation = "sigmoid",
+        *,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if len(sizes) < 2 or any(size < 1 for size in sizes):
+            raise ValueError(f"a network needs at least two sizes, each 1 or more, got {list(sizes)}")
+        if isinstance(activation, str):
+            if activation not in ACTIVATIONS:
+                raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+            activation = ACTIVATIONS[activation]
+        self.sizes = tuple(sizes)
+        self.activation = activation
+        generator = torch.Generator().manual_seed(seed)
+        self.layers = nn.ModuleList()
+        for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+            linear = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype)
+            nn.init.xavier_uniform_(linear.weight, generator=generator)
+            nn.init.zeros_(linear.bias)
+            self.layers.append(linear.to(device))
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        return cast(list[nn.Linear], list(self.layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, n_k] of inputs [B, n_0]; differentiable, as any module's."""
+        *hidden, last = self.linears
+        for linear in hidden:
+            x = self.activation.value(linear(x))
+        return last(x)
+
+    @torch.no_grad()
+    def record(self, criterion: Criterion, x: Tensor, labels: Tensor) -> Tape:
+        """One forward and one backward pass.
+
+        Args:
+            x: inputs, [B, n_0], in the parameters' dtype.
+            labels: class indices, [B].
+
+        Raises:
+            ValueError: for an empty batch or shapes that do not fit.
+        """
+        if x.ndim != 2 or x.shape[1] != self.sizes[0] or x.shape[0] == 0:
+            raise ValueError(f"inputs must be [B, {self.sizes[0]}] with B of 1 or more, got {list(x.shape)}")
+        if labels.shape != x.shape[:1]:
+            raise ValueError(f"labels must be [{x.shape[0]}], one for each input, got {list(labels.shape)}")
+        linears = self.linears
+        inputs: list[Tensor] = [x]
+        preactivations: list[Tensor] = []
+        for linear in linears:
+            if preactivations:
+                inputs.append(self.activation.value(preactivations[-1]))
+            preactivations.append(torch.addmm(linear.bias, inputs[-1], linear.weight.T))
+        logits = preactivations[-1]
+        delta = criterion.gradient(logits, labels)
+        layers: list[Layer] = []
+        for t in reversed(range(len(linears))):
+            fed_by = (self.activation, preactivations[t - 1]) if t > 0 else (None, None)
+            layer = Layer(linears[t].weight, linears[t].bias, inputs[t], *fed_by, delta)
+            if t > 0:
+                layer.pullback = delta @ layer.weight
+                delta = layer.slope * layer.pullback
+            layers.append(layer)
+        return Tape(layers[::-1], criterion, logits, labels)

@@ -1,0 +1,104 @@
+"""Optimizers that step from a tape: the base of all, and the composition of a curvature with a solver."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optimizers.core.criteria import Criterion
+from optimizers.core.curvature import Curvature, gauss_newton, require_convex
+from optimizers.core.solvers import INVERSES, Solution
+from optimizers.core.tape import Tape
+
+Params = Iterable[Tensor] | Iterable[dict[str, Any]]
+
+
+class TapeOptimizer(torch.optim.Optimizer):
+    """A ``torch.optim.Optimizer`` whose ``step`` takes a tape in place of ``param.grad``.
+
+    Everything else is as in PyTorch: parameter groups, ``state_dict``, ``torch.optim.lr_scheduler``, checkpoints.
+    """
+
+    def step(self, tape: Tape) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Update every parameter that is both on the tape and in ``param_groups``."""
+        raise NotImplementedError
+
+    def learning_rates(self) -> dict[Tensor, float]:
+        """The learning rate of every parameter."""
+        return {param: group["lr"] for group in self.param_groups for param in group["params"]}
+
+
+class SecondOrder(TapeOptimizer):
+    """A curvature composed with a solver: theta <- theta + lr d, where the solver finds d from G and the gradient.
+
+    After each step ``solutions`` holds what the solver returned, one :class:`Solution` for each parameter group, for
+    those who watch the health of the solves.
+
+    Args:
+        params: parameters of an ``FCNN``, or groups of them; a layer's weight decides with which options it is solved.
+        lr: learning rate, above 0.
+        curvature: a tape to one G^t [n_t, n_t] per layer.
+        solver: called with layers, their G^t, and ``options``; returns a :class:`Solution`.
+        criterion: the criterion of the tapes to come, so that one that does not suit the curvature is refused now.
+        options: the solver's hyper-parameters, kept in ``param_groups`` where schedulers can reach them.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range, or Gauss-Newton with a criterion that is not convex.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        *,
+        lr: float,
+        curvature: Curvature,
+        solver: Callable[..., Solution],
+        criterion: Criterion | None = None,
+        **options: Any,
+    ) -> None:
+        check_hyper_parameters(lr=lr, **options)
+        if criterion is not None and curvature is gauss_newton:
+            require_convex(criterion)
+        self.curvature = curvature
+        self.solver = solver
+        self.solutions: list[Solution] = []
+        self._options = tuple(options)
+        super().__init__(params, {"lr": lr, **options})
+
+    @torch.no_grad()
+    def step(self, tape: Tape) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Curvature, solve, update."""
+        self.solutions = []
+        factors = self.curvature(tape)
+        position = {layer.weight: index for index, layer in enumerate(tape.layers)}
+        rates = self.learning_rates()
+        for group in self.param_groups:
+            chosen = sorted(position[param] for param in group["params"] if param in position)
+            if not chosen:
+                continue
+            layers = [tape.layers[index] for index in chosen]
+            options = {name: group[name] for name in self._options}
+            solution = self.solver(layers, [factors[index] for index in chosen], **options)
+            for layer, weight, bias in zip(layers, solution.weights, solution.biases, strict=True):
+                weight.add_to(layer.weight, rates[layer.weight])
+                layer.bias.add_(bias, alpha=rates.get(layer.bias, 0))
+            self.solutions.append(solution)
+
+
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "lr": (lambda value: 0 < value < math.inf, "above 0"),
+    "momentum": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "damping": (lambda value: 0 < value < 1, "in (0, 1)"),
+    "max_iter": (lambda value: isinstance(value, int) and value >= 1, "a whole number of 1 or more"),
+    "tolerance": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "inverse": (lambda value: value in INVERSES, f"one of {', '.join(INVERSES)}"),
+}
+
+
+def check_hyper_parameters(**values: Any) -> None:
+    """Refuse a hyper-parameter that is out of its range; names that are not known here pass."""
+    for name, value in values.items():
+        if name in _RANGES and not _RANGES[name][0](value):
+            raise ValueError(f"{name} must be {_RANGES[name][1]}, got {value!r}")

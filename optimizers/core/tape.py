@@ -1,0 +1,120 @@
+"""The tape: what one forward and one backward pass leave behind, and the contract between all other modules.
+
+symbol                  name               shape
+W^t, b^t                weight, bias       [O, I], [O]
+h^{t-1}                 input              [B, I]
+delta^t                 delta              [B, O]   per-sample gradient of the criterion in z^t
+W^tT delta^t            pullback           [B, I]   per-sample gradient in h^{t-1}; None for the first layer
+phi'(z^{t-1})           slope              [B, I]   of the activation that feeds the layer
+phi''(z^{t-1})          bend               [B, I]
+E[delta^t h^{t-1 T}]    weight_gradient    [O, I]
+E[delta^t]              bias_gradient      [O]
+E[h^{t-1}]              mean_input         [I]
+
+What costs something is computed when first asked for, once. Treat every tensor of a tape as read-only.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from optimizers.core.activations import Activation
+from optimizers.core.criteria import Criterion
+
+
+@dataclass(eq=False)
+class Layer:
+    """One layer of a tape; the module header gives the shapes."""
+
+    weight: Parameter
+    bias: Parameter
+    input: Tensor
+    activation: Activation | None  # the one that feeds this layer; None for the first
+    preactivation: Tensor | None  # z^{t-1} [B, I]; None for the first
+    delta: Tensor
+    pullback: Tensor | None = None
+
+    @property
+    def batch(self) -> int:
+        return self.input.shape[0]
+
+    @cached_property
+    def slope(self) -> Tensor:
+        assert self.activation is not None and self.preactivation is not None, "the first layer is fed by the data"
+        return self.activation.slope(self.preactivation, self.input)
+
+    @cached_property
+    def bend(self) -> Tensor:
+        assert self.activation is not None and self.preactivation is not None, "the first layer is fed by the data"
+        return self.activation.bend(self.preactivation, self.input)
+
+    @cached_property
+    def weight_gradient(self) -> Tensor:
+        return (self.delta / self.batch).T @ self.input
+
+    @cached_property
+    def bias_gradient(self) -> Tensor:
+        return self.delta.mean(0)
+
+    @cached_property
+    def mean_input(self) -> Tensor:
+        return self.input.mean(0)
+
+    @cached_property
+    def input_gram(self) -> Tensor:
+        """h h^T, the inner products of the batch's inputs, [B, B]."""
+        return self.input @ self.input.T
+
+    @property
+    def prefers_factors(self) -> bool:
+        """Whether ``left @ input`` is a cheaper way to carry a direction than a dense [O, I] matrix.
+
+        A dense gradient costs about three passes over O x I numbers, the Gram matrices of the factors
+        2 B^2 (I + O) operations; processors do some 50 operations in the time that one number of a pass takes.
+        """
+        outputs, inputs = self.weight.shape
+        return self.batch**2 * (inputs + outputs) < 75 * inputs * outputs
+
+    @cached_property
+    def squared_gradient_norm(self) -> Tensor:
+        """||E[delta h^T]||_F^2, a scalar; by the B x B Gram matrices where the gradient need not be formed."""
+        if self.prefers_factors:
+            return torch.vdot((self.delta @ self.delta.T).flatten(), self.input_gram.flatten()) / self.batch**2
+        gradient = self.weight_gradient.flatten()
+        return torch.vdot(gradient, gradient)
+
+
+@dataclass(eq=False)
+class Tape:
+    """All layers of one recorded batch, first to last, with the criterion that closed it."""
+
+    layers: list[Layer]
+    criterion: Criterion
+    logits: Tensor  # [B, C]
+    labels: Tensor  # [B]
+
+    @cached_property
+    def loss(self) -> Tensor:
+        """The mean of the criterion over the batch, a scalar."""
+        return self.criterion.value(self.logits, self.labels).mean()
+
+    @cached_property
+    def mean_hessian(self) -> Tensor:
+        """E[hess_z C] in the logits, [C, C]."""
+        return self.criterion.mean_hessian(self.logits, self.labels)
+
+    def backward(self, output_delta: Tensor) -> list[Tensor]:
+        """Propagate other gradients in the logits [B, C] through the recorded pass: delta^t [B, O], one per layer."""
+        deltas = [output_delta]
+        for layer in self.layers[:0:-1]:
+            deltas.append(layer.slope * (deltas[-1] @ layer.weight))
+        return deltas[::-1]
+
+    def write_gradients(self) -> None:
+        """Write ``param.grad`` for every parameter, as ``loss.backward()`` would."""
+        for layer in self.layers:
+            layer.weight.grad = layer.weight_gradient
+            layer.bias.grad = layer.bias_gradient

@@ -1,0 +1,39 @@
+"""EA-CG: the positive-curvature Hessian with conjugate gradients under the expectation approximation."""
+
+from functools import partial
+
+from optimizers.core import Params, SecondOrder, ea_cg, pch
+from optimizers.core.curvature import check_gamma
+
+
+class EACG(SecondOrder):
+    """The paper's method.
+
+    Args:
+        params: parameters of an ``FCNN``, or groups of them.
+        lr: learning rate, above 0.
+        damping: alpha, Eq. (9), in (0, 1).
+        gamma: -1 is PCH-1, 0 is PCH-2; see :func:`optimizers.core.pch`.
+        max_iter: CG iterations of each solve at the most.
+        tolerance: epsilon; CG stops when ||r|| <= epsilon ||r_0||.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 0.1,
+        damping: float = 0.01,
+        gamma: float = -1,
+        max_iter: int = 10,
+        tolerance: float = 1e-2,
+    ) -> None:
+        check_gamma(gamma)
+        super().__init__(
+            params,
+            lr=lr,
+            curvature=partial(pch, gamma=gamma),
+            solver=ea_cg,
+            damping=damping,
+            max_iter=max_iter,
+            tolerance=tolerance,
+        )

@@ -1,0 +1,41 @@
+"""KFAC: the Fisher matrix with the Kronecker-factored inverse."""
+
+from torch import Generator, Tensor
+
+from optimizers.core import Criterion, Params, SecondOrder, Tape, fisher, kfi
+from optimizers.core.curvature import sampled_fisher
+
+
+class KFAC(SecondOrder):
+    """Martens and Grosse's method as the paper compares it: curvature anew from each batch, no running averages.
+
+    Args:
+        params: parameters of an ``FCNN``, or groups of them.
+        lr: learning rate, above 0.
+        damping: alpha, Eq. (12), in (0, 1).
+        inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.kfi`.
+        labels: of the Fisher matrix: ``batch``, as in the paper, or ``sampled`` from the model, as Martens and Grosse do.
+        criterion: of the tapes to come; any will do.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 0.1,
+        damping: float = 0.01,
+        inverse: str = "exact",
+        labels: str = "batch",
+        criterion: Criterion | None = None,
+    ) -> None:
+        if labels not in ("batch", "sampled"):
+            raise ValueError(f"labels must be batch or sampled, got {labels!r}")
+        curvature = fisher if labels == "batch" else self._sampled_fisher
+        super().__init__(
+            params, lr=lr, curvature=curvature, solver=kfi, criterion=criterion, damping=damping, inverse=inverse
+        )
+
+    def _sampled_fisher(self, tape: Tape) -> list[Tensor]:
+        """The draws of a step are seeded by its number, which is state: a resumed run draws what the first would have."""
+        sampling = self.state["sampling"]  # a key of its own beside the parameters'
+        sampling["step"] = sampling.get("step", 0) + 1
+        return sampled_fisher(tape, Generator(tape.logits.device).manual_seed(sampling["step"]))

@@ -1,0 +1,27 @@
+"""KFRA: the Gauss-Newton matrix by recursion with the Kronecker-factored inverse."""
+
+from optimizers.core import CROSS_ENTROPY, Criterion, Params, SecondOrder, gauss_newton, kfi
+
+
+class KFRA(SecondOrder):
+    """Botev, Ritter and Barber's method as the paper compares it.
+
+    Args:
+        params: parameters of an ``FCNN``, or groups of them.
+        lr: learning rate, above 0.
+        damping: alpha, Eq. (12), in (0, 1).
+        inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.kfi`.
+        criterion: of the tapes to come; one that is not convex is refused.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 0.1,
+        damping: float = 0.01,
+        inverse: str = "exact",
+        criterion: Criterion = CROSS_ENTROPY,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, curvature=gauss_newton, solver=kfi, criterion=criterion, damping=damping, inverse=inverse
+        )
