@@ -1,5 +1,7 @@
 """KFAC: the Fisher matrix with the Kronecker-factored inverse."""
 
+from typing import cast
+
 from torch import Generator, Tensor
 
 from optimizers.core import Criterion, Params, SecondOrder, Tape, fisher, kfi
@@ -14,7 +16,7 @@ class KFAC(SecondOrder):
         lr: learning rate, above 0.
         damping: alpha, Eq. (12), in (0, 1).
         inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.kfi`.
-        labels: of the Fisher matrix: ``batch``, as in the paper, or ``sampled`` from the model, as Martens and Grosse do.
+        labels: of the Fisher matrix: ``batch``, as in the paper, or ``sampled`` from the model, as Martens and Grosse.
         criterion: of the tapes to come; any will do.
     """
 
@@ -35,7 +37,7 @@ class KFAC(SecondOrder):
         )
 
     def _sampled_fisher(self, tape: Tape) -> list[Tensor]:
-        """The draws of a step are seeded by its number, which is state: a resumed run draws what the first would have."""
-        sampling = self.state["sampling"]  # a key of its own beside the parameters'
+        """The draws of a step are seeded by its number, which is state, so that a resumed run draws the same."""
+        sampling = cast(dict[str, dict[str, int]], self.state)["sampling"]  # beside the parameters' own entries
         sampling["step"] = sampling.get("step", 0) + 1
         return sampled_fisher(tape, Generator(tape.logits.device).manual_seed(sampling["step"]))

@@ -18,8 +18,8 @@ def conjugate_gradient(
         tolerance: a row stops when ||r|| <= tolerance ||b||.
 
     Returns:
-        x [..., n], iterations [...], ||r|| / ||b|| [...] (0 where b = 0), and whether p^T A p <= 0 was met [...]. On a GPU
-        nothing waits for a result: all ``max_iter`` iterations are queued, and a finished row ignores the rest.
+        x [..., n], iterations [...], ||r|| / ||b|| [...] (0 where b = 0), and whether p^T A p <= 0 was met [...]. On a
+        GPU nothing waits for a result: all ``max_iter`` iterations are queued, and a finished row ignores the rest.
     """
     x, r, p = torch.zeros_like(right), right.clone(), right.clone()
     squared = initial = (r * r).sum(-1)

@@ -2,8 +2,8 @@
 
 symbol                 name          shape
 G^t                    G             [O, O]   for layer t, O = n_t
-phi', phi''            slope, bend   [B, I]
-W^tT delta^t           pullback      [B, I]
+phi'                   slope         [B, I]
+E[phi'' * W^tT delta^t]   mean_bend   [I]
 
 Fisher        G^t = E[delta^t delta^tT]
 recursion     G^{t-1} = (W^tT G^t W^t) * E[phi' phi'^T] + diag(fix(E[phi'' * (W^tT delta^t)]))              Eq. (8)
@@ -64,6 +64,16 @@ def pch(tape: Tape, gamma: float = -1) -> list[Tensor]:
     return _recursion(tape, positive_output_hessian(tape), lambda mean: torch.where(mean < 0, gamma * mean, mean))
 
 
+def pch1(tape: Tape) -> list[Tensor]:
+    """PCH-1, the positive-curvature Hessian with negative curvature made positive (gamma = -1)."""
+    return pch(tape, gamma=-1)
+
+
+def pch2(tape: Tape) -> list[Tensor]:
+    """PCH-2, the positive-curvature Hessian with negative curvature removed (gamma = 0)."""
+    return pch(tape, gamma=0)
+
+
 def check_gamma(gamma: float) -> None:
     """Refuse a gamma that would leave negative curvature, or make more of it than there is."""
     if not -1 <= gamma <= 0:
@@ -116,13 +126,13 @@ def _propagate(layer: Layer, G: Tensor, repair: _Repair | None) -> Tensor:
         below[rows, start:] = block
         below[start:, rows] = block.T
     if repair is not None:
-        below.diagonal().add_(repair((layer.bend * layer.pullback).mean(0)))
+        below.diagonal().add_(repair(layer.mean_bend))
     return below
 
 
 CURVATURES: dict[str, Curvature] = {
     "fisher": fisher,
     "gauss_newton": gauss_newton,
-    "pch1": lambda tape: pch(tape, gamma=-1),
-    "pch2": lambda tape: pch(tape, gamma=0),
+    "pch1": pch1,
+    "pch2": pch2,
 }

@@ -8,6 +8,7 @@ delta^{t-1} = phi'(z^{t-1}) * (W^tT delta^t)
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -53,8 +54,8 @@ class FCNN(nn.Module):
         self.activation = activation
         generator = torch.Generator().manual_seed(seed)
         self.layers = nn.ModuleList()
-        for inputs, outputs in zip(sizes, sizes[1:], strict=False):
-            linear = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype)
+        for inputs, outputs in pairwise(sizes):
+            linear = cast(nn.Linear, nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype))
             nn.init.xavier_uniform_(linear.weight, generator=generator)
             nn.init.zeros_(linear.bias)
             self.layers.append(linear.to(device))
@@ -85,19 +86,20 @@ class FCNN(nn.Module):
             raise ValueError(f"inputs must be [B, {self.sizes[0]}] with B of 1 or more, got {list(x.shape)}")
         if labels.shape != x.shape[:1]:
             raise ValueError(f"labels must be [{x.shape[0]}], one for each input, got {list(labels.shape)}")
-        linears = self.linears
+        weights = [linear.weight for linear in self.linears]
+        biases = [linear.bias for linear in self.linears]
         inputs: list[Tensor] = [x]
         preactivations: list[Tensor] = []
-        for linear in linears:
+        for weight, bias in zip(weights, biases, strict=True):
             if preactivations:
                 inputs.append(self.activation.value(preactivations[-1]))
-            preactivations.append(torch.addmm(linear.bias, inputs[-1], linear.weight.T))
+            preactivations.append(torch.addmm(bias, inputs[-1], weight.T))
         logits = preactivations[-1]
         delta = criterion.gradient(logits, labels)
         layers: list[Layer] = []
-        for t in reversed(range(len(linears))):
-            fed_by = (self.activation, preactivations[t - 1]) if t > 0 else (None, None)
-            layer = Layer(linears[t].weight, linears[t].bias, inputs[t], *fed_by, delta)
+        for t in reversed(range(len(weights))):
+            fed_by = (self.activation, preactivations[t - 1]) if t > 0 else None
+            layer = Layer(weights[t], biases[t], inputs[t], fed_by, delta)
             if t > 0:
                 layer.pullback = delta @ layer.weight
                 delta = layer.slope * layer.pullback

@@ -1,7 +1,7 @@
 """Optimizers that step from a tape: the base of all, and the composition of a curvature with a solver."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch

@@ -45,7 +45,8 @@ _ADVICE = {
     Status.SOLVED: "the residual is below the tolerance",
     Status.MAX_ITERATIONS: "CG stopped at max_iter above its tolerance: raise max_iter, tolerance or damping",
     Status.NEGATIVE_CURVATURE: "CG met negative curvature: the curvature matrix must be positive semi-definite",
-    Status.FAILED_FACTORIZATION: "a factor was not positive definite and the gradient was used: raise damping or use float64",
+    Status.FAILED_FACTORIZATION: "a factor was not positive definite, so the gradient was used: raise damping or use "
+    "float64",
 }
 
 
@@ -83,14 +84,19 @@ class Solution:
 
 
 def ea_cg(
-    layers: Sequence[Layer], factors: Sequence[Tensor], damping: float, max_iter: int, tolerance: float
+    layers: Sequence[Layer],
+    factors: Sequence[Tensor],
+    damping: float = 0.01,
+    max_iter: int = 10,
+    tolerance: float = 1e-2,
 ) -> Solution:
-    """EA-CG, Eqs. (9)-(11): CG on ((1 - alpha) H + alpha I) d = -grad with H P = G P hbar hbar^T for a weight, G for a bias.
+    """EA-CG, Eqs. (9)-(11): CG on ((1 - alpha) H + alpha I) d = -grad.
 
-    The iterates are those of CG on [O, I] matrices, at the cost of one product with G an iteration. With u = hbar/||hbar||
-    and grad_perp = grad - (grad u) u^T, the Krylov space lies in { v u^T + c grad_perp/||grad_perp|| }, so an iterate is the
-    vector (v, c) in R^{O+1}, inner products are those of vectors, and the operator maps (v, c) to
-    ((1 - alpha) ||hbar||^2 G v + alpha v, alpha c). All layers, weights and biases alike, run in step as rows of one tensor.
+    H P = G P hbar hbar^T for a weight, and H = G for a bias. The iterates are those of CG on [O, I] matrices, at the
+    cost of one product with G an iteration: with u = hbar/||hbar|| and grad_perp = grad - (grad u) u^T, the Krylov
+    space lies in { v u^T + c grad_perp/||grad_perp|| }, so an iterate is the vector (v, c) in R^{O+1}, inner products
+    are those of vectors, and the operator maps (v, c) to ((1 - alpha) ||hbar||^2 G v + alpha v, alpha c). All layers,
+    weights and biases alike, run in step as rows of one tensor.
 
     Args:
         damping: alpha, Eq. (9), in (0, 1).
@@ -140,18 +146,18 @@ def ea_cg(
     return Solution(weights, biases, iterations, residual, status)
 
 
-def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float, inverse: str) -> Solution:
+def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.01, inverse: str = "exact") -> Solution:
     """The Kronecker-factored inverse, Eq. (12): d = -(G + sqrt(alpha)/pi I)^-1 grad (E[h h^T] + pi sqrt(alpha) I)^-1.
 
-    pi^2 = (tr E[h h^T] / I) / (tr G / O); for biases d = -(G + alpha I)^-1 grad b. A layer whose factorization fails goes
-    along its negative gradient.
+    pi^2 = (tr E[h h^T] / I) / (tr G / O); for biases d = -(G + alpha I)^-1 grad b. A layer whose factorization fails
+    goes along its negative gradient.
 
     Args:
         damping: alpha, in (0, 1).
         inverse: how the right factor is inverted: ``factor`` forms E[h h^T] as the paper does; ``gram`` gets the same
-            direction from the B x B matrix h h^T; ``exact`` takes the cheaper of the two for each layer; ``rank_one``
-            puts hbar hbar^T for E[h h^T], Eq. (13); ``auto`` is the paper's way: ``factor``, and ``rank_one`` for a layer whose
-            factor does not fit into memory.
+            direction from the B x B matrix h h^T; ``exact`` takes the cheaper of the two for a layer; ``rank_one``
+            puts hbar hbar^T for E[h h^T], Eq. (13); ``auto`` is the paper's way: ``factor``, and ``rank_one`` for a
+            layer whose factor does not fit into memory.
     """
     weights, biases, status = [], [], []
     for layer, G in zip(layers, factors, strict=True):

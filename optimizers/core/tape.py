@@ -7,6 +7,7 @@ delta^t                 delta              [B, O]   per-sample gradient of the c
 W^tT delta^t            pullback           [B, I]   per-sample gradient in h^{t-1}; None for the first layer
 phi'(z^{t-1})           slope              [B, I]   of the activation that feeds the layer
 phi''(z^{t-1})          bend               [B, I]
+E[phi'' * W^tT delta^t] mean_bend          [I]
 E[delta^t h^{t-1 T}]    weight_gradient    [O, I]
 E[delta^t]              bias_gradient      [O]
 E[h^{t-1}]              mean_input         [I]
@@ -19,7 +20,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from optimizers.core.activations import Activation
 from optimizers.core.criteria import Criterion
@@ -29,11 +29,10 @@ from optimizers.core.criteria import Criterion
 class Layer:
     """One layer of a tape; the module header gives the shapes."""
 
-    weight: Parameter
-    bias: Parameter
+    weight: Tensor
+    bias: Tensor
     input: Tensor
-    activation: Activation | None  # the one that feeds this layer; None for the first
-    preactivation: Tensor | None  # z^{t-1} [B, I]; None for the first
+    fed_by: tuple[Activation, Tensor] | None  # activation and z^{t-1} before this layer
     delta: Tensor
     pullback: Tensor | None = None
 
@@ -43,13 +42,20 @@ class Layer:
 
     @cached_property
     def slope(self) -> Tensor:
-        assert self.activation is not None and self.preactivation is not None, "the first layer is fed by the data"
-        return self.activation.slope(self.preactivation, self.input)
+        assert self.fed_by is not None, "the first layer is fed by the data"
+        activation, z = self.fed_by
+        return activation.slope(z, self.input)
 
     @cached_property
     def bend(self) -> Tensor:
-        assert self.activation is not None and self.preactivation is not None, "the first layer is fed by the data"
-        return self.activation.bend(self.preactivation, self.input)
+        assert self.fed_by is not None, "the first layer is fed by the data"
+        activation, z = self.fed_by
+        return activation.bend(z, self.input)
+
+    @cached_property
+    def mean_bend(self) -> Tensor:
+        assert self.pullback is not None, "the first layer is fed by the data"
+        return (self.bend * self.pullback).mean(0)
 
     @cached_property
     def weight_gradient(self) -> Tensor:

@@ -1,0 +1,1 @@
+"""Data, experiments, runner, records, clock, memory, statistics, report and command line."""

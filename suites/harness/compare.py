@@ -1,0 +1,70 @@
+"""The main job: several optimizers on one problem, several seeds each, to records, a table and pictures."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from suites.harness import report
+from suites.harness.catalog import Choice, choose
+from suites.harness.experiments import Problem
+from suites.harness.pictures import draw_convergence
+from suites.harness.records import Record, write_atomically
+from suites.harness.runner import run
+from suites.harness.timing import REFERENCE, interleaved_step_seconds
+
+DEFAULT_OPTIMIZERS = ("sgd", "kfac", "kfra", "ea_cg", "ea_cg[gamma=0]")
+_ROUNDS = 30
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison gave."""
+
+    records: list[Record]
+    table: pd.DataFrame
+    caption: str
+
+
+def compare(
+    problem: Problem, choices: Sequence[Choice], seeds: int, epochs: int, target: float, output: Path
+) -> Comparison:
+    """Train every optimizer with seeds 0 ... seeds - 1, time their steps against SGD, and write all into ``output``.
+
+    Seeds go round the optimizers, so that a machine that slows down slows all of them.
+    """
+    records: list[Record] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False)) as progress:
+        bar = progress.add_task("", total=len(choices) * seeds * epochs)
+        for seed in range(seeds):
+            for number, choice in enumerate(choices):
+                before = (seed * len(choices) + number) * epochs
+                progress.update(bar, description=f"epochs: {choice.spec}, seed {seed}".ljust(36))
+                records.append(
+                    run(
+                        problem,
+                        choice,
+                        seed,
+                        epochs,
+                        output / "runs",
+                        on_epoch=lambda epoch, before=before: progress.update(bar, completed=before + epoch),
+                    )
+                )
+                progress.update(bar, completed=before + epochs)
+        bar = progress.add_task("rounds: step times against SGD".ljust(36), total=_ROUNDS)
+        timed = list(choices) if any(c.spec == REFERENCE for c in choices) else [choose(REFERENCE), *choices]
+        step_seconds = interleaved_step_seconds(
+            problem, timed, rounds=_ROUNDS, on_round=lambda done: progress.update(bar, completed=done)
+        )
+        progress.update(bar, completed=_ROUNDS)
+    write_atomically(output / "step_seconds.json", json.dumps(step_seconds))
+    table = report.comparison_table(records, step_seconds, target)
+    caption = report.caption(records, target)
+    write_atomically(output / "table.md", f"{report.markdown(table)}\n\n{caption}\n")
+    settings = problem.settings
+    draw_convergence(records, output, f"{settings.dataset}, {settings.criterion}, batch {settings.batch_size}", target)
+    return Comparison(records, table, caption)

@@ -1,0 +1,39 @@
+"""Configuration files: every flag of a command, by its name with underscores, as TOML."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from suites.harness.names import unknown
+from suites.harness.records import write_atomically
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def read_config(path: Path, known: list[str]) -> dict[str, Any]:
+    """The flags that a file sets.
+
+    Raises:
+        ValueError: if the file is missing, is no TOML, or sets an unknown flag.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"config {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"config {path}: {error}") from error
+    for name in values:
+        if name not in known:
+            raise ValueError(f"config {path}: {unknown('flag', name, known)}")
+    return values
+
+
+def write_config(path: Path, values: dict[str, Any]) -> None:
+    """Write flags so that :func:`read_config` gives them back; None, which TOML lacks, is left out."""
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    write_atomically(path, tomli_w.dumps({name: value for name, value in plain.items() if value is not None}))

@@ -1,0 +1,127 @@
+"""Tables from records."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+from tabulate import tabulate
+
+from suites.harness.records import Record
+from suites.harness.statistics import Interval, median_interval
+from suites.harness.timing import REFERENCE
+
+
+def by_optimizer(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records grouped by optimizer, in the order in which they first appear."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.experiment["optimizer"], []).append(record)
+    return groups
+
+
+def comparison_table(
+    records: Sequence[Record], step_seconds: Mapping[str, Sequence[float]], target: float
+) -> pd.DataFrame:
+    """One row an optimizer: medians over its seeds with 95 % bootstrap intervals.
+
+    A run that failed or diverged counts as one that never reached the target; its losses are left out and it is counted
+    in the column ``runs``.
+
+    Args:
+        step_seconds: samples by optimizer, interleaved: sample i of each was taken in the same round.
+        target: test accuracy to reach.
+    """
+    rows = []
+    for name, group in by_optimizer(records).items():
+        finished = [record for record in group if record.status == "finished"]
+        reached = [_first_reaching(record, target) for record in group]
+        ratios = [own / sgd for own, sgd in zip(step_seconds[name], step_seconds[REFERENCE], strict=True)]
+        rows.append(
+            {
+                "optimizer": name,
+                "train loss": _shown([record.points[-1]["train_loss"] for record in finished], ".3g"),
+                "test accuracy": _shown([record.points[-1]["test_accuracy"] for record in finished], ".3f"),
+                f"epochs to {target:g}": _shown([epochs for epochs, _ in reached], ".0f"),
+                f"seconds to {target:g}": _shown([seconds for _, seconds in reached], ".3g"),
+                "step time / SGD": _shown(ratios, ".2f"),
+                "peak state": _shown_bytes([r.end["peak_state_bytes"] for r in finished if r.end]),
+                "runs": _shown_statuses(group),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table as Markdown."""
+    return _tabulate(table, "github")
+
+
+def plain(table: pd.DataFrame) -> str:
+    """The table for a terminal."""
+    return _tabulate(table, "simple")
+
+
+def caption(records: Sequence[Record], target: float) -> str:
+    """What the table shows and on what it was measured, in one paragraph."""
+    experiment, environment = records[0].experiment, records[0].header["environment"]
+    seeds = len({record.experiment["seed"] for record in records})
+    machine = (
+        environment["gpu"]["name"] if environment["gpu"] else f"{environment['cpu']}, {environment['threads']} threads"
+    )
+    kind = "synthetic images" if experiment["synthetic"] else "real images"
+    git = environment["git"]
+    commit = f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}" if git else ""
+    return (
+        f"{experiment['dataset']} ({kind}: {experiment['train_images']} train, {experiment['test_images']} test), "
+        f"{experiment['criterion']}, {experiment['activation']}, network {'-'.join(map(str, experiment['network']))}, "
+        f"batch {experiment['batch_size']}, {experiment['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}; "
+        f"{machine}, torch {environment['torch']}{commit}. "
+        "Medians over seeds with 95 % bootstrap intervals; a run that never reached test accuracy "
+        f"{target:g} counts as infinite. Step time: ratio to SGD with momentum, interleaved in one process. "
+        "Peak state: the most that the optimizer holds within a step beside parameters, activations and deltas."
+    )
+
+
+def _tabulate(table: pd.DataFrame, style: str) -> str:
+    return tabulate(table.to_dict("list"), headers="keys", tablefmt=style, disable_numparse=True)
+
+
+def _first_reaching(record: Record, target: float) -> tuple[float, float]:
+    """(epochs, training seconds) at the first measuring point at or above the target; infinite if there is none."""
+    for point in record.points:
+        if point["test_accuracy"] >= target:
+            return point["epoch"], point["training_seconds"]
+    return math.inf, math.inf
+
+
+def _shown(values: Sequence[float], form: str) -> str:
+    if not values:
+        return "-"
+    interval = median_interval(values)
+    if math.isinf(interval.median):
+        reached = sum(map(math.isfinite, values))
+        return f"not reached ({reached} of {len(values)})" if reached else "not reached"
+    median, low, high = (_number(value, form) for value in interval)
+    return median if low == high == median else f"{median} [{low}, {high}]"
+
+
+def _number(value: float, form: str) -> str:
+    return "inf" if math.isinf(value) else format(value, form)
+
+
+def _shown_bytes(values: Sequence[int]) -> str:
+    if not values:
+        return "-"
+    median: float = Interval(*median_interval(values)).median
+    for unit in ("B", "kB", "MB", "GB"):
+        if median < 1000 or unit == "GB":
+            return f"{median:.3g} {unit}"
+        median /= 1000
+    raise AssertionError("unreachable")
+
+
+def _shown_statuses(group: Sequence[Record]) -> str:
+    counts: dict[str, int] = {}
+    for record in group:
+        counts[record.status] = counts.get(record.status, 0) + 1
+    return ", ".join(f"{count} {status}" for status, count in counts.items())

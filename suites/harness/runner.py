@@ -1,0 +1,150 @@
+"""Runs experiments: trains, stops the clock for evaluation, and writes a record as it goes."""
+
+import math
+import re
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from optimizers.core import FCNN, SecondOrder, Status
+from optimizers.core.solvers import is_out_of_memory
+from suites.harness.catalog import Choice
+from suites.harness.clock import Stopwatch
+from suites.harness.data import Split
+from suites.harness.environment import describe
+from suites.harness.experiments import Problem
+from suites.harness.memory import peak_state_bytes, state_bytes
+from suites.harness.records import Record, RecordWriter, read
+
+_WARM_UP_STEPS = 2
+
+
+def run(
+    problem: Problem,
+    choice: Choice,
+    seed: int,
+    epochs: int,
+    folder: Path,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+) -> Record:
+    """Train once; whatever happens but an interrupt ends up in the record.
+
+    Args:
+        folder: where the record goes, as ``<optimizer>_seed<seed>.jsonl``.
+        on_epoch: called with the number of every epoch that is done.
+    """
+    path = folder / f"{re.sub(r'[^A-Za-z0-9_.+=-]+', '_', choice.spec).strip('_')}_seed{seed}.jsonl"
+    header = {
+        "experiment": problem.describe(choice, seed, epochs),
+        "environment": describe(problem.settings.device),
+        "source": choice.entry.source,
+    }
+    with RecordWriter(path, header) as record:
+        try:
+            status, reason, measured = _train(problem, choice, seed, epochs, record, on_epoch)
+            record.end(status, reason, **measured)
+        except Exception as error:
+            what = "out of memory" if is_out_of_memory(error) else type(error).__name__
+            record.end("failed", f"{what}: {_first_line(error)}", traceback=traceback.format_exc())
+    return read(path)
+
+
+def _train(
+    problem: Problem,
+    choice: Choice,
+    seed: int,
+    epochs: int,
+    record: RecordWriter,
+    on_epoch: Callable[[int], None],
+) -> tuple[str, str | None, dict[str, Any]]:
+    peak = _warm_up(problem, choice, seed)
+    step = problem.step(choice, seed)
+    training, evaluation = Stopwatch(problem.settings.device), Stopwatch(problem.settings.device)
+    for epoch in range(epochs + 1):
+        health = _Health(step.optimizer)
+        if epoch:
+            with training:
+                for _ in range(problem.steps_per_epoch):
+                    step()
+                    health.watch()
+        with evaluation:
+            train_loss, train_accuracy = evaluate(problem, step.network, problem.dataset.train)
+            test_loss, test_accuracy = evaluate(problem, step.network, problem.dataset.test)
+        record.point(
+            step=epoch * problem.steps_per_epoch,
+            epoch=epoch,
+            training_seconds=training.seconds,
+            evaluation_seconds=evaluation.seconds,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            test_loss=test_loss,
+            test_accuracy=test_accuracy,
+            solver=health.summary(),
+        )
+        on_epoch(epoch)
+        measured = {"state_bytes": state_bytes(step.optimizer), "peak_state_bytes": peak}
+        if not math.isfinite(train_loss):
+            return "diverged", f"train loss is {train_loss} after epoch {epoch}", measured
+    return "finished", None, measured
+
+
+def _warm_up(problem: Problem, choice: Choice, seed: int) -> int:
+    """Take a few steps of a network that is thrown away, off the clock; returns the peak of the optimizer's bytes."""
+    step = problem.step(choice, seed)
+    for _ in range(_WARM_UP_STEPS):
+        step()
+    return peak_state_bytes(step)
+
+
+@torch.no_grad()
+def evaluate(problem: Problem, network: FCNN, split: Split) -> tuple[float, float]:
+    """Mean of the criterion and accuracy over a whole split."""
+    total = torch.zeros(2, dtype=torch.float64, device=split.images.device)
+    for inputs, labels in problem.dataset.chunks(split):
+        logits = network(inputs)
+        total[0] += problem.criterion.value(logits, labels).sum()
+        total[1] += (logits.argmax(1) == labels).sum()
+    loss, accuracy = (total / len(split)).tolist()
+    return loss, accuracy
+
+
+class _Health:
+    """How the solves of an epoch went, kept on the device until the clock has stopped."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer if isinstance(optimizer, SecondOrder) else None
+        self._steps: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+
+    def watch(self) -> None:
+        if self._optimizer is not None:
+            solutions = self._optimizer.solutions
+            if len(solutions) == 1:
+                self._steps.append((solutions[0].iterations, solutions[0].residual, solutions[0].status))
+            else:
+                columns = zip(*((s.iterations, s.residual, s.status) for s in solutions), strict=True)
+                iterations, residual, status = (torch.cat(column) for column in columns)
+                self._steps.append((iterations, residual, status))
+
+    def summary(self) -> dict[str, list[float]] | None:
+        """One number a step: over all layers, weights and biases alike."""
+        if not self._steps:
+            return None
+        iterations, residual, status = (torch.stack(column).flatten(1) for column in zip(*self._steps, strict=True))
+        return {
+            "iterations_mean": _rounded(iterations.double().mean(1)),
+            "iterations_max": iterations.amax(1).tolist(),
+            "residual_max": _rounded(residual.amax(1)),
+            "failed_factorizations": (status == Status.FAILED_FACTORIZATION).sum(1).tolist(),
+            "negative_curvature": (status == Status.NEGATIVE_CURVATURE).sum(1).tolist(),
+        }
+
+
+def _rounded(values: torch.Tensor) -> list[float]:
+    return [float(f"{value:.3g}") for value in values.tolist()]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]

@@ -1,0 +1,66 @@
+"""Fixtures that all tests share: small problems in float64, and how closeness is judged."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor
+
+from optimizers.core import CROSS_ENTROPY, FCNN, Activation, Criterion, Tape
+
+settings.register_profile("kronbench", deadline=None, derandomize=True, database=None, max_examples=60)
+settings.load_profile("kronbench")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A small network, a criterion and one batch, in float64."""
+
+    network: FCNN
+    criterion: Criterion
+    x: Tensor
+    labels: Tensor
+
+    def record(self) -> Tape:
+        return self.network.record(self.criterion, self.x, self.labels)
+
+
+@pytest.fixture(scope="session")
+def problem() -> Callable[..., Problem]:
+    """A builder of random problems; biases and inputs are far from zero, so that no term of a formula vanishes."""
+
+    def build(
+        sizes: Sequence[int] = (6, 5, 7, 4),
+        activation: str | Activation = "sigmoid",
+        criterion: Criterion = CROSS_ENTROPY,
+        batch: int = 9,
+        seed: int = 0,
+    ) -> Problem:
+        generator = torch.Generator().manual_seed(seed)
+        network = FCNN(sizes, activation, seed=seed, dtype=torch.float64)
+        for linear in network.linears:
+            linear.bias.data.normal_(0, 0.5, generator=generator)
+        x = torch.randn(batch, sizes[0], generator=generator, dtype=torch.float64) + 0.3
+        labels = torch.randint(sizes[-1], (batch,), generator=generator)
+        return Problem(network, criterion, x, labels)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def assert_close() -> Callable[..., None]:
+    """A check that ``||actual - expected|| <= tolerance ||expected||``, in the 2-norm of all entries."""
+
+    def check(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
+        assert actual.shape == expected.shape
+        error, size = (actual - expected).norm().item(), expected.norm().item()
+        assert error <= tolerance * size, f"relative error {error / size if size else error:.1e} above {tolerance:.0e}"
+
+    return check

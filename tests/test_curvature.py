@@ -1,0 +1,276 @@
+"""Curvature: G^t of every layer against autograd, formulas spelt out sample by sample, BackPACK and curvlinops."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.func import functional_call
+
+from optimizers.core import ACTIVATIONS, CRITERIA, CROSS_ENTROPY, CURVATURES, bounded, fisher, gauss_newton, pch
+from optimizers.core import curvature as curvature_module
+from optimizers.core.curvature import _recursion, pos_eig, sampled_fisher
+
+every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
+every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+
+
+def _keep(mean):
+    """Eq. (8) without repair."""
+    return mean
+
+
+def _assert_all_close(assert_close, actual, expected, tolerance=1e-12):
+    assert len(actual) == len(expected)
+    for G, oracle in zip(actual, expected, strict=True):
+        assert_close(G, oracle, tolerance)
+
+
+@every_criterion
+@every_activation
+def test_one_sample_gives_the_hessian_in_the_biases(problem, assert_close, activation, criterion):
+    """Eq. (8) without Pos-Eig at B = 1 is hess_{b^t} C, exactly."""
+    case = problem(activation=activation, criterion=criterion, batch=1, seed=3)
+    parameters = dict(case.network.named_parameters())
+
+    def hessian(name):
+        def loss(bias):
+            logits = functional_call(case.network, {**parameters, name: bias}, (case.x,))
+            return criterion.value(logits, case.labels).mean()
+
+        return torch.func.hessian(loss)(parameters[name]).detach()
+
+    tape = case.record()
+    blocks = [hessian(name) for name in parameters if name.endswith("bias")]
+    _assert_all_close(assert_close, _recursion(tape, tape.mean_hessian, _keep), blocks)
+
+
+def _eq_8(case, output, fix):
+    """Eq. (8) with explicit loops over the batch and autograd's derivatives of the activation."""
+    value = case.network.activation.value
+    slope, bend = torch.func.grad(value), torch.func.grad(torch.func.grad(value))
+    layers, factors = case.record().layers, [output]
+    preactivations, h = [], case.x
+    for linear in case.network.linears[:-1]:
+        preactivations.append(linear(h).detach())
+        h = value(preactivations[-1])
+    for layer, z in zip(layers[:0:-1], preactivations[::-1], strict=True):
+        slopes = [torch.func.vmap(slope)(row) for row in z]
+        bends = [torch.func.vmap(bend)(row) for row in z]
+        outer = sum(torch.outer(row, row) for row in slopes) / len(slopes)
+        mean = sum(row * (layer.weight.T @ d) for row, d in zip(bends, layer.delta, strict=True)) / len(bends)
+        factors.append(layer.weight.T @ factors[-1] @ layer.weight * outer + torch.diag(fix(mean)))
+    return [G.detach() for G in factors[::-1]]
+
+
+@pytest.mark.parametrize(
+    ("gamma", "fix"),
+    [
+        (-1, torch.abs),
+        (-0.5, lambda mean: mean.clamp_min(0) - 0.5 * mean.clamp_max(0)),
+        (0, lambda mean: mean.clamp_min(0)),
+    ],
+)
+@every_criterion
+@every_activation
+def test_pch_is_eq_8(problem, assert_close, activation, criterion, gamma, fix):
+    """Eq. (8): (W^T G W) * E[phi' phi'^T] + diag(fix(E[phi'' * W^T delta])), from Pos-Eig of E[hess_z C]."""
+    case = problem(activation=activation, criterion=criterion)
+    hessian = case.record().mean_hessian
+    eigenvalues, vectors = torch.linalg.eigh(hessian)
+    expected = _eq_8(case, vectors @ torch.diag(eigenvalues.abs()) @ vectors.T, fix)
+    _assert_all_close(assert_close, pch(case.record(), gamma), expected)
+
+
+@every_activation
+def test_gauss_newton_is_eq_8_without_its_second_term(problem, assert_close, activation):
+    """KFRA: G^{t-1} = (W^T G^t W) * E[phi' phi'^T], from E[hess_z C]."""
+    case = problem(activation=activation)
+    expected = _eq_8(case, case.record().mean_hessian, torch.zeros_like)
+    _assert_all_close(assert_close, gauss_newton(case.record()), expected)
+
+
+def test_the_problems_have_negative_curvature_to_repair(problem):
+    """E[phi'' * W^T delta] has entries of both signs, and E[hess_z C] of Eq. (14) is indefinite, in the tests above."""
+    for criterion in CRITERIA.values():
+        tape = problem(criterion=criterion).record()
+        means = torch.cat([(layer.bend * layer.pullback).mean(0) for layer in tape.layers[1:]])
+        assert means.min() < 0 < means.max()
+    assert torch.linalg.eigvalsh(tape.mean_hessian)[0] < 0
+
+
+@pytest.mark.parametrize(("name", "gamma"), [("pch1", -1), ("pch2", 0)])
+def test_named_curvatures(problem, name, gamma):
+    """PCH-1 is gamma = -1 (also the default) and PCH-2 is gamma = 0."""
+    tape = problem().record()
+    for named, explicit in zip(CURVATURES[name](tape), pch(tape, gamma), strict=True):
+        assert torch.equal(named, explicit)
+    assert torch.equal(pch(tape)[0], pch(tape, -1)[0])
+
+
+@pytest.mark.parametrize("gamma", [-1.01, 0.01, 1, float("nan")])
+def test_pch_refuses_other_gammas(problem, gamma):
+    """gamma lies in [-1, 0]."""
+    with pytest.raises(ValueError, match=r"gamma must be in \[-1, 0\], got"):
+        pch(problem().record(), gamma)
+
+
+def test_gauss_newton_refuses_a_criterion_that_is_not_convex(problem):
+    """The Gauss-Newton matrix needs E[hess_z C] >= 0; the message says what to use instead."""
+    with pytest.raises(ValueError, match="'bounded' is not convex: use PCH"):
+        gauss_newton(problem(criterion=bounded()).record())
+
+
+def test_pos_eig(assert_close):
+    """Pos-Eig: Q diag(lambda) Q^T -> Q diag(|lambda|) Q^T, with Q and lambda known."""
+    generator = torch.Generator().manual_seed(0)
+    Q, _ = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))
+    eigenvalues = torch.tensor([-3.0, -0.5, 0.0, 1e-6, 0.5, 2.0], dtype=torch.float64)
+    assert_close(pos_eig(Q @ torch.diag(eigenvalues) @ Q.T), Q @ torch.diag(eigenvalues.abs()) @ Q.T)
+
+
+@pytest.mark.parametrize("widths", [(300,), (128, 129), (127, 256)])
+def test_wide_layers(problem, assert_close, widths):
+    """Eq. (8) where the symmetric product runs over several strips, full or not."""
+    case = problem(sizes=(5, *widths, 4), activation="tanh")
+    assert max(widths) > curvature_module._STRIP
+    factors = pch(case.record())
+    _assert_all_close(assert_close, factors, _eq_8(case, case.record().mean_hessian, torch.abs))
+    for G in factors:
+        assert_close(G, G.T, 1e-14)
+
+
+@given(
+    widths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    classes=st.integers(2, 6),
+    activation=st.sampled_from(list(ACTIVATIONS)),
+    criterion=st.sampled_from(list(CRITERIA)),
+    batch=st.integers(1, 12),
+    seed=st.integers(0, 10**6),
+    gamma=st.sampled_from([-1, -0.3, 0]),
+)
+def test_pch_is_positive_semi_definite(problem, widths, classes, activation, criterion, batch, seed, gamma):
+    """G^t >= 0 for every layer, whatever the net, the batch and the criterion."""
+    case = problem((*widths, classes), activation, CRITERIA[criterion], batch, seed)
+    for G in pch(case.record(), gamma):
+        eigenvalues = torch.linalg.eigvalsh(G)
+        assert eigenvalues[0] >= -1e-10 * eigenvalues[-1]
+
+
+@every_criterion
+def test_fisher(problem, assert_close, criterion):
+    """G^t = E[delta^t delta^tT]."""
+    tape = problem(criterion=criterion).record()
+    expected = [sum(torch.outer(d, d) for d in layer.delta) / layer.batch for layer in tape.layers]
+    _assert_all_close(assert_close, fisher(tape), expected)
+
+
+@every_criterion
+def test_sampled_fisher_approaches_the_fisher(problem, criterion):
+    """E_{y ~ p}[delta^t delta^tT], a sum over the classes here, is the mean of the draws: within 5 standard errors."""
+    case, draws = problem(criterion=criterion, batch=5), 400
+    tape = case.record()
+    p = tape.logits.softmax(1)
+    first = [torch.zeros(layer.delta.shape[1], layer.delta.shape[1], dtype=p.dtype) for layer in tape.layers]
+    second = [torch.zeros_like(moment) for moment in first]  # of the entries of one sample's delta delta^T
+    for label in range(p.shape[1]):
+        labelled = case.network.record(criterion, case.x, torch.full((5,), label))
+        for t, layer in enumerate(labelled.layers):
+            outer = layer.delta.unsqueeze(2) * layer.delta.unsqueeze(1)
+            first[t] += (p[:, label, None, None] * outer).mean(0)
+            second[t] += (p[:, label, None, None] * outer**2).mean(0)
+    generator = torch.Generator().manual_seed(0)
+    sums = [torch.zeros_like(moment) for moment in first]
+    for _ in range(draws):
+        for total, G in zip(sums, sampled_fisher(tape, generator), strict=True):
+            total += G
+    for total, mean, square in zip(sums, first, second, strict=True):
+        standard_error = (square / (5 * draws)).sqrt()  # above the true one, which subtracts squared means
+        assert ((total / draws - mean).abs() <= 5 * standard_error).all()
+        assert standard_error.norm() < 0.1 * mean.norm()  # so that the test says something
+
+
+def test_sampled_fisher_repeats_with_its_generator(problem):
+    """The draws come from the generator alone."""
+    tape = problem(batch=40).record()
+    one, two, other = (sampled_fisher(tape, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not torch.equal(one[0], other[0])
+
+
+@pytest.mark.xfail(strict=True, reason="the recursion records a graph through W^t outside torch.no_grad()")
+def test_curvature_carries_no_graph(problem):
+    """G^t is a number to autograd, also where no optimizer's step surrounds the call."""
+    tape = problem().record()
+    for curvature in (*CURVATURES.values(), lambda tape: sampled_fisher(tape, torch.Generator())):
+        assert not any(G.requires_grad for G in curvature(tape))
+
+
+def _backpack(case, extension, savefield):
+    """What BackPACK computes for the biases, which is G^t."""
+    backpack = pytest.importorskip("backpack")
+    modules = []
+    for linear in case.network.linears:
+        copy = torch.nn.Linear(*reversed(linear.weight.shape), dtype=torch.float64)
+        copy.load_state_dict(linear.state_dict())
+        modules += [copy, torch.nn.Sigmoid()]
+    model = backpack.extend(torch.nn.Sequential(*modules[:-1]))
+    loss = backpack.extend(torch.nn.CrossEntropyLoss())
+    with backpack.backpack(extension):
+        loss(model(case.x.clone().requires_grad_()), case.labels).backward()
+    return [getattr(module.bias, savefield)[0].detach() for module in model[::2]]
+
+
+def test_gauss_newton_agrees_with_backpack(problem, assert_close):
+    """KFRA's G^t."""
+    extensions = pytest.importorskip("backpack.extensions")
+    case = problem()
+    _assert_all_close(assert_close, gauss_newton(case.record()), _backpack(case, extensions.KFRA(), "kfra"))
+
+
+@pytest.mark.parametrize(
+    ("name", "repaired"),
+    [
+        ("PCH_ABS", lambda tape: pch(tape, -1)),
+        ("PCH_CLIP", lambda tape: pch(tape, 0)),
+        ("HESSIAN", lambda tape: _recursion(tape, tape.mean_hessian, _keep)),
+    ],
+)
+def test_pch_agrees_with_backpack(problem, assert_close, name, repaired):
+    """Eq. (8) with PCH-1's and PCH-2's repair, and Eq. (6) without."""
+    hbp = pytest.importorskip("backpack.extensions.secondorder.hbp")
+    extension = hbp.HBP(
+        curv_type=getattr(hbp.Curvature, name),
+        loss_hessian_strategy=hbp.LossHessianStrategy.SUM,
+        backprop_strategy=hbp.BackpropStrategy.BATCH_AVERAGE,
+        ea_strategy=hbp.ExpectationApproximation.BOTEV_MARTENS,
+    )
+    case = problem()
+    _assert_all_close(assert_close, repaired(case.record()), _backpack(case, extension, "hbp"))
+
+
+def test_fisher_agrees_with_curvlinops(problem, assert_close):
+    """G^t = E[delta^t delta^tT] with the labels of the batch: the empirical Fisher's gradient covariances."""
+    curvlinops = pytest.importorskip("curvlinops")
+    kfac = pytest.importorskip("curvlinops.kfac")
+    case = problem()
+    biases = [linear.bias for linear in case.network.linears]
+    operator = curvlinops.KFACLinearOperator(
+        case.network,
+        torch.nn.CrossEntropyLoss(),
+        biases,
+        [(case.x, case.labels)],
+        fisher_type=kfac.FisherType.EMPIRICAL,
+        check_deterministic=False,
+    )
+    tape = case.record()
+    for t, G in enumerate(fisher(tape)):
+        columns = torch.eye(G.shape[0], dtype=G.dtype)
+        zeros = [torch.zeros(*bias.shape, G.shape[0], dtype=G.dtype) for bias in biases]
+        product = operator @ [columns if s == t else zero for s, zero in enumerate(zeros)]
+        assert_close(G, product[t])
+
+
+def test_criterion_that_is_convex_needs_no_pos_eig(problem):
+    """G^k = E[hess_z C] of the cross-entropy, untouched."""
+    tape = problem(criterion=CROSS_ENTROPY).record()
+    assert torch.equal(pch(tape)[-1], tape.mean_hessian)

@@ -1,0 +1,476 @@
+"""Solvers: every direction against conjugate gradients on matrices or a dense solve written out here."""
+
+import math
+
+import pytest
+import torch
+
+from optimizers.core import Direction, Status, ea_cg, fisher, kfi, pch, solvers
+from optimizers.core.cg import conjugate_gradient
+from optimizers.core.tape import Layer
+
+LARGE = (16, 14, 12)  # inputs, hidden, classes: enough distinct eigenvalues to keep CG busy for ten iterations
+every_form = pytest.mark.parametrize("inverse", ["factor", "gram", "exact", "auto"])  # of Eq. (12)
+
+
+@pytest.fixture(autouse=True)
+def _no_autograd():
+    """Solvers run as they do within ``step()``."""
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(params=[True, False], ids=["factors", "dense"])
+def prefers_factors(request, monkeypatch):
+    """Whether layers carry weight directions as ``left @ input`` or as dense matrices."""
+    monkeypatch.setattr(Layer, "prefers_factors", request.param)
+    return request.param
+
+
+def _gradients(layer):
+    """grad W = E[delta h^T] and grad b = E[delta]."""
+    return torch.einsum("bo,bi->oi", layer.delta, layer.input) / layer.batch, layer.delta.mean(0)
+
+
+def _identity(like):
+    return torch.eye(like.shape[0], dtype=like.dtype)
+
+
+# conjugate gradients
+
+
+def _spd(rows, n, seed):
+    """Symmetric positive definite matrices [rows, n, n] with eigenvalues in [0.5, 5]."""
+    generator = torch.Generator().manual_seed(seed)
+    Q, _ = torch.linalg.qr(torch.randn(rows, n, n, generator=generator, dtype=torch.float64))
+    eigenvalues = 0.5 + 4.5 * torch.rand(rows, 1, n, generator=generator, dtype=torch.float64)
+    return (Q * eigenvalues) @ Q.mT
+
+
+def _apply(A):
+    return lambda p: (A @ p.unsqueeze(-1)).squeeze(-1)
+
+
+def test_cg_recovers_what_the_right_side_was_made_of(assert_close):
+    """x drawn, b = A x, and CG finds x in every row at once."""
+    A = _spd(5, 8, seed=0)
+    x = torch.randn(5, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    b = _apply(A)(x)
+    solution, iterations, residual, broken = conjugate_gradient(_apply(A), b, max_iter=50, tolerance=1e-14)
+    assert_close(solution, x)
+    assert_close(solution, torch.linalg.solve(A, b))
+    assert (iterations <= 12).all()
+    assert (residual <= 1e-14).all()
+    assert not broken.any()
+
+
+def test_cg_rows_converge_separately(assert_close):
+    """A row that has converged stands still: each behaves as if it were alone, in iterations, x and residual."""
+    A = _spd(4, 8, seed=2)
+    A[0] = 3 * torch.eye(8)  # one iteration
+    A[1] = torch.diag(torch.tensor([1.0, 1, 1, 1, 5, 5, 5, 5]))  # two
+    b = torch.randn(4, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    x, iterations, residual, _ = conjugate_gradient(_apply(A), b, max_iter=50, tolerance=1e-6)
+    assert iterations[:2].tolist() == [1, 2]
+    assert iterations[2:].min() > 2
+    assert_close(residual, (b - _apply(A)(x)).norm(dim=1) / b.norm(dim=1), 1e-6)
+    for row in range(4):
+        alone = conjugate_gradient(_apply(A[row]), b[row], max_iter=50, tolerance=1e-6)
+        assert_close(x[row], alone[0])
+        assert iterations[row] == alone[1]
+
+
+def test_cg_stops_at_max_iter(assert_close):
+    """Three iterations are three iterations, and the residual is that of the x returned."""
+    A = _spd(1, 8, seed=4)
+    b = torch.ones(1, 8, dtype=torch.float64)
+    x, iterations, residual, broken = conjugate_gradient(_apply(A), b, max_iter=3, tolerance=1e-12)
+    assert iterations.item() == 3
+    assert not broken.item()
+    assert residual.item() > 1e-3
+    assert_close(residual, (b - _apply(A)(x)).norm(dim=1) / b.norm(dim=1), 1e-10)
+
+
+def test_cg_of_zero_is_zero():
+    """b = 0 gives x = 0 at once and no NaN, beside a row that needs work."""
+    A = _spd(2, 6, seed=5)
+    b = torch.stack([torch.zeros(6), torch.ones(6)]).double()
+    x, iterations, residual, broken = conjugate_gradient(_apply(A), b, max_iter=20, tolerance=1e-10)
+    assert torch.equal(x[0], b[0])
+    assert iterations[0] == 0
+    assert residual[0] == 0
+    assert x.isfinite().all()
+    assert residual.isfinite().all()
+    assert not broken.any()
+
+
+def test_cg_reports_an_indefinite_matrix(assert_close):
+    """p^T A p <= 0 stops the row, which keeps the x it had; the other row goes on."""
+    A = torch.stack([torch.diag(torch.tensor([1.0, 2.0, -4.0])), 2 * torch.eye(3)]).double()
+    b = torch.tensor([[1.0, 1.0, 0.1], [1.0, 2.0, 3.0]], dtype=torch.float64)
+    x, iterations, _, broken = conjugate_gradient(_apply(A), b, max_iter=20, tolerance=1e-12)
+    assert broken.tolist() == [True, False]
+    assert 1 <= iterations[0] < 20
+    assert x.isfinite().all()
+    before, _, _, met = conjugate_gradient(_apply(A), b, max_iter=iterations[0].item(), tolerance=1e-12)
+    assert not met[0]
+    assert torch.equal(x[0], before[0])
+    assert_close(x[1], b[1] / 2)
+
+
+# EA-CG
+
+
+def _textbook_cg(operator, right, iterations):
+    """Hestenes and Stiefel's iterates on tensors of any shape, and ||r|| / ||r_0|| of the last."""
+    x, r = torch.zeros_like(right), right.clone()
+    p = r.clone()
+    for _ in range(iterations):
+        q = operator(p)
+        step = (r * r).sum() / (p * q).sum()
+        x, previous, r = x + step * p, r, r - step * q
+        p = r + (r * r).sum() / (previous * previous).sum() * p
+    return x, r.norm() / right.norm()
+
+
+def _ea_cg_operators(layer, G, damping):
+    """P -> (1 - a) G P hbar hbar^T + a P for the weight, p -> (1 - a) G p + a p for the bias."""
+    hbar = layer.input.mean(0)
+    outer = torch.outer(hbar, hbar)
+    return (
+        lambda P: (1 - damping) * G @ P @ outer + damping * P,
+        lambda p: (1 - damping) * G @ p + damping * p,
+    )
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5, 10])
+@pytest.mark.parametrize("damping", [0.05, 0.5])
+@pytest.mark.usefixtures("prefers_factors")
+def test_ea_cg_iterates_are_those_on_matrices(problem, assert_close, iterations, damping):
+    """Eqs. (9)-(11): CG on ((1 - a) H + a I) d = -grad with H P = G P hbar hbar^T, iterate by iterate."""
+    tape = problem(LARGE).record()
+    factors = pch(tape)
+    solution = ea_cg(tape.layers, factors, damping=damping, max_iter=iterations, tolerance=0)
+    assert (solution.iterations == iterations).all()
+    for t, (layer, G) in enumerate(zip(tape.layers, factors, strict=True)):
+        weight, bias = _gradients(layer)
+        on_weight, on_bias = _ea_cg_operators(layer, G, damping)
+        expected_weight, weight_residual = _textbook_cg(on_weight, -weight, iterations)
+        expected_bias, bias_residual = _textbook_cg(on_bias, -bias, iterations)
+        assert_close(solution.weights[t].dense(), expected_weight)
+        assert_close(solution.biases[t], expected_bias)
+        assert_close(solution.residual[t], torch.stack([weight_residual, bias_residual]), 1e-6)
+
+
+@pytest.mark.usefixtures("prefers_factors")
+def test_ea_cg_stops_where_cg_on_matrices_would(problem, assert_close):
+    """Each system stops at the first iterate with ||r|| <= eps ||r_0||, and says so; the rest stop at max_iter."""
+    tape = problem(LARGE).record()
+    factors = pch(tape)
+    damping, max_iter, tolerance = 0.05, 4, 0.05
+    solution = ea_cg(tape.layers, factors, damping, max_iter, tolerance)
+    for t, (layer, G) in enumerate(zip(tape.layers, factors, strict=True)):
+        found = [solution.weights[t].dense(), solution.biases[t]]
+        systems = zip(_ea_cg_operators(layer, G, damping), _gradients(layer), found, strict=True)
+        for column, (operator, gradient, direction) in enumerate(systems):
+            runs = [_textbook_cg(operator, -gradient, iterations) for iterations in range(max_iter + 1)]
+            enough = [iterations for iterations, (_, residual) in enumerate(runs) if residual <= tolerance]
+            stopped = enough[0] if enough else max_iter
+            assert solution.iterations[t, column] == stopped
+            assert solution.status[t, column] == (Status.SOLVED if enough else Status.MAX_ITERATIONS)
+            assert_close(direction, runs[stopped][0])
+    assert set(solution.status.flatten().tolist()) == {Status.SOLVED, Status.MAX_ITERATIONS}
+
+
+@pytest.mark.parametrize(("share", "status"), [(0.999, Status.MAX_ITERATIONS), (1.001, Status.SOLVED)])
+def test_ea_cg_is_solved_at_its_tolerance(problem, share, status):
+    """||r|| <= eps ||r_0|| is what SOLVED means: an eps just below or just above the residual reached decides."""
+    tape = problem(LARGE).record()
+    layers, factors = tape.layers[:1], pch(tape)[:1]
+    reached = ea_cg(layers, factors, damping=0.05, max_iter=3, tolerance=0).residual[0]
+    for column in range(2):
+        tolerance = share * reached[column].item()
+        assert ea_cg(layers, factors, 0.05, 3, tolerance).status[0, column] == status
+
+
+@pytest.mark.usefixtures("prefers_factors")
+def test_ea_cg_converges_to_the_dense_solve(problem, assert_close):
+    """d = -((1 - a) G (x) hbar hbar^T + a I)^{-1} grad for weights, -((1 - a) G + a I)^{-1} grad for biases."""
+    tape, damping = problem().record(), 0.05
+    factors = pch(tape)
+    solution = ea_cg(tape.layers, factors, damping=damping, max_iter=100, tolerance=1e-14)
+    assert (solution.status == Status.SOLVED).all()
+    for layer, G, direction, bias in zip(tape.layers, factors, solution.weights, solution.biases, strict=True):
+        hbar = layer.input.mean(0)
+        H = torch.kron(G, torch.outer(hbar, hbar))  # of weights read row by row
+        weight_gradient, bias_gradient = _gradients(layer)
+        expected = -torch.linalg.solve((1 - damping) * H + damping * _identity(H), weight_gradient.flatten())
+        assert_close(direction.dense().flatten(), expected, 1e-11)
+        assert_close(bias, -torch.linalg.solve((1 - damping) * G + damping * _identity(G), bias_gradient), 1e-11)
+
+
+@pytest.mark.usefixtures("prefers_factors")
+def test_ea_cg_with_a_gradient_along_the_mean_input(problem, assert_close):
+    """At B = 1, hbar = h and grad_perp = 0: the solution has no part across hbar, and no NaN."""
+    tape, damping = problem(batch=1).record(), 0.05
+    factors = pch(tape)
+    solution = ea_cg(tape.layers, factors, damping=damping, max_iter=100, tolerance=1e-10)
+    for layer, G, direction in zip(tape.layers, factors, solution.weights, strict=True):
+        h = layer.input[0]
+        scaled = (1 - damping) * h.dot(h) * G + damping * _identity(G)
+        assert_close(direction.dense(), -torch.outer(torch.linalg.solve(scaled, layer.delta[0]), h), 1e-8)
+
+
+@pytest.mark.usefixtures("prefers_factors")
+@pytest.mark.parametrize("exact", [True, False])
+def test_ea_cg_with_a_mean_input_of_zero(problem, assert_close, exact):
+    """At hbar = 0, exact or up to rounding, H = 0 and d = -grad / a."""
+    case = problem()
+    x = (8 * case.x).round() / 8 if exact else case.x  # sums of eighths do not round
+    tape = case.network.record(case.criterion, torch.cat([x, -x]), torch.cat([case.labels, case.labels]))
+    layer = tape.layers[0]
+    assert layer.mean_input.any() == (not exact)
+    solution = ea_cg([layer], pch(tape)[:1], damping=0.1, max_iter=5, tolerance=1e-10)
+    assert_close(solution.weights[0].dense(), -_gradients(layer)[0] / 0.1)
+
+
+def test_ea_cg_reports_negative_curvature(problem):
+    """G < 0 is met at the first product; the direction is finite."""
+    tape = problem().record()
+    factors = [-100 * _identity(G) for G in pch(tape)]
+    solution = ea_cg(tape.layers, factors, damping=0.01, max_iter=10, tolerance=1e-6)
+    assert (solution.status == Status.NEGATIVE_CURVATURE).all()
+    assert all(direction.dense().isfinite().all() for direction in solution.weights)
+
+
+@pytest.mark.usefixtures("prefers_factors")
+def test_ea_cg_without_a_gradient_stays(problem):
+    """grad = 0 gives d = 0 without iterating."""
+    tape = problem().record()
+    layer = tape.layers[0]
+    still = Layer(layer.weight, layer.bias, layer.input, None, torch.zeros_like(layer.delta))
+    solution = ea_cg([still], pch(tape)[:1], damping=0.01, max_iter=10, tolerance=1e-6)
+    assert not solution.weights[0].dense().any()
+    assert not solution.biases[0].any()
+    assert not solution.iterations.any()
+    assert (solution.status == Status.SOLVED).all()
+
+
+# KFI
+
+
+def _dampings(layer, G, damping):
+    """sqrt(a)/pi and pi sqrt(a), with pi^2 = (tr E[h h^T] / I) / (tr G / O)."""
+    second_moment = layer.input.T @ layer.input / layer.batch
+    pi = math.sqrt(second_moment.trace() / second_moment.shape[0] / (G.trace() / G.shape[0]))
+    return math.sqrt(damping) / pi, math.sqrt(damping) * pi
+
+
+def _kronecker_solve(left, right, gradient):
+    """-left^{-1} gradient right^{-1} by a dense solve with the Kronecker product."""
+    return -torch.linalg.solve(torch.kron(left, right), gradient.flatten()).view_as(gradient)
+
+
+def _kfi_oracle(layer, G, damping, right_factor):
+    left, right = _dampings(layer, G, damping)
+    return _kronecker_solve(
+        G + left * _identity(G), right_factor + right * _identity(right_factor), _gradients(layer)[0]
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 4, 40])
+@pytest.mark.parametrize("curvature", [fisher, pch])
+@every_form
+def test_kfi_is_eq_12(problem, assert_close, inverse, curvature, batch):
+    """d = -(G + sqrt(a)/pi I)^{-1} grad (E[h h^T] + pi sqrt(a) I)^{-1}, for B above and below I."""
+    tape = problem(batch=batch).record()
+    factors = curvature(tape)
+    solution = kfi(tape.layers, factors, damping=0.05, inverse=inverse)
+    assert (solution.status == Status.SOLVED).all()
+    for layer, G, direction in zip(tape.layers, factors, solution.weights, strict=True):
+        second_moment = layer.input.T @ layer.input / layer.batch
+        assert_close(direction.dense(), _kfi_oracle(layer, G, 0.05, second_moment))
+
+
+@pytest.mark.parametrize("batch", [4, 40])
+def test_kfi_gram_is_factor(problem, assert_close, batch):
+    """Push-through: grad (E[h h^T] + lam I)^{-1} = delta^T (h h^T + B lam I)^{-1} h."""
+    tape = problem(LARGE, batch=batch).record()
+    gram, factor = (kfi(tape.layers, fisher(tape), damping=0.01, inverse=inverse) for inverse in ("gram", "factor"))
+    for one, other in zip(gram.weights, factor.weights, strict=True):
+        assert_close(one.dense(), other.dense())
+
+
+@pytest.mark.parametrize("batch", [1, 4, 40])
+def test_kfi_rank_one_is_eq_13(problem, assert_close, batch):
+    """Eq. (13): hbar hbar^T in place of E[h h^T], whose trace pi keeps; by a dense solve."""
+    tape = problem(batch=batch).record()
+    factors = pch(tape)
+    solution = kfi(tape.layers, factors, damping=0.05, inverse="rank_one")
+    for layer, G, direction in zip(tape.layers, factors, solution.weights, strict=True):
+        hbar = layer.input.mean(0)
+        assert_close(direction.dense(), _kfi_oracle(layer, G, 0.05, torch.outer(hbar, hbar)))
+
+
+@pytest.mark.parametrize("inverse", solvers.INVERSES)
+def test_kfi_biases(problem, assert_close, inverse):
+    """d = -(G + a I)^{-1} grad b."""
+    tape = problem().record()
+    factors = pch(tape)
+    solution = kfi(tape.layers, factors, damping=0.05, inverse=inverse)
+    for layer, G, bias in zip(tape.layers, factors, solution.biases, strict=True):
+        assert_close(bias, -torch.linalg.inv(G + 0.05 * _identity(G)) @ layer.delta.mean(0))
+    assert not solution.iterations.any()
+    assert solution.residual.isnan().all()
+
+
+@pytest.mark.parametrize("inverse", solvers.INVERSES)
+def test_kfi_falls_back_on_the_gradient(problem, assert_close, inverse):
+    """Where G + damping is not positive definite, d = -grad and the status says so; the other layers are solved."""
+    tape = problem().record()
+    factors = pch(tape)
+    good = kfi(tape.layers, factors, damping=0.05, inverse=inverse)
+    factors[1] = torch.diag(torch.tensor([9.0, -3, 9, 9, 9, 9, 9], dtype=torch.float64))
+    solution = kfi(tape.layers, factors, damping=0.05, inverse=inverse)
+    assert solution.status.tolist() == [[Status.SOLVED] * 2, [Status.FAILED_FACTORIZATION] * 2, [Status.SOLVED] * 2]
+    weight, bias = _gradients(tape.layers[1])
+    assert_close(solution.weights[1].dense(), -weight)
+    assert_close(solution.biases[1], -bias)
+    assert torch.equal(solution.weights[0].dense(), good.weights[0].dense())
+
+
+def test_kfi_never_forms_the_right_factor_unless_told(problem, monkeypatch):
+    """``exact`` takes the Gram matrix where B < I and the factor elsewhere."""
+    chosen = []
+
+    def spy(name):
+        return lambda layer, G, damping: chosen.append(name) or solvers._rank_one(layer, G, damping)
+
+    monkeypatch.setattr(solvers, "_gram", spy("gram"))
+    monkeypatch.setattr(solvers, "_factor", spy("factor"))
+    tape = problem((6, 3, 4), batch=4).record()
+    kfi(tape.layers, fisher(tape), damping=0.05, inverse="exact")
+    assert chosen == ["gram", "factor"]
+
+
+def _raise(error):
+    def fail(layer, G, damping):
+        raise error
+
+    return fail
+
+
+OUT_OF_MEMORY = [
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:128] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+        "allocate 90631504896 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 84.41 GiB."),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cpu", "cuda"])
+def test_auto_falls_back_on_rank_one_out_of_memory(problem, monkeypatch, error):
+    """The paper's way: Eq. (12), and Eq. (13) with a warning where E[h h^T] does not fit."""
+    tape = problem().record()
+    expected = kfi(tape.layers, fisher(tape), damping=0.05, inverse="rank_one")
+    monkeypatch.setattr(solvers, "_factor", _raise(error))
+    with pytest.warns(UserWarning, match=r"\d x \d factor .* falling back to rank_one, Eq\. \(13\); inverse='exact'"):
+        solution = kfi(tape.layers, fisher(tape), damping=0.05, inverse="auto")
+    for fallen, direction in zip(solution.weights, expected.weights, strict=True):
+        assert torch.equal(fallen.dense(), direction.dense())
+
+
+def test_auto_passes_other_errors_on(problem, monkeypatch):
+    """Only a refused allocation is answered by Eq. (13)."""
+    tape = problem().record()
+    monkeypatch.setattr(solvers, "_factor", _raise(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        kfi(tape.layers, fisher(tape), damping=0.05, inverse="auto")
+
+
+def test_kfi_agrees_with_curvlinops(problem, assert_close):
+    """Eq. (12): curvlinops' inverse of the empirical KFAC with its heuristic damping, times -grad.
+
+    One operator for the weights and one for the biases: curvlinops damps a bias by sqrt(a)/pi when it shares an
+    operator with its weight, and by a, as the paper does, when it is alone.
+    """
+    curvlinops = pytest.importorskip("curvlinops")
+    kfac = pytest.importorskip("curvlinops.kfac")
+    case = problem()
+    tape = case.record()
+    solution = kfi(tape.layers, fisher(tape), damping=0.05, inverse="exact")
+    linears = case.network.linears
+    for parameters, gradients, directions in [
+        (
+            [linear.weight for linear in linears],
+            [layer.weight_gradient for layer in tape.layers],
+            [direction.dense() for direction in solution.weights],
+        ),
+        ([linear.bias for linear in linears], [layer.bias_gradient for layer in tape.layers], solution.biases),
+    ]:
+        operator = curvlinops.KFACLinearOperator(
+            case.network,
+            torch.nn.CrossEntropyLoss(),
+            parameters,
+            [(case.x, case.labels)],
+            fisher_type=kfac.FisherType.EMPIRICAL,
+            separate_weight_and_bias=True,
+            check_deterministic=False,
+        )
+        inverse = curvlinops.KFACInverseLinearOperator(operator, damping=0.05, use_heuristic_damping=True)
+        with torch.enable_grad():
+            products = inverse @ gradients
+        for direction, product in zip(directions, products, strict=True):
+            assert_close(direction, -product)
+
+
+# what solvers share
+
+
+@pytest.mark.usefixtures("prefers_factors")
+@pytest.mark.parametrize("batch", [1, 9, 40])
+def test_squared_gradient_norm(problem, assert_close, batch):
+    """||grad||_F^2 = sum((delta delta^T) * (h h^T)) / B^2."""
+    for layer in problem(batch=batch).record().layers:
+        assert_close(layer.squared_gradient_norm, _gradients(layer)[0].square().sum(), 1e-13)
+
+
+def test_both_regimes_occur(problem):
+    """Layers are carried as factors in small batches and as dense matrices in large ones."""
+    assert all(layer.prefers_factors for layer in problem(LARGE, batch=2).record().layers)
+    assert not any(layer.prefers_factors for layer in problem(LARGE, batch=500).record().layers)
+
+
+@pytest.mark.parametrize("rank", [None, 1, 3])
+def test_direction_adds_what_dense_says(assert_close, rank):
+    """W <- W + scale left right, in place."""
+    generator = torch.Generator().manual_seed(0)
+    weight, dense = torch.randn(2, 4, 5, generator=generator, dtype=torch.float64)
+    direction = Direction(None, dense)
+    if rank is not None:
+        direction = Direction(dense[:, :rank], torch.randn(rank, 5, generator=generator, dtype=torch.float64))
+    before, address = weight.clone(), weight.data_ptr()
+    direction.add_to(weight, 0.3)
+    assert weight.data_ptr() == address
+    assert_close(weight, before + 0.3 * direction.dense(), 1e-14)
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (Status.SOLVED, "below the tolerance"),
+        (Status.MAX_ITERATIONS, "raise max_iter, tolerance or damping"),
+        (Status.NEGATIVE_CURVATURE, "must be positive semi-definite"),
+        (Status.FAILED_FACTORIZATION, "raise damping or use float64"),
+    ],
+)
+def test_status_says_what_to_do(status, advice):
+    """A status carries its advice, and stands in a tensor as a number."""
+    assert advice in status.advice
+    assert Status(torch.tensor(status).item()) is status
+
+
+def test_every_status_has_advice():
+    """No status is without a text."""
+    assert all(status.advice for status in Status)
