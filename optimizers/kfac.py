@@ -38,6 +38,7 @@ class KFAC(SecondOrder):
 
     def _sampled_fisher(self, tape: Tape) -> list[Tensor]:
         """The draws of a step are seeded by its number, which is state, so that a resumed run draws the same."""
-        sampling = cast(dict[str, dict[str, int]], self.state)["sampling"]  # beside the parameters' own entries
-        sampling["step"] = sampling.get("step", 0) + 1
-        return sampled_fisher(tape, Generator(tape.logits.device).manual_seed(sampling["step"]))
+        state = cast(dict[str, dict[str, int]], self.state)  # one entry beside those of the parameters
+        step = state["sampling"].get("step", 0) + 1
+        state["sampling"] = {"step": step}
+        return sampled_fisher(tape, Generator(tape.logits.device).manual_seed(step))

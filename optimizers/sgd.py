@@ -29,7 +29,7 @@ class SGD(TapeOptimizer):
             gradients[layer.bias] = layer.bias_gradient
         for group in self.param_groups:
             for param in group["params"]:
-                if param not in gradients:
+                if param not in gradients or not param.requires_grad:
                     continue
                 state, gradient = self.state[param], gradients[param]
                 if not state:

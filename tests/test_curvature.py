@@ -197,7 +197,6 @@ def test_sampled_fisher_repeats_with_its_generator(problem):
     assert not torch.equal(one[0], other[0])
 
 
-@pytest.mark.xfail(strict=True, reason="the recursion records a graph through W^t outside torch.no_grad()")
 def test_curvature_carries_no_graph(problem):
     """G^t is a number to autograd, also where no optimizer's step surrounds the call."""
     tape = problem().record()

@@ -120,7 +120,6 @@ def test_recording_leaves_no_trace(problem):
     assert all(parameter.grad is None for parameter in case.network.parameters())
 
 
-@pytest.mark.xfail(strict=True, reason="requires_grad is not looked at")
 def test_frozen_parameters_get_no_gradient(problem):
     """write_gradients writes where loss.backward() would, which is not where requires_grad is unset."""
     case = problem()

@@ -104,6 +104,7 @@ def _second_moments(deltas: list[Tensor]) -> list[Tensor]:
     return [(delta / delta.shape[0]).T @ delta for delta in deltas]
 
 
+@torch.no_grad()
 def _recursion(tape: Tape, G: Tensor, repair: _Repair | None) -> list[Tensor]:
     """Eq. (8) from the last layer to the first."""
     factors = [G]

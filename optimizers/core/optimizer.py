@@ -25,9 +25,10 @@ class TapeOptimizer(torch.optim.Optimizer):
         """Update every parameter that is both on the tape and in ``param_groups``."""
         raise NotImplementedError
 
-    def learning_rates(self) -> dict[Tensor, float]:
-        """The learning rate of every parameter."""
-        return {param: group["lr"] for group in self.param_groups for param in group["params"]}
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, as in PyTorch; its own hyper-parameters are checked as the constructor's are."""
+        check_hyper_parameters(**{**self.defaults, **param_group})
+        super().add_param_group(param_group)
 
 
 class SecondOrder(TapeOptimizer):
@@ -37,7 +38,7 @@ class SecondOrder(TapeOptimizer):
     those who watch the health of the solves.
 
     Args:
-        params: parameters of an ``FCNN``, or groups of them; a layer's weight decides with which options it is solved.
+        params: parameters of an ``FCNN``, or groups of them; a layer is solved with the options of its group.
         lr: learning rate, above 0.
         curvature: a tape to one G^t [n_t, n_t] per layer.
         solver: called with layers, their G^t, and ``options``; returns a :class:`Solution`.
@@ -72,18 +73,20 @@ class SecondOrder(TapeOptimizer):
         """Curvature, solve, update."""
         self.solutions = []
         factors = self.curvature(tape)
-        position = {layer.weight: index for index, layer in enumerate(tape.layers)}
-        rates = self.learning_rates()
+        position = {param: t for t, layer in enumerate(tape.layers) for param in (layer.weight, layer.bias)}
         for group in self.param_groups:
-            chosen = sorted(position[param] for param in group["params"] if param in position)
-            if not chosen:
+            moving = {param for param in group["params"] if param in position and param.requires_grad}
+            if not moving:
                 continue
+            chosen = sorted({position[param] for param in moving})
             layers = [tape.layers[index] for index in chosen]
             options = {name: group[name] for name in self._options}
             solution = self.solver(layers, [factors[index] for index in chosen], **options)
             for layer, weight, bias in zip(layers, solution.weights, solution.biases, strict=True):
-                weight.add_to(layer.weight, rates[layer.weight])
-                layer.bias.add_(bias, alpha=rates.get(layer.bias, 0))
+                if layer.weight in moving:
+                    weight.add_to(layer.weight, group["lr"])
+                if layer.bias in moving:
+                    layer.bias.add_(bias, alpha=group["lr"])
             self.solutions.append(solution)
 
 
@@ -100,5 +103,12 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 def check_hyper_parameters(**values: Any) -> None:
     """Refuse a hyper-parameter that is out of its range; names that are not known here pass."""
     for name, value in values.items():
-        if name in _RANGES and not _RANGES[name][0](value):
-            raise ValueError(f"{name} must be {_RANGES[name][1]}, got {value!r}")
+        if name not in _RANGES:
+            continue
+        fits, expected = _RANGES[name]
+        try:
+            good = fits(value)
+        except TypeError:  # not even a number
+            good = False
+        if not good:
+            raise ValueError(f"{name} must be {expected}, got {value!r}")

@@ -214,7 +214,7 @@ def _exact(layer: Layer, G: Tensor, damping: float) -> tuple[Direction, Tensor]:
 def _auto(layer: Layer, G: Tensor, damping: float) -> tuple[Direction, Tensor]:
     try:
         return _factor(layer, G, damping)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
     warnings.warn(

@@ -112,6 +112,7 @@ class Tape:
         """E[hess_z C] in the logits, [C, C]."""
         return self.criterion.mean_hessian(self.logits, self.labels)
 
+    @torch.no_grad()
     def backward(self, output_delta: Tensor) -> list[Tensor]:
         """Propagate other gradients in the logits [B, C] through the recorded pass: delta^t [B, O], one per layer."""
         deltas = [output_delta]
@@ -120,7 +121,9 @@ class Tape:
         return deltas[::-1]
 
     def write_gradients(self) -> None:
-        """Write ``param.grad`` for every parameter, as ``loss.backward()`` would."""
+        """Write ``param.grad`` for every parameter with ``requires_grad``, as ``loss.backward()`` would."""
         for layer in self.layers:
-            layer.weight.grad = layer.weight_gradient
-            layer.bias.grad = layer.bias_gradient
+            if layer.weight.requires_grad:
+                layer.weight.grad = layer.weight_gradient
+            if layer.bias.requires_grad:
+                layer.bias.grad = layer.bias_gradient

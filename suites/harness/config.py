@@ -12,7 +12,7 @@ from suites.harness.records import write_atomically
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 
 def read_config(path: Path, known: list[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,7 +17,13 @@ _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#
 _LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = "osD^vPX*"
 
-_STYLE = {"svg.hashsalt": "kronbench", "font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "kronbench",
+    "font.size": 10,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.axisbelow": True,
+}
 
 
 def draw_convergence(records: Sequence[Record], folder: Path, title: str, target: float) -> list[Path]:

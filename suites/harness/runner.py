@@ -63,6 +63,7 @@ def _train(
     peak = _warm_up(problem, choice, seed)
     step = problem.step(choice, seed)
     training, evaluation = Stopwatch(problem.settings.device), Stopwatch(problem.settings.device)
+    measured = {"state_bytes": 0, "peak_state_bytes": peak}
     for epoch in range(epochs + 1):
         health = _Health(step.optimizer)
         if epoch:
@@ -85,7 +86,7 @@ def _train(
             solver=health.summary(),
         )
         on_epoch(epoch)
-        measured = {"state_bytes": state_bytes(step.optimizer), "peak_state_bytes": peak}
+        measured["state_bytes"] = state_bytes(step.optimizer)
         if not math.isfinite(train_loss):
             return "diverged", f"train loss is {train_loss} after epoch {epoch}", measured
     return "finished", None, measured

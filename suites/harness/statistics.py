@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 _RESAMPLES = 2000
 
@@ -28,22 +27,13 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     sample = np.asarray(values, dtype=float)
     if sample.size == 0 or np.isnan(sample).any():
         raise ValueError(f"a median needs one or more numbers that are not NaN, got {list(values)}")
-    median = float(np.quantile(sample, 0.5, method="averaged_inverted_cdf"))
+    median = float(np.median(sample))
     if sample.size == 1:
         return Interval(median, median, median)
-
-    def medians(resample: np.ndarray, axis: int) -> np.ndarray:
-        return np.quantile(resample, 0.5, axis=axis, method="averaged_inverted_cdf")
-
-    result = stats.bootstrap(
-        (sample,),
-        medians,
-        n_resamples=_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),  # the same records give the same table
-        vectorized=True,
-    )
-    # ends that are values of the sample: interpolating would meet inf - inf
-    tail = (1 - level) / 2
-    low, high = np.quantile(result.bootstrap_distribution, [tail, 1 - tail], method="inverted_cdf")
+    # by hand, since scipy's bootstrap takes a standard error, which an infinite value makes NaN; seeded, so that the same
+    # records give the same table
+    resampled = np.median(np.random.default_rng(0).choice(sample, size=(_RESAMPLES, sample.size)), axis=1)
+    # ends that are values of the sorted sample: interpolating would meet inf - inf
+    rank = round((1 - level) / 2 * _RESAMPLES)
+    low, high = np.sort(resampled)[[rank, -1 - rank]]
     return Interval(median, float(low), float(high))

@@ -1,0 +1,190 @@
+"""The harness: specifications, records, statistics, tables, and the command line as its users see it."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from suites.harness import report
+from suites.harness.catalog import choose
+from suites.harness.cli import main
+from suites.harness.experiments import Problem, Settings
+from suites.harness.records import RecordWriter, read
+from suites.harness.runner import run
+from suites.harness.statistics import median_interval
+
+USERS_OWN = '''"""Signs only."""
+import torch
+from optimizers.core import Params, Tape, TapeOptimizer
+
+
+class SignDescent(TapeOptimizer):
+    def __init__(self, params: Params, lr: float = 0.001) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, tape: Tape) -> None:
+        for layer in tape.layers:
+            for group in self.param_groups:
+                layer.weight.sub_(group["lr"] * layer.weight_gradient.sign())
+                layer.bias.sub_(group["lr"] * layer.bias_gradient.sign())
+'''
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return Problem.load(Settings(device="cpu", network=(64, 16, 10)))
+
+
+@pytest.fixture
+def kronbench(monkeypatch, capsys):
+    """Run the command line: exit code, standard output, standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["kronbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return stop.value.code or 0, printed.out, printed.err
+
+    return call
+
+
+def test_specifications_are_read():
+    assert choose("ea_cg[gamma=0, max_iter=20]").options == {"gamma": 0, "max_iter": 20}
+    assert choose("ea_cg[gamma=0, max_iter=20]").spec == "ea_cg[gamma=0,max_iter=20]"
+    assert choose("fisher+ea_cg").entry.options["tolerance"] == 1e-2
+    assert choose("torch.optim.AdamW[lr=0.01]").options == {"lr": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--optimizer", "kfcc"], "did you mean 'kfac'"),
+        (["--optimizer", "kfac[dampin=0.1]"], "did you mean 'damping'"),
+        (["--optimizer", "kfac[damping=2]"], "damping must be in (0, 1), got 2"),
+        (["--optimizer", "kfac[damping=a]"], "damping must be in (0, 1), got 'a'"),
+        (["--optimizer", "ea_cg[gamma=1]"], "gamma must be in [-1, 0]"),
+        (["--optimizer", "sgd", "--optimizer", "sgd"], "more than once: sgd"),
+        (["--optimizer", "kfra", "--criterion", "bounded"], "use PCH"),
+        (["--optimizer", "nowhere.py"], "there is no such file"),
+        (["--dataset", "digit"], "did you mean 'digits'"),
+        (["--criterion", "cross_entropy"], "did you mean 'cross-entropy'"),
+        (["--activation", "sigmod"], "did you mean 'sigmoid'"),
+        (["--network", "64,a,10"], "network must be sizes"),
+        (["--network", "64,0,10"], "of at least 1"),
+        (["--network", "63,10"], "begin with 64"),
+        (["--epochs", "0"], "epochs must be 1 or more"),
+        (["--seeds", "0"], "seeds must be 1 or more"),
+        (["--batch-size", "0"], "batch size must be from 1"),
+        (["--batch-size", "2000"], "1437 training images"),
+        (["--target", "2"], "target must be"),
+        (["--device", "tpu"], "device must be auto, cpu or cuda"),
+        (["--epoch", "3"], "--epochs"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(kronbench, tmp_path, arguments, message):
+    code, out, error = kronbench("compare", "--output", tmp_path / "out", *arguments)
+    assert (code, out) == (2, "")
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_compare_writes_records_table_and_pictures(kronbench, tmp_path):
+    """From flags to files, and again from the configuration that was written beside them: the same numbers."""
+    flags = ["--network", "64,8,10", "--epochs", 2, "--seeds", 2, "--optimizer", "sgd", "--optimizer", "ea_cg[gamma=0]"]
+    code, out, error = kronbench("compare", *flags, "--output", tmp_path / "a")
+    assert code == 0, error
+    assert "ea_cg[gamma=0]" in out
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert {"table.md", "config.toml", "epochs.png", "epochs.svg", "seconds.png", "seconds.svg", "runs"} <= names
+    code, _, error = kronbench("compare", "--config", tmp_path / "a" / "config.toml", "--output", tmp_path / "b")
+    assert code == 0, error
+    first, second = (sorted((tmp_path / folder / "runs").iterdir()) for folder in "ab")
+    assert [path.name for path in first] == [path.name for path in second]
+    assert len(first) == 4
+    for one, other in zip(first, second, strict=True):
+        assert [_numbers(point) for point in read(one).points] == [_numbers(point) for point in read(other).points]
+
+
+def _numbers(point):
+    return {name: value for name, value in point.items() if not name.endswith("_seconds")}
+
+
+def test_a_file_of_a_users_own_is_an_optimizer(kronbench, tmp_path):
+    (tmp_path / "mine.py").write_text(USERS_OWN)
+    flags = ["--optimizer", tmp_path / "mine.py", "--epochs", 1, "--seeds", 1, "--output", tmp_path / "out"]
+    code, out, error = kronbench("compare", *flags)
+    assert code == 0, error
+    assert "mine" in out
+    (record,) = (tmp_path / "out" / "runs").iterdir()
+    assert read(record).header["source"] == USERS_OWN
+
+
+def test_a_config_with_an_unknown_flag_is_refused(kronbench, tmp_path):
+    (tmp_path / "c.toml").write_text("epoch = 3\n")
+    code, _, error = kronbench("compare", "--config", tmp_path / "c.toml")
+    assert code == 2
+    assert "did you mean 'epochs'" in error
+
+
+def test_list_names_everything(kronbench):
+    code, out, _ = kronbench("list")
+    assert code == 0
+    for name in ("kfac", "ea_cg", "gauss_newton", "kfi", "imagenet10", "bounded", "softplus"):
+        assert name in out
+
+
+def test_divergence_is_recorded(tmp_path):
+    problem = Problem.load(Settings(device="cpu", network=(64, 16, 10), activation="relu"))
+    record = run(problem, choose("sgd[lr=1e30]"), seed=0, epochs=3, folder=tmp_path)
+    assert record.status == "diverged"
+    assert record.end is not None
+    assert "train loss" in record.end["reason"]
+    assert all(json.loads(line) for line in record.path.read_text().splitlines())
+
+
+def test_a_failure_is_recorded(problem, tmp_path, monkeypatch):
+    """An exception in a step ends in the record of that run, with its reason."""
+    monkeypatch.setattr("optimizers.sgd.SGD.step", lambda self, tape: torch.zeros(2) @ torch.zeros(3))
+    record = run(problem, choose("sgd"), seed=0, epochs=1, folder=tmp_path)
+    assert record.status == "failed"
+    assert record.end is not None
+    assert record.end["reason"].startswith("RuntimeError: ")
+    table = report.comparison_table([record], {"sgd": [1.0, 1.0]}, target=0.9)
+    assert table["runs"].tolist() == ["1 failed"]
+    assert table["epochs to 0.9"].tolist() == ["not reached"]
+
+
+def test_a_record_grows_line_by_line(tmp_path):
+    """Every point is on disk at once; a cut-off last line is left out; the name comes at the end."""
+    path = tmp_path / "run.jsonl"
+    with RecordWriter(path, {"experiment": {}}) as record:
+        record.point(step=1, train_loss=math.nan)
+        part = tmp_path / "run.jsonl.part"
+        assert not path.exists()
+        part.write_text(part.read_text() + '{"kind": "poi')
+        assert read(part).points == [{"kind": "point", "step": 1, "train_loss": None}]
+        assert read(part).status == "unfinished"
+    with RecordWriter(path, {"experiment": {}}) as record:
+        record.end("finished")
+    assert read(path).status == "finished"
+
+
+def test_solver_health_reaches_the_record(problem, tmp_path):
+    point = run(problem, choose("ea_cg[max_iter=3]"), seed=0, epochs=1, folder=tmp_path).points[1]
+    assert len(point["solver"]["iterations_max"]) == problem.steps_per_epoch
+    assert max(point["solver"]["iterations_max"]) <= 3
+    assert all(residual > 0 for residual in point["solver"]["residual_max"])
+    assert set(point["solver"]["failed_factorizations"]) == {0}
+
+
+def test_medians_rank_infinite_values():
+    assert median_interval([1, 2, math.inf, math.inf, math.inf]) == (math.inf, 1, math.inf)
+    assert median_interval([0.5] * 5) == (0.5, 0.5, 0.5)
+    low, high = median_interval(range(101))[1:]
+    assert low < 50 < high
+    with pytest.raises(ValueError, match="one or more numbers"):
+        median_interval([])
