@@ -30,8 +30,7 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     median = float(np.median(sample))
     if sample.size == 1:
         return Interval(median, median, median)
-    # by hand, since scipy's bootstrap takes a standard error, which an infinite value makes NaN; seeded, so that the same
-    # records give the same table
+    # by hand: an infinite value makes the standard error in scipy's bootstrap NaN; seeded: same records, same table
     resampled = np.median(np.random.default_rng(0).choice(sample, size=(_RESAMPLES, sample.size)), axis=1)
     # ends that are values of the sorted sample: interpolating would meet inf - inf
     rank = round((1 - level) / 2 * _RESAMPLES)
