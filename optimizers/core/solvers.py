@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from optimizers.core.cg import conjugate_gradient
+from optimizers.core.cholesky import solve_damped
 from optimizers.core.tape import Layer
 
 
@@ -162,7 +163,7 @@ def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.0
     weights, biases, status = [], [], []
     for layer, G in zip(layers, factors, strict=True):
         weight, weight_info = INVERSES[inverse](layer, G, damping)
-        bias, bias_info = _solve(G, damping, layer.bias_gradient.neg().unsqueeze(1))
+        bias, bias_info = solve_damped(G, damping, layer.bias_gradient.neg().unsqueeze(1))
         weights.append(weight)
         biases.append(bias.squeeze(1))
         status += [weight_info, bias_info]
@@ -183,8 +184,8 @@ def _factor(layer: Layer, G: Tensor, damping: float) -> tuple[Direction, Tensor]
     """Eq. (12) as it stands, with the I x I factor."""
     left, right = _dampings(layer, G, damping)
     A = (layer.input / layer.batch).T @ layer.input
-    half, left_info = _solve(G, left, layer.weight_gradient)
-    whole, right_info = _solve(A, right, half.T)
+    half, left_info = solve_damped(G, left, layer.weight_gradient)
+    whole, right_info = solve_damped(A, right, half.T)
     info = left_info + right_info
     return Direction(None, torch.where(info == 0, whole.T, layer.weight_gradient).neg_()), info
 
@@ -192,7 +193,7 @@ def _factor(layer: Layer, G: Tensor, damping: float) -> tuple[Direction, Tensor]
 def _gram(layer: Layer, G: Tensor, damping: float) -> tuple[Direction, Tensor]:
     """Eq. (12) by push-through: grad (E[h h^T] + lam I)^-1 = delta^T (h h^T + B lam I)^-1 h."""
     left, right = _dampings(layer, G, damping)
-    rows, right_info = _solve(layer.input_gram, right * layer.batch, layer.delta)
+    rows, right_info = solve_damped(layer.input_gram, right * layer.batch, layer.delta)
     return _preconditioned(layer, G, left, rows * layer.batch, right_info)
 
 
@@ -248,19 +249,11 @@ def _dampings(layer: Layer, G: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     return math.sqrt(damping) / pi, math.sqrt(damping) * pi
 
 
-def _solve(matrix: Tensor, damping: Tensor | float, right: Tensor) -> tuple[Tensor, Tensor]:
-    """(matrix + damping I)^-1 right by Cholesky, or ``right`` itself where that fails, which ``info`` != 0 says."""
-    damped = matrix.clone()
-    damped.diagonal().add_(damping)
-    factor, info = torch.linalg.cholesky_ex(damped)
-    return torch.where(info == 0, torch.cholesky_solve(right, factor), right), info
-
-
 def _preconditioned(
     layer: Layer, G: Tensor, damping: Tensor, rows: Tensor, right_info: Tensor
 ) -> tuple[Direction, Tensor]:
     """-(G + damping I)^-1 rows^T h / B, or the negative gradient where a factorization failed; ``rows`` is [B, O]."""
-    left, left_info = _solve(G, damping, rows.T)
+    left, left_info = solve_damped(G, damping, rows.T)
     info = left_info + right_info
     return Direction(torch.where(info == 0, left, layer.delta.T).div_(-layer.batch), layer.input), info
 
