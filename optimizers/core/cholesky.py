@@ -15,8 +15,8 @@ def solve_damped(matrix: Tensor, damping: Tensor | float, right: Tensor) -> tupl
         right: [n, m].
 
     Returns:
-        The solution [n, m], or ``right`` itself where the damped matrix is not positive definite, and ``info`` [], which
-        is not 0 in that case. Nothing waits for the device.
+        The solution [n, m], or ``right`` itself where the damped matrix is not positive definite, and ``info`` [],
+        which is not 0 in that case. Nothing waits for the device.
     """
     factor, info = _factorize(matrix, damping)
     return torch.where(info == 0, torch.cholesky_solve(right, factor), right), info
