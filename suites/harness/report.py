@@ -7,7 +7,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from suites.harness.records import Record
-from suites.harness.statistics import Interval, median_interval
+from suites.harness.statistics import median_interval
 from suites.harness.timing import REFERENCE
 
 
@@ -112,7 +112,7 @@ def _number(value: float, form: str) -> str:
 def _shown_bytes(values: Sequence[int]) -> str:
     if not values:
         return "-"
-    median: float = Interval(*median_interval(values)).median
+    median = median_interval(values).median
     for unit in ("B", "kB", "MB", "GB"):
         if median < 1000 or unit == "GB":
             return f"{median:.3g} {unit}"

@@ -121,13 +121,9 @@ class _Health:
 
     def watch(self) -> None:
         if self._optimizer is not None:
-            solutions = self._optimizer.solutions
-            if len(solutions) == 1:
-                self._steps.append((solutions[0].iterations, solutions[0].residual, solutions[0].status))
-            else:
-                columns = zip(*((s.iterations, s.residual, s.status) for s in solutions), strict=True)
-                iterations, residual, status = (torch.cat(column) for column in columns)
-                self._steps.append((iterations, residual, status))
+            rows = [(s.iterations, s.residual, s.status) for s in self._optimizer.solutions]
+            iterations, residual, status = (torch.cat(column) for column in zip(*rows, strict=True))
+            self._steps.append((iterations, residual, status))
 
     def summary(self) -> dict[str, list[float]] | None:
         """One number a step: over all layers, weights and biases alike."""

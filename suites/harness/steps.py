@@ -1,6 +1,6 @@
 """One training step of any optimizer, whether it takes a tape or gradients."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +32,3 @@ class Step:
 
     def __call__(self) -> None:
         self.update(self.record())
-
-
-Build = Callable[[], Step]
