@@ -19,7 +19,12 @@ class TapeOptimizer(torch.optim.Optimizer):
     """A ``torch.optim.Optimizer`` whose ``step`` takes a tape in place of ``param.grad``.
 
     Everything else is as in PyTorch: parameter groups, ``state_dict``, ``torch.optim.lr_scheduler``, checkpoints.
+
+    ``on_phase`` is called with ``curvature``, ``solve`` or ``update`` where such a part of a step begins, for those who
+    measure; what comes before the first call counts as ``update``.
     """
+
+    on_phase: Callable[[str], None] = staticmethod(lambda phase: None)
 
     def step(self, tape: Tape) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Update every parameter that is both on the tape and in ``param_groups``."""
@@ -68,10 +73,16 @@ class SecondOrder(TapeOptimizer):
         self._options = tuple(options)
         super().__init__(params, {"lr": lr, **options})
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and ``copy.deepcopy``; torch's own keeps its fields only."""
+        own = ("curvature", "solver", "solutions", "_options")
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
+
     @torch.no_grad()
     def step(self, tape: Tape) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Curvature, solve, update."""
         self.solutions = []
+        self.on_phase("curvature")
         factors = self.curvature(tape)
         position = {param: t for t, layer in enumerate(tape.layers) for param in (layer.weight, layer.bias)}
         for group in self.param_groups:
@@ -81,7 +92,9 @@ class SecondOrder(TapeOptimizer):
             chosen = sorted({position[param] for param in moving})
             layers = [tape.layers[index] for index in chosen]
             options = {name: group[name] for name in self._options}
+            self.on_phase("solve")
             solution = self.solver(layers, [factors[index] for index in chosen], **options)
+            self.on_phase("update")
             for layer, weight, bias in zip(layers, solution.weights, solution.biases, strict=True):
                 if layer.weight in moving:
                     weight.add_to(layer.weight, group["lr"])

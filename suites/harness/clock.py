@@ -1,7 +1,10 @@
-"""The one clock: seconds of wall time, with the device synchronized at both ends of what is timed."""
+"""The clocks: seconds of wall time with the device synchronized at both ends, and the phases of a step."""
 
 import time
+from collections import Counter
+from itertools import pairwise
 from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -26,3 +29,39 @@ class Stopwatch:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
+
+
+class PhaseClock:
+    """Seconds of each step by phase; ``mark`` goes to :meth:`suites.harness.steps.Step.watch`.
+
+    Nothing waits for the device before the seconds are asked for: on CUDA a mark is an event on the stream.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self._cuda = torch.device(device).type == "cuda"
+        self._steps: list[list[tuple[str | None, Any]]] = [[]]
+
+    def mark(self, phase: str | None) -> None:
+        """A phase begins here; None ends the step."""
+        if self._cuda:
+            now = torch.cuda.Event(enable_timing=True)
+            now.record()
+        else:
+            now = time.perf_counter()
+        self._steps[-1].append((phase, now))
+        if phase is None:
+            self._steps.append([])
+
+    def drain(self) -> dict[str, list[float]]:
+        """Seconds by phase, one number for each whole step since the last call; 0 where a step has no such phase."""
+        done, self._steps = self._steps[:-1], self._steps[-1:]
+        if self._cuda:
+            torch.cuda.synchronize()
+        totals: list[Counter[str]] = []
+        for marks in done:
+            total: Counter[str] = Counter()
+            for (phase, begin), (_, end) in pairwise(marks):
+                assert phase is not None, "a step ends once"
+                total[phase] += begin.elapsed_time(end) / 1000 if self._cuda else end - begin
+            totals.append(total)
+        return {phase: [total[phase] for total in totals] for phase in sorted({p for total in totals for p in total})}

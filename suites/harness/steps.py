@@ -1,12 +1,14 @@
-"""One training step of any optimizer, whether it takes a tape or gradients."""
+"""One training step of any optimizer, whether it takes a tape or gradients, and its phases."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from optimizers.core import FCNN, Criterion, Tape, TapeOptimizer
+
+PHASES = ("forward_backward", "curvature", "solve", "update")
 
 
 @dataclass(eq=False)
@@ -17,18 +19,30 @@ class Step:
     optimizer: torch.optim.Optimizer
     criterion: Criterion
     batches: Iterator[tuple[Tensor, Tensor]]
+    _on_phase: Callable[[str | None], None] = lambda phase: None
+
+    def watch(self, on_phase: Callable[[str | None], None]) -> None:
+        """Have ``on_phase`` called with one of ``PHASES`` where it begins, and with None at the end of a step."""
+        self._on_phase = on_phase
+        if isinstance(self.optimizer, TapeOptimizer):
+            self.optimizer.on_phase = on_phase
 
     def record(self) -> Tape:
         """Forward and backward on the next batch."""
-        return self.network.record(self.criterion, *next(self.batches))
+        batch = next(self.batches)
+        self._on_phase("forward_backward")
+        return self.network.record(self.criterion, *batch)
 
     def update(self, tape: Tape) -> None:
         """Step from the tape; an optimizer that knows nothing of tapes finds the gradients in ``param.grad``."""
         if isinstance(self.optimizer, TapeOptimizer):
+            self._on_phase("update")
             self.optimizer.step(tape)
         else:
             tape.write_gradients()
+            self._on_phase("update")
             self.optimizer.step()
+        self._on_phase(None)
 
     def __call__(self) -> None:
         self.update(self.record())

@@ -1,0 +1,1 @@
+"""The commands of ``kronbench``, one module each; ``suites.harness.cli`` puts them together."""

@@ -1,0 +1,86 @@
+"""``kronbench compare``: train optimizers on one problem and print who wins, at which cost."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from suites.harness import catalog
+from suites.harness.commands.options import (
+    ActivationName,
+    BatchSize,
+    Config,
+    CriterionName,
+    DataRoot,
+    DatasetName,
+    Device,
+    Dtype,
+    Network,
+    Optimizers,
+    bad_input_is_one_line,
+    sizes,
+)
+from suites.harness.compare import DEFAULT_OPTIMIZERS
+from suites.harness.compare import compare as run_comparison
+from suites.harness.config import write_config
+from suites.harness.experiments import TARGETS, Problem, Settings
+from suites.harness.report import plain
+
+
+def compare(
+    context: typer.Context,
+    optimizer: Optimizers = None,
+    dataset: DatasetName = "digits",
+    criterion: CriterionName = "cross-entropy",
+    network: Network = None,
+    activation: ActivationName = "sigmoid",
+    epochs: Annotated[int, typer.Option(help="Epochs of each run.")] = 40,
+    batch_size: BatchSize = 100,
+    seeds: Annotated[int, typer.Option(help="Runs of each optimizer: seeds 0, 1, ...")] = 5,
+    target: Annotated[float | None, typer.Option(help="Test accuracy to reach; by default the data set's own.")] = None,
+    dtype: Dtype = "float32",
+    device: Device = "auto",
+    data_root: DataRoot = None,
+    output: Annotated[Path | None, typer.Option(help="Default: results/latest/<dataset>-<criterion>.")] = None,
+    config: Config = None,
+) -> None:
+    """Train optimizers on one problem and print who wins, at which cost."""
+    with bad_input_is_one_line():
+        for name, value in (("epochs", epochs), ("seeds", seeds)):
+            if value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
+        if target is not None and not 0 < target <= 1:
+            raise ValueError(f"target must be an accuracy in (0, 1], got {target}")
+        choices = [catalog.choose(spec) for spec in optimizer or DEFAULT_OPTIMIZERS]
+        settings = Settings(dataset, criterion, sizes(network), activation, batch_size, dtype, device)
+        problem = Problem.load(settings, data_root)
+        if not optimizer and not problem.criterion.convex:
+            choices = [choice for choice in choices if choice.entry.name != "kfra"]
+            typer.echo(f"kfra is left out: Gauss-Newton needs a convex criterion, and {criterion} is not", err=True)
+        repeated = {choice.spec for choice in choices if sum(c.spec == choice.spec for c in choices) > 1}
+        if repeated:
+            raise ValueError(f"optimizer given more than once: {', '.join(sorted(repeated))}")
+        for choice in choices:
+            problem.check(choice)
+    output = output or Path("results/latest") / f"{dataset}-{criterion}"
+    target = target or TARGETS.get(dataset, 0.5)
+    effective: dict[str, Any] = {
+        **{name: value for name, value in context.params.items() if name != "config"},
+        "optimizer": [choice.spec for choice in choices],
+        "network": ",".join(map(str, problem.settings.network)),
+        "device": problem.settings.device,
+        "target": target,
+        "output": output,
+    }
+    write_config(output / "config.toml", effective)
+    comparison = run_comparison(problem, choices, seeds, epochs, target, output)
+    typer.echo(f"\n{plain(comparison.table)}\n\n{comparison.caption}\n")
+    typer.echo(f"Records, table.md, epochs.png and seconds.png (and .svg) are in {output}")
+    failed = [record for record in comparison.records if record.status != "finished"]
+    for record in failed:
+        reason = record.end["reason"] if record.end else None
+        typer.echo(
+            f"{record.status}: {record.experiment['optimizer']}, seed {record.experiment['seed']}: {reason}", err=True
+        )
+    if any(record.status == "failed" for record in failed):
+        raise typer.Exit(1)

@@ -1,0 +1,33 @@
+"""``kronbench list``: what there is, a line each."""
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from optimizers.core import ACTIVATIONS, CRITERIA, CURVATURES, SOLVERS
+from suites.harness import catalog
+from suites.harness.data import DATASETS
+
+
+def list_() -> None:
+    """What there is: optimizers, curvatures, solvers, data sets, criteria, activations, a line each."""
+    sections: dict[str, dict[str, str]] = {
+        "optimizers, with their options": {
+            name: f"{entry.summary} {', '.join(f'{option}={default}' for option, default in entry.options.items())}"
+            for name, entry in catalog.named().items()
+        },
+        "curvatures (curvature+solver is an optimizer)": {name: _summary(value) for name, value in CURVATURES.items()},
+        "solvers": {name: _summary(value) for name, value in SOLVERS.items()},
+        "data sets": DATASETS,
+        "criteria": {name: "convex" if value.convex else "not convex" for name, value in CRITERIA.items()},
+        "activations": dict.fromkeys(ACTIVATIONS, ""),
+    }
+    for title, rows in sections.items():
+        typer.echo(title)
+        for name, text in rows.items():
+            typer.echo(f"  {name:<22}{text}")
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    return (function.__doc__ or "").strip().splitlines()[0]
