@@ -1,14 +1,16 @@
 """Solvers: every direction against conjugate gradients on matrices or a dense solve written out here."""
 
+import importlib
 import math
 
 import pytest
 import torch
 
-from optimizers.core import Direction, Status, ea_cg, fisher, kfi, pch, solvers
+from optimizers.core import Direction, Status, ea_cg, fisher, kfi, pch
 from optimizers.core.cg import conjugate_gradient
 from optimizers.core.tape import Layer
 
+KFI = importlib.import_module("optimizers.core.kfi")  # the package's name ``kfi`` is the function
 LARGE = (16, 14, 12)  # inputs, hidden, classes: enough distinct eigenvalues to keep CG busy for ten iterations
 every_form = pytest.mark.parametrize("inverse", ["factor", "gram", "exact", "auto"])  # of Eq. (12)
 
@@ -312,7 +314,7 @@ def test_kfi_rank_one_is_eq_13(problem, assert_close, batch):
         assert_close(direction.dense(), _kfi_oracle(layer, G, 0.05, torch.outer(hbar, hbar)))
 
 
-@pytest.mark.parametrize("inverse", solvers.INVERSES)
+@pytest.mark.parametrize("inverse", KFI.INVERSES)
 def test_kfi_biases(problem, assert_close, inverse):
     """d = -(G + a I)^{-1} grad b."""
     tape = problem().record()
@@ -324,7 +326,7 @@ def test_kfi_biases(problem, assert_close, inverse):
     assert solution.residual.isnan().all()
 
 
-@pytest.mark.parametrize("inverse", solvers.INVERSES)
+@pytest.mark.parametrize("inverse", KFI.INVERSES)
 def test_kfi_falls_back_on_the_gradient(problem, assert_close, inverse):
     """Where G + damping is not positive definite, d = -grad and the status says so; the other layers are solved."""
     tape = problem().record()
@@ -344,10 +346,10 @@ def test_kfi_never_forms_the_right_factor_unless_told(problem, monkeypatch):
     chosen = []
 
     def spy(name):
-        return lambda layer, G, damping: chosen.append(name) or solvers._rank_one(layer, G, damping)
+        return lambda layer, G, damping: chosen.append(name) or KFI._rank_one(layer, G, damping)
 
-    monkeypatch.setattr(solvers, "_gram", spy("gram"))
-    monkeypatch.setattr(solvers, "_factor", spy("factor"))
+    monkeypatch.setattr(KFI, "_gram", spy("gram"))
+    monkeypatch.setattr(KFI, "_factor", spy("factor"))
     tape = problem((6, 3, 4), batch=4).record()
     kfi(tape.layers, fisher(tape), damping=0.05, inverse="exact")
     assert chosen == ["gram", "factor"]
@@ -374,7 +376,7 @@ def test_auto_falls_back_on_rank_one_out_of_memory(problem, monkeypatch, error):
     """The paper's way: Eq. (12), and Eq. (13) with a warning where E[h h^T] does not fit."""
     tape = problem().record()
     expected = kfi(tape.layers, fisher(tape), damping=0.05, inverse="rank_one")
-    monkeypatch.setattr(solvers, "_factor", _raise(error))
+    monkeypatch.setattr(KFI, "_factor", _raise(error))
     with pytest.warns(UserWarning, match=r"\d x \d factor .* falling back to rank_one, Eq\. \(13\); inverse='exact'"):
         solution = kfi(tape.layers, fisher(tape), damping=0.05, inverse="auto")
     for fallen, direction in zip(solution.weights, expected.weights, strict=True):
@@ -384,7 +386,7 @@ def test_auto_falls_back_on_rank_one_out_of_memory(problem, monkeypatch, error):
 def test_auto_passes_other_errors_on(problem, monkeypatch):
     """Only a refused allocation is answered by Eq. (13)."""
     tape = problem().record()
-    monkeypatch.setattr(solvers, "_factor", _raise(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
+    monkeypatch.setattr(KFI, "_factor", _raise(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         kfi(tape.layers, fisher(tape), damping=0.05, inverse="auto")
 

@@ -3,9 +3,12 @@
 from optimizers.core.activations import ACTIVATIONS, Activation
 from optimizers.core.criteria import CRITERIA, CROSS_ENTROPY, Criterion, bounded
 from optimizers.core.curvature import CURVATURES, Curvature, fisher, gauss_newton, pch
+from optimizers.core.ea_cg import ea_cg
+from optimizers.core.kfi import kfi
 from optimizers.core.network import FCNN
 from optimizers.core.optimizer import Params, SecondOrder, TapeOptimizer, check_hyper_parameters
-from optimizers.core.solvers import SOLVERS, Direction, Solution, Status, ea_cg, kfi
+from optimizers.core.solution import Direction, Solution, Status
+from optimizers.core.solvers import SOLVERS
 from optimizers.core.tape import Layer, Tape
 
 __all__ = [

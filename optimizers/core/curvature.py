@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from optimizers.core.criteria import Criterion
+from optimizers.core.symmetric import gram, symmetric
 from optimizers.core.tape import Layer, Tape
 
 Curvature = Callable[[Tape], list[Tensor]]
 _Repair = Callable[[Tensor], Tensor]
-
-_STRIP = 128  # columns computed at a time by the symmetric product on a CPU
 
 
 def fisher(tape: Tape) -> list[Tensor]:
@@ -101,7 +100,7 @@ def pos_eig(matrix: Tensor) -> Tensor:
 
 
 def _second_moments(deltas: list[Tensor]) -> list[Tensor]:
-    return [(delta / delta.shape[0]).T @ delta for delta in deltas]
+    return [gram(delta.T, 1 / len(delta)) for delta in deltas]
 
 
 @torch.no_grad()
@@ -114,18 +113,14 @@ def _recursion(tape: Tape, G: Tensor, repair: _Repair | None) -> list[Tensor]:
 
 
 def _propagate(layer: Layer, G: Tensor, repair: _Repair | None) -> Tensor:
-    """Eq. (8) through one layer, [O, O] -> [I, I], computing the upper triangle by strips and mirroring it."""
+    """Eq. (8) through one layer, [O, O] -> [I, I]."""
     W, slope = layer.weight, layer.slope
     GW, scaled = G @ W, slope / layer.batch
-    size = W.shape[1]
-    strip = _STRIP if W.device.type == "cpu" else size
-    below = torch.empty(size, size, dtype=W.dtype, device=W.device)
-    for start in range(0, size, strip):
-        rows = slice(start, start + strip)
-        block = W[:, rows].T @ GW[:, start:]
-        block *= scaled[:, rows].T @ slope[:, start:]
-        below[rows, start:] = block
-        below[start:, rows] = block.T
+
+    def strip(rows: slice, columns: slice) -> Tensor:
+        return (W[:, rows].T @ GW[:, columns]).mul_(scaled[:, rows].T @ slope[:, columns])
+
+    below = symmetric(strip, W.shape[1], like=W)
     if repair is not None:
         below.diagonal().add_(repair(layer.mean_bend))
     return below

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from optimizers.core.criteria import Criterion
 from optimizers.core.curvature import Curvature, gauss_newton, require_convex
-from optimizers.core.solvers import INVERSES, Solution
+from optimizers.core.kfi import INVERSES
+from optimizers.core.solution import Solution
 from optimizers.core.tape import Tape
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]

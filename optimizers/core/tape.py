@@ -23,6 +23,7 @@ from torch import Tensor
 
 from optimizers.core.activations import Activation
 from optimizers.core.criteria import Criterion
+from optimizers.core.symmetric import gram
 
 
 @dataclass(eq=False)
@@ -72,7 +73,7 @@ class Layer:
     @cached_property
     def input_gram(self) -> Tensor:
         """h h^T, the inner products of the batch's inputs, [B, B]."""
-        return self.input @ self.input.T
+        return gram(self.input)
 
     @property
     def prefers_factors(self) -> bool:
@@ -88,7 +89,7 @@ class Layer:
     def squared_gradient_norm(self) -> Tensor:
         """||E[delta h^T]||_F^2, a scalar; by the B x B Gram matrices where the gradient need not be formed."""
         if self.prefers_factors:
-            return torch.vdot((self.delta @ self.delta.T).flatten(), self.input_gram.flatten()) / self.batch**2
+            return torch.vdot(gram(self.delta).flatten(), self.input_gram.flatten()) / self.batch**2
         gradient = self.weight_gradient.flatten()
         return torch.vdot(gradient, gradient)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from optimizers.core import FCNN, SecondOrder, Status
-from optimizers.core.solvers import is_out_of_memory
+from optimizers.core.kfi import is_out_of_memory
 from suites.harness.catalog import Choice
 from suites.harness.clock import Stopwatch
 from suites.harness.data import Split

@@ -1,0 +1,69 @@
+"""What a solver returns: a descent direction for every weight and bias, and how the solves went.
+
+symbol             name             shape
+d                  direction        [O, I] for a weight, [O] for a bias
+
+Every direction but those that must be dense is ``left @ right`` with ``right`` = h [B, I] and ``left`` [O, B]: the
+layer's deltas preconditioned, so that nothing of size O x I need be formed beside the weight itself.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Status(IntEnum):
+    """How a solve ended; ``advice`` says what to do about it."""
+
+    SOLVED = 0
+    MAX_ITERATIONS = 1
+    NEGATIVE_CURVATURE = 2
+    FAILED_FACTORIZATION = 3
+
+    @property
+    def advice(self) -> str:
+        return _ADVICE[self]
+
+
+_ADVICE = {
+    Status.SOLVED: "the residual is below the tolerance",
+    Status.MAX_ITERATIONS: "CG stopped at max_iter above its tolerance: raise max_iter, tolerance or damping",
+    Status.NEGATIVE_CURVATURE: "CG met negative curvature: the curvature matrix must be positive semi-definite",
+    Status.FAILED_FACTORIZATION: "a factor was not positive definite, so the gradient was used: raise damping or use "
+    "float64",
+}
+
+
+class Direction(NamedTuple):
+    """A direction in a weight, as the product ``left @ right`` ([O, r], [r, I]) or, without ``left``, dense [O, I]."""
+
+    left: Tensor | None
+    right: Tensor
+
+    def add_to(self, weight: Tensor, scale: float) -> None:
+        """``weight += scale * left @ right`` in place, without forming the product."""
+        if self.left is None:
+            weight.add_(self.right, alpha=scale)
+        else:
+            weight.addmm_(self.left, self.right, alpha=scale)
+
+    def dense(self) -> Tensor:
+        """The direction as an [O, I] matrix, for tests and small nets."""
+        return self.right if self.left is None else self.left @ self.right
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Descent directions of L layers, and how the solves went; in the last three, columns are weight and bias.
+
+    ``weights``: L directions. ``biases``: L tensors [O]. ``iterations`` [L, 2]: CG iterations, 0 for a direct solve.
+    ``residual`` [L, 2]: ||r|| / ||r_0||, NaN for a direct solve. ``status`` [L, 2]: values of :class:`Status`.
+    """
+
+    weights: list[Direction]
+    biases: list[Tensor]
+    iterations: Tensor
+    residual: Tensor
+    status: Tensor

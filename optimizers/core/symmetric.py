@@ -1,0 +1,26 @@
+"""Products that are known to be symmetric, for half the operations."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+_STRIP = 128  # rows computed at a time on a CPU; on a GPU one product is faster than several
+
+
+def symmetric(strip: Callable[[slice, slice], Tensor], size: int, like: Tensor) -> Tensor:
+    """The symmetric [size, size] matrix of which ``strip(rows, columns)`` gives any block."""
+    if like.device.type != "cpu" or size <= _STRIP:
+        return strip(slice(None), slice(None))
+    matrix = like.new_empty(size, size)
+    for start in range(0, size, _STRIP):
+        rows, columns = slice(start, start + _STRIP), slice(start, None)
+        block = strip(rows, columns)
+        matrix[rows, columns] = block
+        matrix[columns, rows] = block.mT
+    return matrix
+
+
+def gram(x: Tensor, scale: float = 1) -> Tensor:
+    """``scale x x^T``, [n, m] -> [n, n]."""
+    scaled = x if scale == 1 else x * scale
+    return symmetric(lambda rows, columns: scaled[rows] @ x[columns].mT, len(x), x)
