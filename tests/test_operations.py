@@ -22,6 +22,12 @@ def problem():
     return Problem.load(Settings(device="cpu", network=SIZES, batch_size=BATCH))
 
 
+def iterations(optimizer):
+    """Of the last step, of each group that CG solved."""
+    pairs = zip(optimizer.param_groups, getattr(optimizer, "solutions", []), strict=False)
+    return [int(iterations_run(group, solution.iterations)) for group, solution in pairs if "max_iter" in group]
+
+
 def spd(n, *batch):
     a = torch.randn(*batch, n, n)
     return a @ a.mT + n * torch.eye(n)
@@ -96,7 +102,7 @@ def test_the_cost_of_a_step_is_what_steps_take_when_counted(problem, spec):
     seen = set()
     for _ in range(12):
         counted = count(step)
-        ran = [int(n) for n in iterations_run(step.optimizer)] if isinstance(step.optimizer, SecondOrder) else []
+        ran = iterations(step.optimizer)
         assert cost.of(ran) == counted
         seen.update(ran)
     if "ea_cg" in spec and "max_iter" not in spec:
@@ -120,7 +126,7 @@ def test_groups_have_their_own_iterations(problem):
     assert [group["tolerance"] for group in probed.optimizer.param_groups] == [1e-3, 1e-3]
     for _ in range(3):
         counts = count(counted)
-        ran = [int(number) for number in iterations_run(counted.optimizer)]
+        ran = iterations(counted.optimizer)
         assert ran[0] == 3 < ran[1]
         assert cost.of(ran) == counts
 
@@ -133,7 +139,7 @@ def test_passes_are_counted(problem):
 
 
 class EveryFifth(TapeOptimizer):
-    """Factors its curvature in one step of five."""
+    """Inverts a matrix in one step of five."""
 
     def __init__(self, params):
         super().__init__(params, {"lr": 0.1})

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import flop_registry
 from optimizers.core import FCNN, SecondOrder, Tape
 from suites.harness.steps import PHASES, Step
 
-_PROBED_STEPS = 20  # of an optimizer whose steps need not be alike, as one that renews its curvature now and then
+_PROBED_STEPS = 10  # of an optimizer whose steps need not be alike, as one that renews its curvature now and then
 
 aten = torch.ops.aten
 
@@ -189,41 +189,44 @@ class StepCost:
 
 
 def probe(step: Step) -> StepCost:
-    """Find out what a step takes by taking a few, which change the network.
+    """Find out what a step takes by taking a few.
 
     The steps of a curvature with a solver are alike but for their CG iterations, so one more iteration tells the cost
-    of each. Of any other optimizer, the mean of some steps stands for all.
+    of each; they leave the network as it was. Of any other optimizer, the mean of some steps stands for all.
     """
     gradient = count_gradient(step)
     if not isinstance(step.optimizer, SecondOrder):
         total = sum((count(step) for _ in range(_PROBED_STEPS)), Counter())
-        return StepCost(gradient, Counter({name: number / _PROBED_STEPS for name, number in total.items()}))
-    groups = [group for group in step.optimizer.param_groups if "max_iter" in group]
-    kept = [(group["max_iter"], group["tolerance"]) for group in groups]
+        return StepCost(gradient, Counter({name: _ratio(number, _PROBED_STEPS) for name, number in total.items()}))
+    groups = step.optimizer.param_groups
+    kept = [dict(group) for group in groups]
+    solved_by_cg = [group for group in groups if "max_iter" in group]
     for group in groups:
+        group["lr"] = 0.0
+    for group in solved_by_cg:
         group.update(max_iter=1, tolerance=0.0)  # no row stops before its time
     fixed, iteration = count(step), []
-    for group in groups:
+    for group in solved_by_cg:
         group["max_iter"] = 2
-        more = count(step)
-        more.subtract(fixed)
-        iteration.append(more)
+        iteration.append(count(step))
         group["max_iter"] = 1
+        iteration[-1].subtract(fixed)
     for one in iteration:
         fixed.subtract(one)
-    for group, (max_iter, tolerance) in zip(groups, kept, strict=True):
-        group.update(max_iter=max_iter, tolerance=tolerance)
+    for group, values in zip(groups, kept, strict=True):
+        group.update(values)
     return StepCost(gradient, fixed, tuple(iteration))
 
 
-def iterations_run(optimizer: SecondOrder) -> list[Tensor]:
-    """CG iterations of the last step, scalars, one for each group that CG solved: all layers go on until the last has
-    converged, and on a GPU to the end."""
-    solutions = zip(optimizer.param_groups, optimizer.solutions, strict=True)
-    return [
-        solution.iterations.amax()
-        if solution.iterations.device.type == "cpu"
-        else torch.full_like(solution.iterations.flatten()[0], group["max_iter"])
-        for group, solution in solutions
-        if "max_iter" in group
-    ]
+def _ratio(number: int, parts: int) -> Any:
+    """Their quotient, whole where it is."""
+    return number / parts if number % parts else number // parts
+
+
+def iterations_run(group: dict[str, Any], iterations: Tensor) -> Tensor:
+    """CG iterations that the solves of a parameter group went through, [...], from those of its rows, [..., L, 2].
+
+    All layers go on until the last has converged; on a GPU, to the end.
+    """
+    ran = iterations.amax((-2, -1))
+    return ran if ran.device.type == "cpu" else torch.full_like(ran, group["max_iter"])
