@@ -11,12 +11,12 @@ import torch
 
 from optimizers.core import FCNN
 from optimizers.core.solvers import is_out_of_memory
+from suites.harness.accounts import Accounts
 from suites.harness.catalog import Choice
 from suites.harness.clock import Stopwatch
 from suites.harness.data import Split
 from suites.harness.environment import describe
 from suites.harness.experiments import Problem
-from suites.harness.ledger import Ledger
 from suites.harness.memory import peak_state_bytes, state_bytes
 from suites.harness.operations import StepCost, probe
 from suites.harness.records import Record, RecordWriter, read
@@ -31,12 +31,14 @@ def run(
     epochs: int,
     folder: Path,
     on_epoch: Callable[[int], None] = lambda epoch: None,
+    out_of_time: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Train once; whatever happens but an interrupt ends up in the record.
 
     Args:
         folder: where the record goes, as ``<optimizer>_seed<seed>.jsonl``.
         on_epoch: called with the number of every epoch that is done.
+        out_of_time: asked before every step; the run stops where it says so.
     """
     path = folder / f"{re.sub(r'[^A-Za-z0-9_.+=-]+', '_', choice.spec).strip('_')}_seed{seed}.jsonl"
     header = {
@@ -46,7 +48,7 @@ def run(
     }
     with RecordWriter(path, header) as record:
         try:
-            status, reason, measured = _train(problem, choice, seed, epochs, record, on_epoch)
+            status, reason, measured = _train(problem, choice, seed, epochs, record, on_epoch, out_of_time)
             record.end(status, reason, **measured)
         except Exception as error:
             what = "out of memory" if is_out_of_memory(error) else type(error).__name__
@@ -61,18 +63,21 @@ def _train(
     epochs: int,
     record: RecordWriter,
     on_epoch: Callable[[int], None],
+    out_of_time: Callable[[], bool],
 ) -> tuple[str, str | None, dict[str, Any]]:
     peak, cost = _warm_up(problem, choice, seed)
     step = problem.step(choice, seed)
-    ledger = Ledger(step, cost, problem.settings.device)
+    accounts = Accounts(step, cost, problem.settings.device)
     training, evaluation = Stopwatch(problem.settings.device), Stopwatch(problem.settings.device)
     measured = {"state_bytes": 0, "peak_state_bytes": peak, "gradient_operations": cost.gradient}
     for epoch in range(epochs + 1):
         if epoch:
             with training:
                 for _ in range(problem.steps_per_epoch):
+                    if out_of_time():
+                        return "stopped", f"out of time in epoch {epoch}", measured
                     step()
-                    ledger.watch()
+                    accounts.watch()
         with evaluation:
             train_loss, train_accuracy = evaluate(problem, step.network, problem.dataset.train)
             test_loss, test_accuracy = evaluate(problem, step.network, problem.dataset.test)
@@ -85,7 +90,7 @@ def _train(
             train_accuracy=train_accuracy,
             test_loss=test_loss,
             test_accuracy=test_accuracy,
-            **ledger.close(),
+            **accounts.close(),
         )
         on_epoch(epoch)
         measured["state_bytes"] = state_bytes(step.optimizer)

@@ -1,4 +1,4 @@
-"""The ledger of a run: what its steps took, by phase, in seconds and operations, and how their solves went."""
+"""The accounts of a run: what its steps took, by phase, in seconds and operations, and how their solves went."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from suites.harness.operations import StepCost, iterations_run
 from suites.harness.steps import PHASES, Step
 
 
-class Ledger:
+class Accounts:
     """Watches every step and keeps what it finds on the device until :meth:`close` is called, off the clock.
 
     Args:
