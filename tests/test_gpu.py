@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from optimizers.core import CRITERIA
 from suites.harness import cuda_checks, gpu
 from suites.harness.catalog import choose, grid, named
 from suites.harness.cli import main
 from suites.harness.experiments import NETWORKS, Problem, Settings
-from suites.harness.gpu_convergence import train_for_the_time_left
+from suites.harness.gpu_convergence import suited, train_for_the_time_left
 from suites.harness.records import RecordWriter, read
 from suites.harness.stages import Skipped, Stage
 
@@ -138,8 +139,11 @@ def test_it_needs_no_toml_library():
 
 @needs_gpu
 @pytest.mark.parametrize("spec", FOUND)
-def test_no_step_waits_for_the_host(spec):
-    problem = Problem.load(Settings(device="cuda", network=(64, 20, 10)))
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_no_step_waits_for_the_host(spec, criterion):
+    problem = Problem.load(Settings(device="cuda", criterion=criterion, network=(64, 20, 10)))
+    if not suited(problem, [choose(spec)]):
+        pytest.skip("it does not take this criterion")
     cuda_checks.step_without_synchronizing(problem.step(choose(spec), seed=0))
 
 

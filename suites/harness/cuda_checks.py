@@ -1,8 +1,9 @@
 """What is checked of an optimizer on a GPU: the CPU's numbers, no waiting for the host, capture in a CUDA graph."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -51,8 +52,19 @@ def knows_capturable(optimizer: torch.optim.Optimizer) -> bool:
     return all("capturable" in group for group in optimizer.param_groups)
 
 
-def capture(step: Step) -> Callable[[], None]:
-    """Capture a step, on one and the same batch, in a CUDA graph; returns what replays it.
+@dataclass(frozen=True, eq=False)
+class CapturedStep:
+    """A step in a CUDA graph, which works on the very memory of the step it was captured from; a call replays it."""
+
+    step: Step
+    graph: torch.cuda.CUDAGraph
+
+    def __call__(self) -> None:
+        self.graph.replay()
+
+
+def capture(step: Step) -> CapturedStep:
+    """Capture a step, on one and the same batch, in a CUDA graph.
 
     Some steps are taken on the way. ``capturable`` is set where the optimizer knows it.
 
@@ -72,7 +84,7 @@ def capture(step: Step) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return graph.replay
+    return CapturedStep(step, graph)
 
 
 def difference_of_graph(problem: Problem, choice: Choice, steps: int = 3) -> float:

@@ -3,7 +3,9 @@
 import json
 import time
 from contextlib import suppress
+from dataclasses import replace
 
+from optimizers.core import CRITERIA
 from suites.harness.catalog import Choice, choose, grid, named
 from suites.harness.experiments import TARGETS, Problem, Settings
 from suites.harness.gpu_summary import convergence_folder, read_runs
@@ -70,12 +72,8 @@ def _problems(stage: Stage) -> list[Problem]:
     except DataError as error:
         stage.row("no CIFAR-10 images", status="digits in place of CIFAR-10", reason=str(error))
         first = Problem.load(Settings(device=stage.device))
-    second = Problem.load(
-        Settings(first.settings.dataset, "bounded", batch_size=first.settings.batch_size, device=stage.device),
-        stage.data_root,
-        download=False,
-    )
-    return [first, second]
+    bounded = replace(first.settings, criterion="bounded")
+    return [first, Problem(bounded, first.dataset, CRITERIA[bounded.criterion])]
 
 
 def _epochs_that_fit(stage: Stage, chosen: dict[Problem, list[Choice]]) -> int:
