@@ -30,7 +30,8 @@ def test_a_rehearsal_takes_the_same_path_within_its_time(tmp_path):
     """Every stage writes its record; what needs a GPU is skipped with the reason; the summary shows all."""
     Problem.load(Settings(device="cpu"))  # what it imports takes seconds on a busy machine
     started = time.monotonic()
-    folder = gpu.run(tmp_path, "cpu", seconds=15)
+    folder = gpu.result_folder(tmp_path, "cpu")
+    gpu.run(folder, "cpu", seconds=15)
     assert time.monotonic() - started < 25  # and not the minutes that all of it would take
     stages = ("correctness", "step-times", "memory", "convergence")
     records = {stage: read(folder / f"{stage}.jsonl") for stage in stages}
@@ -48,6 +49,8 @@ def test_a_rehearsal_takes_the_same_path_within_its_time(tmp_path):
     assert "| fisher+kfi " in summary
     assert "digits in place of CIFAR-10" in summary
     assert not list(folder.rglob("*.part"))
+    with pytest.raises(ValueError, match="results of another run"):
+        gpu.result_folder(tmp_path, "cpu")
 
 
 def test_a_stage_that_fails_stops_no_other(tmp_path, monkeypatch):
@@ -59,8 +62,8 @@ def test_a_stage_that_fails_stops_no_other(tmp_path, monkeypatch):
         raise Skipped("nothing to do")
 
     monkeypatch.setattr(gpu, "_STAGES", (("correctness", 0.5, fails), ("memory", 0.5, skips)))
-    folder = gpu.run(tmp_path, "cpu", seconds=1)
-    first, second = (read(folder / f"{name}.jsonl") for name in ("correctness", "memory"))
+    gpu.run(tmp_path, "cpu", seconds=1)
+    first, second = (read(tmp_path / f"{name}.jsonl") for name in ("correctness", "memory"))
     assert (first.status, first.end["reason"], len(first.points)) == ("failed", "RuntimeError: broken", 1)
     assert (second.status, second.end["reason"]) == ("skipped", "nothing to do")
 
@@ -75,7 +78,7 @@ def test_a_cut_run_loses_nothing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         gpu.run(tmp_path, "cpu", seconds=60, on_progress=interrupts)
-    assert len(read(tmp_path / "cpu" / "correctness.jsonl.part").points) == 5  # the first call was the title's
+    assert len(read(tmp_path / "correctness.jsonl.part").points) == 5  # the first call was the title's
 
 
 def test_real_images_are_learned_where_they_are(tmp_path, monkeypatch):

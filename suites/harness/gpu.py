@@ -39,14 +39,27 @@ _RESERVE_SECONDS = 8.0  # for the pictures and the summary; a tenth of the time 
 _PAPERS_CARD_BYTES = 11 * 10**9  # a GTX 1080 Ti
 
 
+def result_folder(output: Path, device: str) -> Path:
+    """``output`` / <name of the GPU>.
+
+    Raises:
+        ValueError: if there are results in it, which would mix with those to come.
+    """
+    gpu = describe(device)["gpu"]
+    folder = output / re.sub(r"\W+", "-", gpu["name"] if gpu else "cpu")
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"output {folder} has results of another run; give another folder")
+    return folder
+
+
 def run(
-    output: Path,
+    folder: Path,
     device: str,
     seconds: float,
     data_root: Path | None = None,
     on_progress: Callable[[str, float], None] = lambda text, seconds: None,
-) -> Path:
-    """Run the stages within ``seconds``; returns the folder, ``output`` / <name of the GPU>.
+) -> None:
+    """Run the stages within ``seconds``, into ``folder``.
 
     Args:
         device: ``cuda`` or ``cpu``, which rehearses the same path and says what it skipped.
@@ -55,8 +68,6 @@ def run(
     """
     started = time.monotonic()
     environment = describe(device)
-    name = environment["gpu"]["name"] if environment["gpu"] else "cpu"
-    folder = output / re.sub(r"\W+", "-", name)
     until, usable = 0.0, seconds - min(_RESERVE_SECONDS, seconds / 10)
     for title, share, stage in _STAGES:
         until += share
@@ -75,7 +86,6 @@ def run(
             except Exception as error:
                 record.end("failed", f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
         write_atomically(folder / "summary.md", summarize(folder))
-    return folder
 
 
 def _correctness(stage: Stage) -> None:

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from suites.harness.commands.options import DataRoot, Device, bad_input_is_one_line
 from suites.harness.experiments import resolve_device
-from suites.harness.gpu import run
+from suites.harness.gpu import result_folder, run
 
 
 def gpu(
@@ -26,12 +26,13 @@ def gpu(
             raise ValueError(f"minutes must be above 0, got {minutes:g}")
         if data_root is not None and not data_root.is_dir():
             raise ValueError(f"data root {data_root}: there is no such folder")
+        folder = result_folder(output, device)
     if device == "cpu":
         typer.echo("A rehearsal on the CPU: what needs a GPU is recorded as skipped.", err=True)
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
         bar = progress.add_task("", total=60 * minutes)
-        folder = run(
-            output,
+        run(
+            folder,
             device,
             60 * minutes,
             data_root,
