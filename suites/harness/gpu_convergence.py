@@ -70,7 +70,8 @@ def _problems(stage: Stage) -> list[Problem]:
     try:
         first = Problem.load(settings, stage.data_root, download=False)
     except DataError as error:
-        stage.row("no CIFAR-10 images", status="digits in place of CIFAR-10", reason=str(error))
+        reason = str(error) if stage.data_root else "no data root was given, and none are in the cache folder"
+        stage.row("no CIFAR-10 images", status="digits in place of CIFAR-10", reason=reason)
         first = Problem.load(Settings(device=stage.device))
     bounded = replace(first.settings, criterion="bounded")
     return [first, Problem(bounded, first.dataset, CRITERIA[bounded.criterion])]
