@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from suites.harness.experiments import Problem, Settings
 from suites.harness.records import RecordWriter, read
 from suites.harness.runner import run
 from suites.harness.statistics import median_interval
+from suites.harness.steps import PHASES
 
 USERS_OWN = '''"""Signs only."""
 import torch
@@ -98,6 +100,7 @@ def test_compare_writes_records_table_and_pictures(kronbench, tmp_path):
     code, out, error = kronbench("compare", *flags, "--output", tmp_path / "a")
     assert code == 0, error
     assert "ea_cg[gamma=0]" in out
+    assert "gradient-equivalents to 0.95" in out
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert {"table.md", "config.toml", "epochs.png", "epochs.svg", "seconds.png", "seconds.svg", "runs"} <= names
     code, _, error = kronbench("compare", "--config", tmp_path / "a" / "config.toml", "--output", tmp_path / "b")
@@ -110,7 +113,10 @@ def test_compare_writes_records_table_and_pictures(kronbench, tmp_path):
 
 
 def _numbers(point):
-    return {name: value for name, value in point.items() if not name.endswith("_seconds")}
+    """A point without its times."""
+    if not isinstance(point, dict):
+        return point
+    return {name: _numbers(value) for name, value in point.items() if "seconds" not in name}
 
 
 def test_a_file_of_a_users_own_is_an_optimizer(kronbench, tmp_path):
@@ -179,6 +185,50 @@ def test_solver_health_reaches_the_record(problem, tmp_path):
     assert max(point["solver"]["iterations_max"]) <= 3
     assert all(residual > 0 for residual in point["solver"]["residual_max"])
     assert set(point["solver"]["failed_factorizations"]) == {0}
+
+
+@pytest.mark.parametrize("spec", ["sgd", "kfac", "ea_cg", "torch.optim.AdamW"])
+def test_cost_by_phase_reaches_the_record(problem, tmp_path, spec):
+    """Points add up: phases to the gradient-equivalents, and no phase takes longer than all of the training."""
+    record = run(problem, choose(spec), seed=0, epochs=3, folder=tmp_path)
+    start, first, second, last = record.points
+    phases = set(first["phases"])
+    assert phases == set(PHASES) if spec in ("kfac", "ea_cg") else phases == {"forward_backward", "update"}
+    assert start["gradient_equivalents"] == start["forwards"] == start["cg_iterations"] == 0
+    for before, after in pairwise(record.points):
+        steps = after["step"] - before["step"]
+        of_phases = after["phases"].values()
+        operations = sum(phase["operations_mean"] for phase in of_phases) * steps
+        gradients = after["gradient_equivalents"] - before["gradient_equivalents"]
+        assert gradients * record.end["gradient_operations"] == pytest.approx(operations, rel=1e-4)
+        seconds = after["training_seconds"] - before["training_seconds"]
+        assert 0 < sum(phase["seconds_mean"] for phase in of_phases) * steps < seconds
+        assert all(phase["seconds_p99"] >= phase["seconds_mean"] for phase in of_phases)
+    steps = last["step"]
+    assert last["forwards"] == last["backwards"] == steps
+    assert last["factorizations"] == (6 * steps if spec == "kfac" else 0)
+    iterations = sum(sum(point["solver"]["iterations_max"]) for point in (first, second, last) if point["solver"])
+    assert last["cg_iterations"] == iterations
+    if "ea_cg" not in spec and spec != "kfac":
+        assert last["gradient_equivalents"] == steps
+
+
+def test_records_of_schema_1_are_read(tmp_path):
+    """The published ones, which have no operations, give the table with a dash for what needs those."""
+    old = {"experiment": {"optimizer": "sgd"}, "environment": {}}
+    point = {"kind": "point", "step": 14, "epoch": 1, "training_seconds": 0.5, "train_loss": 1.0, "test_accuracy": 0.9}
+    lines = [
+        {"kind": "header", "schema": 1, **old},
+        point,
+        {"kind": "end", "status": "finished", "peak_state_bytes": 8},
+    ]
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    table = report.comparison_table([read(tmp_path / "old.jsonl")], {"sgd": [1.0, 1.0]}, target=0.8)
+    assert table["epochs to 0.8"].tolist() == ["1"]
+    assert table["gradient-equivalents to 0.8"].tolist() == table["gradient-equivalents / step"].tolist() == ["-"]
+    (tmp_path / "new.jsonl").write_text(json.dumps({"kind": "header", "schema": 99, **old}) + "\n")
+    with pytest.raises(ValueError, match="schema 1 to 2, found 99"):
+        read(tmp_path / "new.jsonl")
 
 
 def test_medians_rank_infinite_values():

@@ -4,15 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from suites.harness.names import unknown
 from suites.harness.records import write_atomically
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pyright: ignore[reportMissingImports]
+# The TOML libraries are imported where they are used, so that commands that read and write none run without them.
 
 
 def read_config(path: Path, known: list[str]) -> dict[str, Any]:
@@ -21,6 +16,11 @@ def read_config(path: Path, known: list[str]) -> dict[str, Any]:
     Raises:
         ValueError: if the file is missing, is no TOML, or sets an unknown flag.
     """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -35,5 +35,7 @@ def read_config(path: Path, known: list[str]) -> dict[str, Any]:
 
 def write_config(path: Path, values: dict[str, Any]) -> None:
     """Write flags so that :func:`read_config` gives them back; None, which TOML lacks, is left out."""
+    import tomli_w
+
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
     write_atomically(path, tomli_w.dumps({name: value for name, value in plain.items() if value is not None}))

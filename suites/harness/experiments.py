@@ -48,7 +48,7 @@ class Problem:
     criterion: Criterion
 
     @classmethod
-    def load(cls, settings: Settings, data_root: Path | None = None) -> "Problem":
+    def load(cls, settings: Settings, data_root: Path | None = None, download: bool = True) -> "Problem":
         """Check the settings, fill in what they leave open, and load the data onto the device.
 
         Raises:
@@ -59,7 +59,7 @@ class Problem:
         criterion = pick("criterion", settings.criterion, CRITERIA)
         dtype = pick("dtype", settings.dtype, DTYPES)
         device = resolve_device(settings.device)
-        dataset = load(settings.dataset, data_root=data_root, device=device, dtype=dtype)
+        dataset = load(settings.dataset, data_root=data_root, device=device, dtype=dtype, download=download)
         network = settings.network or NETWORKS[settings.dataset]
         if len(network) < 2 or min(network) < 1:
             raise ValueError(f"network must be two or more sizes of at least 1, got {list(network)}")

@@ -1,7 +1,8 @@
 """Records: one JSON Lines file a run, appended as the run goes.
 
     {"kind": "header", ...}   schema version, experiment, environment
-    {"kind": "point", ...}    a measuring point: step, epoch, seconds, train loss, test accuracy, solver health
+    {"kind": "point", ...}    a measuring point: step, epoch, seconds, train loss, test accuracy, solver health;
+                              since schema 2 each phase's seconds and operations, passes, gradient-equivalents
     {"kind": "end", ...}      status: finished, diverged or failed, and the reason
 
 While a run goes on its file ends in ``.part``; it gets its name at the end: one without ``.part`` is whole.
@@ -15,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
+_READABLE = (1, SCHEMA)
 
 
 class RecordWriter:
@@ -82,8 +84,8 @@ def read(path: Path) -> Record:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
             break  # the run died while it wrote this line
-        if number == 1 and (lines[0].get("kind") != "header" or lines[0].get("schema") != SCHEMA):
-            raise ValueError(f"{path}: expected a record of schema {SCHEMA}, found {lines[0].get('schema')}")
+        if number == 1 and (lines[0].get("kind") != "header" or lines[0].get("schema") not in _READABLE):
+            raise ValueError(f"{path}: expected a record of schema 1 to {SCHEMA}, found {lines[0].get('schema')}")
     if not lines:
         raise ValueError(f"{path}: it is empty")
     end = lines[-1] if lines[-1]["kind"] == "end" else None

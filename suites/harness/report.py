@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
@@ -41,8 +42,10 @@ def comparison_table(
                 "optimizer": name,
                 "train loss": _shown([record.points[-1]["train_loss"] for record in finished], ".3g"),
                 "test accuracy": _shown([record.points[-1]["test_accuracy"] for record in finished], ".3f"),
-                f"epochs to {target:g}": _shown([epochs for epochs, _ in reached], ".0f"),
-                f"seconds to {target:g}": _shown([seconds for _, seconds in reached], ".3g"),
+                f"epochs to {target:g}": _shown([point["epoch"] for point in reached], ".0f"),
+                f"seconds to {target:g}": _shown([point["training_seconds"] for point in reached], ".3g"),
+                f"gradient-equivalents to {target:g}": _shown([_gradients(point) for point in reached], ".0f"),
+                "gradient-equivalents / step": _shown([_gradients_a_step(record) for record in finished], ".2f"),
                 "step time / SGD": _shown(ratios, ".2f"),
                 "peak state": _shown_bytes([r.end["peak_state_bytes"] for r in finished if r.end]),
                 "runs": _shown_statuses(group),
@@ -77,7 +80,8 @@ def caption(records: Sequence[Record], target: float) -> str:
         f"batch {experiment['batch_size']}, {experiment['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}; "
         f"{machine}, torch {environment['torch']}{commit}. "
         "Medians over seeds with 95 % bootstrap intervals; a run that never reached test accuracy "
-        f"{target:g} counts as infinite. Step time: ratio to SGD with momentum, interleaved in one process. "
+        f"{target:g} counts as infinite. Gradient-equivalents: operations, counted, over those of one forward and "
+        "backward pass with weight gradients. Step time: ratio to SGD with momentum, interleaved in one process. "
         "Peak state: the most that the optimizer holds within a step beside parameters, activations and deltas."
     )
 
@@ -86,21 +90,33 @@ def _tabulate(table: pd.DataFrame, style: str) -> str:
     return tabulate(table.to_dict("list"), headers="keys", tablefmt=style, disable_numparse=True)
 
 
-def _first_reaching(record: Record, target: float) -> tuple[float, float]:
-    """(epochs, training seconds) at the first measuring point at or above the target; infinite if there is none."""
-    for point in record.points:
-        if point["test_accuracy"] >= target:
-            return point["epoch"], point["training_seconds"]
-    return math.inf, math.inf
+_NEVER = {"epoch": math.inf, "training_seconds": math.inf, "gradient_equivalents": math.inf}
 
 
-def _shown(values: Sequence[float], form: str) -> str:
-    if not values:
+def _first_reaching(record: Record, target: float) -> dict[str, Any]:
+    """The first measuring point at or above the target; one at infinity if there is none."""
+    return next((point for point in record.points if point["test_accuracy"] >= target), _NEVER)
+
+
+def _gradients(point: dict[str, Any]) -> float | None:
+    """Gradient-equivalents from the start; records of schema 1 did not count them."""
+    return point.get("gradient_equivalents")
+
+
+def _gradients_a_step(record: Record) -> float | None:
+    last = record.points[-1]
+    total = _gradients(last)
+    return None if total is None else total / last["step"]
+
+
+def _shown(values: Sequence[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
         return "-"
-    interval = median_interval(values)
+    interval = median_interval(known)
     if math.isinf(interval.median):
-        reached = sum(map(math.isfinite, values))
-        return f"not reached ({reached} of {len(values)})" if reached else "not reached"
+        reached = sum(map(math.isfinite, known))
+        return f"not reached ({reached} of {len(known)})" if reached else "not reached"
     median, low, high = (_number(value, form) for value in interval)
     return median if low == high == median else f"{median} [{low}, {high}]"
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import torch
 
-from optimizers.core import FCNN, SecondOrder, Status
+from optimizers.core import FCNN
 from optimizers.core.kfi import is_out_of_memory
+from suites.harness.accounts import Accounts
 from suites.harness.catalog import Choice
 from suites.harness.clock import Stopwatch
 from suites.harness.data import Split
 from suites.harness.environment import describe
 from suites.harness.experiments import Problem
 from suites.harness.memory import peak_state_bytes, state_bytes
+from suites.harness.operations import StepCost, probe
 from suites.harness.records import Record, RecordWriter, read
 
 _WARM_UP_STEPS = 2
@@ -29,12 +31,14 @@ def run(
     epochs: int,
     folder: Path,
     on_epoch: Callable[[int], None] = lambda epoch: None,
+    out_of_time: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Train once; whatever happens but an interrupt ends up in the record.
 
     Args:
         folder: where the record goes, as ``<optimizer>_seed<seed>.jsonl``.
         on_epoch: called with the number of every epoch that is done.
+        out_of_time: asked before every step; the run stops where it says so.
     """
     path = folder / f"{re.sub(r'[^A-Za-z0-9_.+=-]+', '_', choice.spec).strip('_')}_seed{seed}.jsonl"
     header = {
@@ -44,7 +48,7 @@ def run(
     }
     with RecordWriter(path, header) as record:
         try:
-            status, reason, measured = _train(problem, choice, seed, epochs, record, on_epoch)
+            status, reason, measured = _train(problem, choice, seed, epochs, record, on_epoch, out_of_time)
             record.end(status, reason, **measured)
         except Exception as error:
             what = "out of memory" if is_out_of_memory(error) else type(error).__name__
@@ -59,18 +63,21 @@ def _train(
     epochs: int,
     record: RecordWriter,
     on_epoch: Callable[[int], None],
+    out_of_time: Callable[[], bool],
 ) -> tuple[str, str | None, dict[str, Any]]:
-    peak = _warm_up(problem, choice, seed)
+    peak, cost = _warm_up(problem, choice, seed)
     step = problem.step(choice, seed)
+    accounts = Accounts(step, cost, problem.settings.device)
     training, evaluation = Stopwatch(problem.settings.device), Stopwatch(problem.settings.device)
-    measured = {"state_bytes": 0, "peak_state_bytes": peak}
+    measured = {"state_bytes": 0, "peak_state_bytes": peak, "gradient_operations": cost.gradient}
     for epoch in range(epochs + 1):
-        health = _Health(step.optimizer)
         if epoch:
             with training:
                 for _ in range(problem.steps_per_epoch):
+                    if out_of_time():
+                        return "stopped", f"out of time in epoch {epoch}", measured
                     step()
-                    health.watch()
+                    accounts.watch()
         with evaluation:
             train_loss, train_accuracy = evaluate(problem, step.network, problem.dataset.train)
             test_loss, test_accuracy = evaluate(problem, step.network, problem.dataset.test)
@@ -83,7 +90,7 @@ def _train(
             train_accuracy=train_accuracy,
             test_loss=test_loss,
             test_accuracy=test_accuracy,
-            solver=health.summary(),
+            **accounts.close(),
         )
         on_epoch(epoch)
         measured["state_bytes"] = state_bytes(step.optimizer)
@@ -92,12 +99,14 @@ def _train(
     return "finished", None, measured
 
 
-def _warm_up(problem: Problem, choice: Choice, seed: int) -> int:
-    """Take a few steps of a network that is thrown away, off the clock; returns the peak of the optimizer's bytes."""
+def _warm_up(problem: Problem, choice: Choice, seed: int) -> tuple[int, StepCost]:
+    """Take a few steps of a network that is thrown away, off the clock; returns the peak of the optimizer's bytes, and
+    what a step takes."""
     step = problem.step(choice, seed)
+    cost = probe(step)
     for _ in range(_WARM_UP_STEPS):
         step()
-    return peak_state_bytes(step)
+    return peak_state_bytes(step), cost
 
 
 @torch.no_grad()
@@ -110,37 +119,6 @@ def evaluate(problem: Problem, network: FCNN, split: Split) -> tuple[float, floa
         total[1] += (logits.argmax(1) == labels).sum()
     loss, accuracy = (total / len(split)).tolist()
     return loss, accuracy
-
-
-class _Health:
-    """How the solves of an epoch went, kept on the device until the clock has stopped."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer if isinstance(optimizer, SecondOrder) else None
-        self._steps: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-
-    def watch(self) -> None:
-        if self._optimizer is not None:
-            rows = [(s.iterations, s.residual, s.status) for s in self._optimizer.solutions]
-            iterations, residual, status = (torch.cat(column) for column in zip(*rows, strict=True))
-            self._steps.append((iterations, residual, status))
-
-    def summary(self) -> dict[str, list[float]] | None:
-        """One number a step: over all layers, weights and biases alike."""
-        if not self._steps:
-            return None
-        iterations, residual, status = (torch.stack(column).flatten(1) for column in zip(*self._steps, strict=True))
-        return {
-            "iterations_mean": _rounded(iterations.double().mean(1)),
-            "iterations_max": iterations.amax(1).tolist(),
-            "residual_max": _rounded(residual.amax(1)),
-            "failed_factorizations": (status == Status.FAILED_FACTORIZATION).sum(1).tolist(),
-            "negative_curvature": (status == Status.NEGATIVE_CURVATURE).sum(1).tolist(),
-        }
-
-
-def _rounded(values: torch.Tensor) -> list[float]:
-    return [float(f"{value:.3g}") for value in values.tolist()]
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """Step times as ratios: every optimizer in turn, in one process, against SGD with momentum."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -20,35 +20,59 @@ def interleaved_step_seconds(
     rounds: int = 30,
     at_most_seconds: float = 20.0,
     on_round: Callable[[int], None] = lambda done: None,
+    at_least: int = 5,
 ) -> dict[str, list[float]]:
-    """Seconds of one training step of each optimizer, one number a round, taken in turn within each round.
+    """Seconds of one training step of each optimizer, by specification; see :func:`interleaved_seconds`."""
+    steps = {choice.spec: problem.step(choice, seed=0) for choice in choices}
+    return interleaved_seconds(steps, problem.settings.device, rounds, at_most_seconds, on_round, at_least)
 
-    A round is left out where ``at_most_seconds`` have passed and there are five rounds or more.
+
+def interleaved_seconds(
+    steps: Mapping[str, Callable[[], None]],
+    device: str,
+    rounds: int = 30,
+    at_most_seconds: float = 20.0,
+    on_round: Callable[[int], None] = lambda done: None,
+    at_least: int = 5,
+) -> dict[str, list[float]]:
+    """Seconds of one call of each of ``steps``, one number a round, taken in turn within each round.
+
+    A round is left out where ``at_most_seconds`` have passed and there are ``at_least`` rounds. On CUDA the time is
+    that between two events on the stream.
 
     Returns:
-        By specification: as many samples as there were rounds, sample i of each taken in round i.
+        By name: as many samples as there were rounds, sample i of each taken in round i.
     """
-    steps = {choice.spec: problem.step(choice, seed=0) for choice in choices}
     sizes: dict[str, int] = {}
-    for spec, step in steps.items():
+    for name, step in steps.items():
         for _ in range(_WARM_UP_STEPS):
             step()
-        once = Stopwatch(problem.settings.device)
-        with once:
-            step()
-        sizes[spec] = max(1, round(_BLOCK_SECONDS / max(once.seconds, 1e-6)))
-    samples: dict[str, list[float]] = {spec: [] for spec in steps}
+        sizes[name] = max(1, round(_BLOCK_SECONDS / max(_seconds(step, 1, device), 1e-6)))
+    samples: dict[str, list[float]] = {name: [] for name in steps}
     started = time.perf_counter()
     for done in range(rounds):
-        for spec, step in steps.items():
-            block = Stopwatch(problem.settings.device)
-            with block:
-                for _ in range(sizes[spec]):
-                    step()
-            samples[spec].append(block.seconds / sizes[spec])
+        for name, step in steps.items():
+            samples[name].append(_seconds(step, sizes[name], device))
         on_round(done + 1)
-        if done >= 4 and time.perf_counter() - started > at_most_seconds:
+        if done + 1 >= at_least and time.perf_counter() - started > at_most_seconds:
             break
-    if problem.settings.device == "cuda":
+    if device == "cuda":
         torch.cuda.empty_cache()
     return samples
+
+
+def _seconds(step: Callable[[], None], times: int, device: str) -> float:
+    """Seconds of a step, the mean of a block of them."""
+    if device != "cuda":
+        block = Stopwatch(device)
+        with block:
+            for _ in range(times):
+                step()
+        return block.seconds / times
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    for _ in range(times):
+        step()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000 / times

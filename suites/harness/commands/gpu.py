@@ -1,0 +1,41 @@
+"""``kronbench gpu``: all that needs a GPU, in one command and a given time."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from suites.harness.commands.options import DataRoot, Device, bad_input_is_one_line
+from suites.harness.experiments import resolve_device
+from suites.harness.gpu import result_folder, run
+
+
+def gpu(
+    output: Annotated[Path, typer.Option(help="Folder of the results; the GPU's name is added to it.")] = Path(
+        "results/gpu"
+    ),
+    minutes: Annotated[float, typer.Option(help="Time for all of it.")] = 8,
+    device: Device = "auto",
+    data_root: DataRoot = None,
+) -> None:
+    """Check and time every optimizer on a GPU, measure its memory, and train for the time left; cpu rehearses it."""
+    with bad_input_is_one_line():
+        device = resolve_device(device)
+        if not minutes > 0:
+            raise ValueError(f"minutes must be above 0, got {minutes:g}")
+        if data_root is not None and not data_root.is_dir():
+            raise ValueError(f"data root {data_root}: there is no such folder")
+        folder = result_folder(output, device)
+    if device == "cpu":
+        typer.echo("A rehearsal on the CPU: what needs a GPU is recorded as skipped.", err=True)
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
+        bar = progress.add_task("", total=60 * minutes)
+        run(
+            folder,
+            device,
+            60 * minutes,
+            data_root,
+            on_progress=lambda text, seconds: progress.update(bar, description=text.ljust(60), completed=seconds),
+        )
+    typer.echo(f"{(folder / 'summary.md').read_text(encoding='utf-8')}\nRecords and summary.md are in {folder}")

@@ -1,0 +1,123 @@
+"""What is checked of an optimizer on a GPU: the CPU's numbers, no waiting for the host, capture in a CUDA graph."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from suites.harness.catalog import Choice
+from suites.harness.experiments import Problem
+from suites.harness.stages import Skipped
+from suites.harness.steps import Step
+
+_WARM_UP_STEPS = 3
+
+
+def difference(there: Problem, here: Problem, choice: Choice, steps: int = 3) -> float:
+    """||theta - theta'|| over the way that theta' went in some steps: theta of the problem ``there``, theta' of the one
+    ``here``, the same on another device, from the same weights on the same batches."""
+    one, other = there.step(choice, seed=0), here.step(choice, seed=0)
+    start = _parameters_after(0, other)
+    return _difference(_parameters_after(steps, one), _parameters_after(steps, other), start)
+
+
+def step_without_synchronizing(step: Step) -> None:
+    """Take a step that must not wait for the device.
+
+    Raises:
+        RuntimeError: if something in it does.
+    """
+    _need_gpu(step)
+    repeat_one_batch(step)
+    _warm_up(step)
+    with _synchronizing_is_an_error():
+        step()
+
+
+@contextmanager
+def _synchronizing_is_an_error() -> Iterator[None]:
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def knows_capturable(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it has the option that torch's own have for capture in a CUDA graph."""
+    return all("capturable" in group for group in optimizer.param_groups)
+
+
+@dataclass(frozen=True, eq=False)
+class CapturedStep:
+    """A step in a CUDA graph, which works on the very memory of the step it was captured from; a call replays it."""
+
+    step: Step
+    graph: torch.cuda.CUDAGraph
+
+    def __call__(self) -> None:
+        self.graph.replay()
+
+
+def capture(step: Step) -> CapturedStep:
+    """Capture a step, on one and the same batch, in a CUDA graph.
+
+    Some steps are taken on the way. ``capturable`` is set where the optimizer knows it.
+
+    Raises:
+        RuntimeError: if the step cannot be captured.
+    """
+    _need_gpu(step)
+    repeat_one_batch(step)
+    for group in step.optimizer.param_groups:
+        if "capturable" in group:
+            group["capturable"] = True
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        _warm_up(step)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return CapturedStep(step, graph)
+
+
+def difference_of_graph(problem: Problem, choice: Choice, steps: int = 3) -> float:
+    """||theta - theta_eager|| over the way that theta_eager went, after some replays of a captured step."""
+    captured, eager = problem.step(choice, seed=0), problem.step(choice, seed=0)
+    start = _parameters_after(0, eager)
+    replay = capture(captured)
+    for _ in range(steps):
+        replay()
+    repeat_one_batch(eager)
+    return _difference(_parameters_after(0, captured), _parameters_after(_WARM_UP_STEPS + steps, eager), start)
+
+
+def repeat_one_batch(step: Step) -> None:
+    """Give every step to come the next batch."""
+    step.batches = itertools.repeat(next(step.batches))
+
+
+def _need_gpu(step: Step) -> None:
+    if not next(step.network.parameters()).is_cuda:
+        raise Skipped("needs a CUDA GPU")
+
+
+def _warm_up(step: Step) -> None:
+    for _ in range(_WARM_UP_STEPS):
+        step()
+
+
+def _parameters_after(steps: int, step: Step) -> Tensor:
+    for _ in range(steps):
+        step()
+    return torch.cat([parameter.detach().flatten() for parameter in step.network.parameters()]).double().cpu()
+
+
+def _difference(one: Tensor, other: Tensor, start: Tensor) -> float:
+    return ((one - other).norm() / (other - start).norm()).item()

@@ -1,0 +1,94 @@
+"""Convergence for the time that is left: every optimizer, both criteria, as many seeds and epochs as fit."""
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from optimizers.core import CRITERIA
+from suites.harness.catalog import Choice, choose, grid, named
+from suites.harness.experiments import TARGETS, Problem, Settings
+from suites.harness.gpu_summary import convergence_folder, read_runs
+from suites.harness.images import DataError
+from suites.harness.pictures import draw_convergence
+from suites.harness.records import write_atomically
+from suites.harness.runner import evaluate, run
+from suites.harness.stages import Stage
+from suites.harness.timing import interleaved_step_seconds
+
+_ROUNDS = 10  # of step times, which decide how many epochs there are
+_SHARE_OF_TIMING = 0.1
+_SEEDS = 3  # that shall fit, at the most epochs
+_MOST_SEEDS, _MOST_EPOCHS = 20, 40
+_SAME = {"fisher+kfi", "gauss_newton+kfi", "pch1+ea_cg"}  # kfac, kfra and ea_cg
+
+
+def train_for_the_time_left(stage: Stage) -> None:
+    """Seeds go round the criteria and optimizers until the time is up."""
+    choices = [choose(spec) for spec in (*named(), *(name for name in grid() if name not in _SAME))]
+    chosen = {problem: suited(problem, choices) for problem in _problems(stage)}
+    epochs = _epochs_that_fit(stage, chosen)
+    for seed in range(_MOST_SEEDS):
+        for problem, choice in ((p, choice) for p in chosen for choice in chosen[p]):
+            if not stage.out_of_time():
+                _train(stage, problem, choice, seed, epochs)
+    for problem in chosen:
+        folder, settings = convergence_folder(stage.folder, problem.settings), problem.settings
+        records = read_runs(folder)
+        if any(record.status == "finished" for record in records):
+            title = f"{settings.dataset}, {settings.criterion}, batch {settings.batch_size}"
+            draw_convergence(records, folder, title, TARGETS[settings.dataset])
+
+
+def suited(problem: Problem, choices: list[Choice]) -> list[Choice]:
+    """Those that take the problem's criterion."""
+    found = []
+    for choice in choices:
+        with suppress(ValueError):
+            problem.check(choice)
+            found.append(choice)
+    return found
+
+
+def _train(stage: Stage, problem: Problem, choice: Choice, seed: int, epochs: int) -> None:
+    folder = convergence_folder(stage.folder, problem.settings) / "runs"
+    record = run(problem, choice, seed, epochs, folder, out_of_time=stage.out_of_time)
+    last = record.points[-1] if record.points else {}
+    stage.row(
+        f"{problem.settings.criterion}, {choice.spec}, seed {seed}",
+        **{name: record.experiment[name] for name in ("dataset", "criterion", "optimizer", "seed", "epochs")},
+        **{name: last.get(name) for name in ("epoch", "training_seconds", "train_loss", "test_accuracy")},
+        status=record.status,
+        reason=record.end["reason"] if record.end else None,
+    )
+
+
+def _problems(stage: Stage) -> list[Problem]:
+    """Real CIFAR-10 images where they are, without the network, else the digits; with either criterion."""
+    # 500 images a batch, the paper's middle: on a GPU a step takes hardly longer than with 100
+    settings = Settings("cifar10", batch_size=500, device=stage.device)
+    try:
+        first = Problem.load(settings, stage.data_root, download=False)
+    except DataError as error:
+        reason = str(error) if stage.data_root else "no data root was given, and none are in the cache folder"
+        stage.row("no CIFAR-10 images", status="digits in place of CIFAR-10", reason=reason)
+        first = Problem.load(Settings(device=stage.device))
+    bounded = replace(first.settings, criterion="bounded")
+    return [first, Problem(bounded, first.dataset, CRITERIA[bounded.criterion])]
+
+
+def _epochs_that_fit(stage: Stage, chosen: dict[Problem, list[Choice]]) -> int:
+    """So many that every optimizer can have some seeds; step times are measured for it and written down."""
+    seconds = 0.0
+    for problem, choices in chosen.items():
+        at_most = stage.left * _SHARE_OF_TIMING / len(chosen)
+        samples = interleaved_step_seconds(problem, choices, _ROUNDS, at_most, at_least=1)
+        folder = convergence_folder(stage.folder, problem.settings)
+        write_atomically(folder / "step_seconds.json", json.dumps(samples))
+        started = time.monotonic()
+        for split in (problem.dataset.train, problem.dataset.test):
+            evaluate(problem, problem.network(0), split)
+        evaluation = time.monotonic() - started
+        steps = sum(min(own) for own in samples.values())
+        seconds += steps * problem.steps_per_epoch + evaluation * len(samples)
+    return max(1, min(_MOST_EPOCHS, int(stage.left / _SEEDS / seconds)))

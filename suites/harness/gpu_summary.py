@@ -1,0 +1,124 @@
+"""The summary of a GPU run: a table of each stage, from the records in its folder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from suites.harness import report
+from suites.harness.experiments import TARGETS, Settings
+from suites.harness.records import Record, read
+
+
+def convergence_folder(folder: Path, settings: Settings) -> Path:
+    """Where the runs on one data set with one criterion are."""
+    return folder / "convergence" / f"{settings.dataset}-{settings.criterion}"
+
+
+def read_runs(folder: Path) -> list[Record]:
+    """The runs that the time sufficed for."""
+    records = [read(path) for path in sorted((folder / "runs").glob("*.jsonl"))]
+    return [record for record in records if record.status != "stopped"]
+
+
+def summarize(folder: Path) -> str:
+    """Markdown: the machine, and for each stage how it ended and its table."""
+    parts = []
+    for title, table in _TABLES.items():
+        path = folder / f"{title}.jsonl"
+        if not path.exists():
+            continue
+        record = read(path)
+        if not parts:
+            parts.append(_machine(record.header["environment"]))
+        reason = f": {record.end['reason']}" if record.end and record.end["reason"] else ""
+        parts.append(f"## {title}\n\n{record.status}{reason}")
+        if record.points:
+            parts.append(table(folder, record.points))
+    return "\n\n".join(parts) + "\n"
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    gpu = environment["gpu"] or {"name": "no GPU: a rehearsal"}
+    facts = [f"# {gpu['name']}", f"torch {environment['torch']}", environment["cpu"]]
+    facts += [f"{name} {gpu[name]}" for name in ("cuda", "driver", "sm_clock_mhz", "throttle_reasons") if name in gpu]
+    git = environment["git"]
+    facts += [f"commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}"] if git else []
+    return f"{facts[0]}\n\n{', '.join(facts[1:])}"
+
+
+def _correctness(folder: Path, rows: list[dict[str, Any]]) -> str:
+    """Optimizers down, checks across."""
+    wide: dict[str, dict[str, str]] = {}
+    for row in rows:
+        difference = row.get("difference")
+        shown = row["status"] if difference is None else f"{row['status']} {difference:.0e}"
+        wide.setdefault(row["optimizer"], {"optimizer": row["optimizer"]})[row["check"]] = shown
+    note = "Differences are over the way that the weights went in the same steps."
+    return "\n\n".join([report.markdown(pd.DataFrame(list(wide.values())).fillna("-")), note, *_reasons(rows)])
+
+
+def _step_times(folder: Path, rows: list[dict[str, Any]]) -> str:
+    table = [
+        {
+            **{name: row[name] for name in ("network", "batch", "tf32", "optimizer", "graph")},
+            "ms": f"{1e3 * row['median']:.3g} [{1e3 * row['low']:.3g}, {1e3 * row['high']:.3g}]",
+            "/ sgd": f"{row['ratio_to_sgd']:.2f}",
+            "/ torch's SGD": f"{row['ratio_to_torch_sgd']:.2f}",
+        }
+        for row in rows
+        if row["status"] == "ok"
+    ]
+    return "\n\n".join([*([report.markdown(pd.DataFrame(table))] if table else []), *_reasons(rows)])
+
+
+def _memory(folder: Path, rows: list[dict[str, Any]]) -> str:
+    shown = ("budget_bytes", "predicted_bytes", "peak_bytes", "asked_bytes", "step_seconds")
+    table = [
+        {
+            **{name: row[name] for name in ("optimizer", "batch", "status")},
+            **{name: _number(row.get(name)) for name in shown},
+            "fell back": row.get("fell_back", ""),
+        }
+        for row in rows
+    ]
+    return "\n\n".join([f"Network {rows[0]['network']}.", report.markdown(pd.DataFrame(table)), *_reasons(rows)])
+
+
+def _convergence(folder: Path, rows: list[dict[str, Any]]) -> str:
+    """The table of a comparison for each criterion."""
+    parts = []
+    for path in sorted((folder / "convergence").glob("*/step_seconds.json")):
+        records = read_runs(path.parent)
+        if records:
+            target = TARGETS[records[0].experiment["dataset"]]
+            table = report.comparison_table(records, json.loads(path.read_text(encoding="utf-8")), target)
+            parts.append(f"{report.markdown(table)}\n\n{report.caption(records, target)}")
+    return "\n\n".join([*parts, *_reasons([row for row in rows if row["status"] != "finished"])])
+
+
+def _reasons(rows: list[dict[str, Any]]) -> list[str]:
+    """A list of why something was skipped or failed, in one paragraph, if anything was; the whole is in the record."""
+    who: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        reason = row.get("reason")
+        if reason is not None:
+            optimizers = who.setdefault((row["status"], " ".join(reason.split())[:200]), [])
+            if (optimizer := row.get("optimizer", "all")) not in optimizers:
+                optimizers.append(optimizer)
+    lines = [f"- {status}: {reason} ({', '.join(optimizers)})" for (status, reason), optimizers in who.items()]
+    return ["\n".join(lines)] if lines else []
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+_TABLES: dict[str, Callable[[Path, list[dict[str, Any]]], str]] = {
+    "correctness": _correctness,
+    "step-times": _step_times,
+    "memory": _memory,
+    "convergence": _convergence,
+}

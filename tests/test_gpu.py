@@ -1,0 +1,177 @@
+"""The GPU run: its rehearsal on a CPU, cut and failing runs, and, where there is a GPU, every optimizer on it."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from optimizers.core import CRITERIA
+from suites.harness import cuda_checks, gpu
+from suites.harness.catalog import choose, grid, named
+from suites.harness.cli import main
+from suites.harness.experiments import NETWORKS, Problem, Settings
+from suites.harness.gpu_convergence import suited, train_for_the_time_left
+from suites.harness.records import RecordWriter, read
+from suites.harness.stages import Skipped, Stage
+
+FOUND = [*named(), *grid()]
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+
+
+def statuses(record):
+    return {row["status"] for row in record.points}
+
+
+def test_a_rehearsal_takes_the_same_path_within_its_time(tmp_path):
+    """Every stage writes its record; what needs a GPU is skipped with the reason; the summary shows all."""
+    Problem.load(Settings(device="cpu"))  # what it imports takes seconds on a busy machine
+    started = time.monotonic()
+    folder = gpu.result_folder(tmp_path, "cpu")
+    gpu.run(folder, "cpu", seconds=15)
+    assert time.monotonic() - started < 25  # and not the minutes that all of it would take
+    stages = ("correctness", "step-times", "memory", "convergence")
+    records = {stage: read(folder / f"{stage}.jsonl") for stage in stages}
+    assert {records[stage].status for stage in ("correctness", "step-times", "convergence")} == {"finished"}
+    checks = records["correctness"].points
+    assert {row["optimizer"] for row in checks} >= set(FOUND)
+    assert checks[0]["difference"] == 0  # the CPU against itself
+    assert {"ok", "skipped"} <= statuses(records["correctness"]) <= {"ok", "skipped"}
+    timed = [row for row in records["step-times"].points if row["status"] == "ok"]
+    assert timed[0]["batch"] == 100
+    assert all(row["low"] <= row["median"] <= row["high"] for row in timed)
+    assert {row["ratio_to_sgd"] for row in timed if row["optimizer"] == "sgd"} == {1.0}
+    summary = (folder / "summary.md").read_text()
+    assert all(f"## {stage}" in summary for stage in stages)
+    assert "| fisher+kfi " in summary
+    assert "digits in place of CIFAR-10" in summary
+    assert not list(folder.rglob("*.part"))
+    with pytest.raises(ValueError, match="results of another run"):
+        gpu.result_folder(tmp_path, "cpu")
+
+
+def test_a_stage_that_fails_stops_no_other(tmp_path, monkeypatch):
+    def fails(stage):
+        stage.row("one", check="float64", optimizer="sgd", status="ok")
+        raise RuntimeError("broken")
+
+    def skips(stage):
+        raise Skipped("nothing to do")
+
+    monkeypatch.setattr(gpu, "_STAGES", (("correctness", 0.5, fails), ("memory", 0.5, skips)))
+    gpu.run(tmp_path, "cpu", seconds=1)
+    first, second = (read(tmp_path / f"{name}.jsonl") for name in ("correctness", "memory"))
+    assert (first.status, first.end["reason"], len(first.points)) == ("failed", "RuntimeError: broken", 1)
+    assert (second.status, second.end["reason"]) == ("skipped", "nothing to do")
+
+
+def test_a_cut_run_loses_nothing(tmp_path):
+    rows = []
+
+    def interrupts(text, seconds):
+        rows.append(text)
+        if len(rows) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gpu.run(tmp_path, "cpu", seconds=60, on_progress=interrupts)
+    assert len(read(tmp_path / "correctness.jsonl.part").points) == 5  # the first call was the title's
+
+
+def test_real_images_are_learned_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "cifar10", (3072, 16, 10))  # the paper's takes a CPU long
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 50), ("test", 2)):
+        for label in range(10):
+            (tmp_path / "cifar10" / split / str(label)).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(256, size=(32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "cifar10" / split / str(label) / f"{number}.png")
+    with RecordWriter(tmp_path / "convergence.jsonl", {}) as record:
+        train_for_the_time_left(
+            Stage(record, tmp_path, "cpu", time.monotonic() + 3.0, tmp_path, on_row=lambda text: None)
+        )
+        record.end("finished")
+    rows = read(tmp_path / "convergence.jsonl").points
+    assert {row["dataset"] for row in rows} == {"cifar10"}
+
+
+def test_problems_that_differ_are_seen():
+    """The measure of agreement itself: 0 for the same problem, and as large as the way for another."""
+    one, same, other = (
+        Problem.load(Settings(device="cpu", network=(64, 20, 10), activation=name))
+        for name in ("sigmoid", "sigmoid", "tanh")
+    )
+    assert cuda_checks.difference(one, same, choose("ea_cg")) == 0
+    assert cuda_checks.difference(one, other, choose("ea_cg")) > 0.1
+
+
+def test_what_needs_a_gpu_says_so():
+    problem = Problem.load(Settings(device="cpu", network=(64, 20, 10)))
+    for check in (cuda_checks.step_without_synchronizing, cuda_checks.capture):
+        with pytest.raises(Skipped, match="needs a CUDA GPU"):
+            check(problem.step(choose("sgd"), seed=0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--minutes", "0"], "minutes must be above 0"),
+        (["--device", "tpu"], "device must be auto, cpu or cuda"),
+        (["--data-root", "nowhere"], "there is no such folder"),
+    ],
+)
+def test_bad_input_is_one_line(monkeypatch, capsys, tmp_path, arguments, message):
+    monkeypatch.setattr("sys.argv", ["kronbench", "gpu", "--output", str(tmp_path / "out"), *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    printed = capsys.readouterr()
+    assert (stop.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
+    assert message in printed.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_needs_no_toml_library():
+    """A machine with a GPU may have neither."""
+    blocked = "import sys; sys.modules['tomli_w'] = sys.modules['tomli'] = sys.modules['tomllib'] = None; "
+    subprocess.run([sys.executable, "-c", f"{blocked}import suites.harness.cli"], check=True)
+
+
+@needs_gpu
+@pytest.mark.parametrize("spec", FOUND)
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_no_step_waits_for_the_host(spec, criterion):
+    problem = Problem.load(Settings(device="cuda", criterion=criterion, network=(64, 20, 10)))
+    if not suited(problem, [choose(spec)]):
+        pytest.skip("it does not take this criterion")
+    cuda_checks.step_without_synchronizing(problem.step(choose(spec), seed=0))
+
+
+@needs_gpu
+def test_waiting_for_the_host_is_seen(monkeypatch):
+    """The check itself."""
+    monkeypatch.setattr("optimizers.sgd.SGD.step", lambda self, tape: tape.loss.item())
+    problem = Problem.load(Settings(device="cuda", network=(64, 20, 10)))
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        cuda_checks.step_without_synchronizing(problem.step(choose("sgd"), seed=0))
+
+
+@needs_gpu
+@pytest.mark.parametrize("spec", FOUND)
+def test_the_gpu_gives_the_numbers_of_the_cpu(spec):
+    there, here = (
+        Problem.load(Settings(device=device, dtype="float64", network=(64, 20, 10))) for device in ("cuda", "cpu")
+    )
+    assert cuda_checks.difference(there, here, choose(spec)) < 1e-10
+
+
+@needs_gpu
+@pytest.mark.parametrize("spec", FOUND)
+def test_a_captured_step_gives_the_same_numbers(spec):
+    problem = Problem.load(Settings(device="cuda", dtype="float64", network=(64, 20, 10)))
+    if not cuda_checks.knows_capturable(problem.step(choose(spec), seed=0).optimizer):
+        pytest.skip("it has no option capturable")
+    assert cuda_checks.difference_of_graph(problem, choose(spec)) < 1e-10

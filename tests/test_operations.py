@@ -1,0 +1,161 @@
+"""Operations: the counter against torch's own and against formulas, and the cost of a step against counted steps."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder, TapeOptimizer, ea_cg, pch
+from optimizers.core.cholesky import solve_damped
+from suites.harness.catalog import choose, grid, named
+from suites.harness.experiments import Problem, Settings
+from suites.harness.operations import OperationCounter, count, count_gradient, iterations_run, probe
+from suites.harness.steps import Step
+
+SIZES, BATCH = (64, 20, 15, 10), 50
+PRODUCTS = [2 * BATCH * inputs * outputs for inputs, outputs in pairwise(SIZES)]
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return Problem.load(Settings(device="cpu", network=SIZES, batch_size=BATCH))
+
+
+def iterations(optimizer):
+    """Of the last step, of each group that CG solved."""
+    pairs = zip(optimizer.param_groups, getattr(optimizer, "solutions", []), strict=False)
+    return [int(iterations_run(group, solution.iterations)) for group, solution in pairs if "max_iter" in group]
+
+
+def spd(n, *batch):
+    a = torch.randn(*batch, n, n)
+    return a @ a.mT + n * torch.eye(n)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_products_are_counted_as_torch_counts_them(inference):
+    """Addmm, mm and bmm of a forward and a backward pass, and those that a composite operation is made of."""
+    network, x, labels = FCNN((8, 7, 6, 5)), torch.randn(9, 8), torch.randint(5, (9,))
+    with FlopCounterMode(display=False) as known, OperationCounter() as own:
+        CROSS_ENTROPY.value(network(x), labels).mean().backward()
+        with torch.inference_mode(inference):
+            torch.einsum("bij,bjk->bik", torch.randn(2, 3, 4), torch.randn(2, 4, 5))
+            torch.nn.functional.linear(x, x)
+            torch.matmul(x.T, x)
+        network.record(CROSS_ENTROPY, x, labels).write_gradients()
+    assert known.get_total_flops() > 0
+    assert own.counts == {"forward_backward": known.get_total_flops()}
+
+
+@pytest.mark.parametrize(
+    ("call", "operations", "factorizations"),
+    [
+        (lambda: torch.zeros(3, 4).addmm_(torch.ones(3, 5), torch.ones(5, 4)), 2 * 3 * 4 * 5, 0),
+        (lambda: torch.ones(3, 5) @ torch.ones(5), 2 * 3 * 5, 0),
+        (lambda: torch.addmv(torch.ones(3), torch.ones(3, 5), torch.ones(5)), 2 * 3 * 5, 0),
+        (lambda: torch.addr(torch.ones(3, 5), torch.ones(3), torch.ones(5)), 2 * 3 * 5, 0),
+        (lambda: torch.dot(torch.ones(7), torch.ones(7)), 2 * 7, 0),
+        (lambda: torch.linalg.cholesky(spd(6)), 2 * 6**3 + sum(k * k for k in range(1, 7)), 1),
+        (lambda: torch.linalg.cholesky(spd(6, 4)), 4 * (2 * 6**3 + sum(k * k for k in range(1, 7))), 4),
+        (lambda: torch.cholesky_solve(torch.ones(6, 2), torch.eye(6)), 2 * 2 * 6**2, 0),
+        (lambda: torch.linalg.solve_triangular(torch.eye(6), torch.ones(6, 2), upper=False), 2 * 6**2, 0),
+        (lambda: torch.linalg.inv(torch.eye(6)), 2 * 6**3, 1),
+        (lambda: torch.linalg.solve(torch.eye(6), torch.ones(6, 2)), 2 * 6**3 // 3 + 2 * 2 * 6**2, 1),
+        (lambda: torch.linalg.eigh(torch.eye(6)), 9 * 6**3, 1),
+        (lambda: torch.linalg.qr(torch.ones(9, 6)), 4 * 9 * 6**2 - 4 * 6**3 // 3, 1),
+        (lambda: torch.ones(9).exp().sum(), 0, 0),
+    ],
+)
+def test_linear_algebra_is_counted_by_its_formula(call, operations, factorizations):
+    with OperationCounter() as counter:
+        call()
+    assert (counter.counts["forward_backward"], counter.counts["factorizations"]) == (operations, factorizations)
+
+
+def test_a_factorization_by_blocks_counts_once():
+    """And takes n^3/3 operations and more, as its blocks are updated whole; a solve of it takes 2 n^2 a column."""
+    n, matrix, right = 300, spd(300), torch.ones(300, 7)
+    with OperationCounter() as counter:
+        solve_damped(matrix, 0.1, right)
+    assert counter.counts["factorizations"] == 1
+    assert n**3 / 3 < counter.counts["forward_backward"] - 2 * 7 * n**2 < n**3
+
+
+def test_a_gradient_is_three_products_a_layer_but_two_for_the_first(problem):
+    assert count_gradient(problem.step(choose("sgd"), 0)) == 3 * sum(PRODUCTS) - PRODUCTS[0]
+
+
+@pytest.mark.parametrize("spec", ["sgd", "torch.optim.SGD[lr=0.1]", "torch.optim.AdamW"])
+def test_a_step_of_a_first_order_method_is_one_gradient(problem, spec):
+    cost = probe(problem.step(choose(spec), 0))
+    assert cost.gradient_equivalents(cost.of([])) == 1
+
+
+@pytest.mark.parametrize(
+    "spec", [*named(), *grid(), "kfac[labels=sampled]", "kfac[inverse=rank_one]", "ea_cg[max_iter=1]"]
+)
+def test_the_cost_of_a_step_is_what_steps_take_when_counted(problem, spec):
+    """Fixed part and CG iterations, phase by phase, in each of some steps, however many iterations those take."""
+    step = problem.step(choose(spec), seed=0)
+    cost = probe(problem.step(choose(spec), seed=1))
+    seen = set()
+    for _ in range(12):
+        counted = count(step)
+        ran = iterations(step.optimizer)
+        assert cost.of(ran) == counted
+        seen.update(ran)
+    if "ea_cg" in spec and "max_iter" not in spec:
+        assert len(seen) > 1
+
+
+def test_groups_have_their_own_iterations(problem):
+    def step(seed):
+        network = problem.network(seed)
+        first, *others = network.linears
+        groups = [
+            {"params": list(first.parameters()), "max_iter": 3},
+            {"params": [parameter for linear in others for parameter in linear.parameters()]},
+        ]
+        optimizer = SecondOrder(groups, lr=0.1, curvature=pch, solver=ea_cg, damping=0.01, max_iter=20, tolerance=1e-3)
+        return Step(network, optimizer, problem.criterion, problem.dataset.batches(BATCH, 0, seed))
+
+    probed, counted = step(0), step(1)
+    cost = probe(probed)
+    assert [group["max_iter"] for group in probed.optimizer.param_groups] == [3, 20]
+    assert [group["tolerance"] for group in probed.optimizer.param_groups] == [1e-3, 1e-3]
+    for _ in range(3):
+        counts = count(counted)
+        ran = iterations(counted.optimizer)
+        assert ran[0] == 3 < ran[1]
+        assert cost.of(ran) == counts
+
+
+def test_passes_are_counted(problem):
+    """Labels drawn from the model need a second backward pass."""
+    assert count(problem.step(choose("kfac"), 0))["backwards"] == 1
+    counts = count(problem.step(choose("kfac[labels=sampled]"), 0))
+    assert (counts["forwards"], counts["backwards"]) == (1, 2)
+
+
+class EveryFifth(TapeOptimizer):
+    """Inverts a matrix in one step of five."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1})
+        self.steps = 0
+
+    def step(self, tape):
+        self.on_phase("curvature")
+        if self.steps % 5 == 0:
+            torch.linalg.inv(torch.eye(30))
+        self.steps += 1
+
+
+def test_steps_that_are_not_alike_are_averaged(problem):
+    network = problem.network(0)
+    batches = problem.dataset.batches(BATCH, 0, 0)
+    cost = probe(Step(network, EveryFifth(network.parameters()), problem.criterion, batches))
+    counts = cost.of([])
+    assert (counts["curvature"], counts["factorizations"]) == (2 * 30**3 / 5, 1 / 5)
+    assert counts["forward_backward"] == 2 * sum(PRODUCTS) - PRODUCTS[0]
