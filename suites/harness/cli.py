@@ -6,6 +6,7 @@ import typer
 
 from suites.harness.commands.compare import compare
 from suites.harness.commands.listing import list_
+from suites.harness.commands.memory import memory
 
 app = typer.Typer(
     help="Second-order optimizers for fully connected networks, compared fairly.",
@@ -15,6 +16,7 @@ app = typer.Typer(
 )
 app.command()(compare)
 app.command(name="list")(list_)
+app.command()(memory)
 
 
 def main() -> None:
