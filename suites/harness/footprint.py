@@ -64,8 +64,10 @@ def predict(
         library: whether to count the copies inside library calls.
 
     Raises:
-        ValueError: for a specification or a dtype that cannot be.
+        ValueError: for a specification, dtype or device that cannot be.
     """
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device of a prediction must be cpu or cuda, got {device!r}")
     width = pick("dtype", dtype, DTYPES).itemsize
     optimizer = choose(spec).build(FCNN((1, 1)), CROSS_ENTROPY)
     net = _Net(sizes, batch, _BLOCK if device == "cpu" else max(sizes))
