@@ -7,6 +7,7 @@ import typer
 from suites.harness.commands.compare import compare
 from suites.harness.commands.gpu import gpu
 from suites.harness.commands.listing import list_
+from suites.harness.commands.memory import memory
 
 app = typer.Typer(
     help="Second-order optimizers for fully connected networks, compared fairly.",
@@ -17,6 +18,7 @@ app = typer.Typer(
 app.command()(compare)
 app.command()(gpu)
 app.command(name="list")(list_)
+app.command()(memory)
 
 
 def main() -> None:

@@ -23,13 +23,13 @@ def peak_state_bytes(step: Step) -> int:
 
     Runs one step. Counts whole tensors as operations return them; scratch space inside a library call is not seen.
     """
-    tape = step.record()
-    with _LiveBytes() as live:
+    tape, kept = step.record(), state_bytes(step.optimizer)
+    with LiveBytes() as live:
         step.update(tape)
-    return live.peak + state_bytes(step.optimizer)
+    return live.peak + kept  # state that this very step makes is among what is counted
 
 
-class _LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):
     """Counts the bytes of the storages that come into being under the mode, until they die."""
 
     def __init__(self) -> None:

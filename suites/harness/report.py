@@ -10,6 +10,7 @@ from tabulate import tabulate
 from suites.harness.records import Record
 from suites.harness.statistics import median_interval
 from suites.harness.timing import REFERENCE
+from suites.harness.units import shown_bytes
 
 
 def by_optimizer(records: Iterable[Record]) -> dict[str, list[Record]]:
@@ -68,22 +69,25 @@ def caption(records: Sequence[Record], target: float) -> str:
     """What the table shows and on what it was measured, in one paragraph."""
     experiment, environment = records[0].experiment, records[0].header["environment"]
     seeds = len({record.experiment["seed"] for record in records})
-    machine = (
-        environment["gpu"]["name"] if environment["gpu"] else f"{environment['cpu']}, {environment['threads']} threads"
-    )
     kind = "synthetic images" if experiment["synthetic"] else "real images"
-    git = environment["git"]
-    commit = f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}" if git else ""
     return (
         f"{experiment['dataset']} ({kind}: {experiment['train_images']} train, {experiment['test_images']} test), "
         f"{experiment['criterion']}, {experiment['activation']}, network {'-'.join(map(str, experiment['network']))}, "
         f"batch {experiment['batch_size']}, {experiment['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}; "
-        f"{machine}, torch {environment['torch']}{commit}. "
+        f"{machine(environment)}. "
         "Medians over seeds with 95 % bootstrap intervals; a run that never reached test accuracy "
         f"{target:g} counts as infinite. Gradient-equivalents: operations, counted, over those of one forward and "
         "backward pass with weight gradients. Step time: ratio to SGD with momentum, interleaved in one process. "
         "Peak state: the most that the optimizer holds within a step beside parameters, activations and deltas."
     )
+
+
+def machine(environment: Mapping[str, Any]) -> str:
+    """On what and with which versions something was measured, in a few words."""
+    gpu, git = environment["gpu"], environment["git"]
+    name = gpu["name"] if gpu else f"{environment['cpu']}, {environment['threads']} threads"
+    commit = f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}" if git else ""
+    return f"{name}, torch {environment['torch']}{commit}"
 
 
 def _tabulate(table: pd.DataFrame, style: str) -> str:
@@ -128,12 +132,7 @@ def _number(value: float, form: str) -> str:
 def _shown_bytes(values: Sequence[int]) -> str:
     if not values:
         return "-"
-    median = median_interval(values).median
-    for unit in ("B", "kB", "MB", "GB"):
-        if median < 1000 or unit == "GB":
-            return f"{median:.3g} {unit}"
-        median /= 1000
-    raise AssertionError("unreachable")
+    return shown_bytes(median_interval(values).median)
 
 
 def _shown_statuses(group: Sequence[Record]) -> str:

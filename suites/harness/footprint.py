@@ -1,0 +1,305 @@
+"""Memory footprints: the bytes of one training step by formula, each line beside the line of code that it counts.
+
+symbol        meaning
+B             batch
+i, o          n_{t-1}, n_t: inputs and outputs of layer t
+x = h^0       B n_0
+h^t, z^t      B n_t                activation and pre-activation
+delta^t       B n_t                with W^tT delta^t and phi' of the same size at each hidden layer
+G^t           o^2                  curvature
+A = E[hh^T]   i^2                  KFI's ``factor`` form; in ``gram``, h h^T: B^2
+d             o B, or o i dense    direction, as ``left`` of the product left @ h
+
+A formula replays a step on a ledger: it holds a tensor from the line that makes it to the line that lets it go, and the
+ledger keeps the fullest moment of each phase. Parts of a footprint:
+
+parameters, state   weights and biases; what the optimizer keeps (momenta)
+activations         x, h, z and the means and second derivatives taken from them
+gradients           delta, W^T delta, phi', and gradients where they are formed
+curvature           G
+inverse             KFI's factor A or Gram matrix, and the Cholesky factor of any system
+directions          d; between steps also the inputs that d is a product with
+workspace           what one line needs beside its result
+library             copies inside one call of LAPACK, which no tensor of ours shows
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from inspect import unwrap
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from optimizers import KFAC, SGD
+from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder, ea_cg, fisher, gauss_newton, kfi, pch
+from optimizers.core.curvature import pch1, pch2
+from optimizers.core.tape import Layer
+from suites.harness.catalog import choose
+from suites.harness.experiments import DTYPES
+from suites.harness.ledger import Footprint, Ledger
+from suites.harness.names import pick
+
+_BLOCK = 128  # of the Cholesky factorization and of the symmetric product of Eq. (8), on a CPU
+
+
+def predict(
+    spec: str,
+    sizes: tuple[int, ...],
+    batch: int,
+    dtype: str = "float32",
+    device: str = "cpu",
+    budget_bytes: int | None = None,
+    library: bool = True,
+) -> Footprint | None:
+    """The footprint of an optimizer on a network of sigmoids with cross-entropy; None where no formula is known for it.
+
+    Args:
+        spec: an optimizer as :func:`suites.harness.catalog.choose` reads it. There are formulas for SGD and for every
+            composition of the package's curvatures and solvers, whoever composed it.
+        sizes: of the network, inputs first.
+        device: ``cpu`` or ``cuda``: a CPU works on matrices by blocks.
+        budget_bytes: above which KFI's ``auto`` falls back to ``rank_one``; nothing else heeds it.
+        library: whether to count the copies inside library calls.
+
+    Raises:
+        ValueError: for a specification, dtype or device that cannot be.
+    """
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device of a prediction must be cpu or cuda, got {device!r}")
+    width = pick("dtype", dtype, DTYPES).itemsize
+    optimizer = choose(spec).build(FCNN((1, 1)), CROSS_ENTROPY)
+    net = _Net(sizes, batch, _BLOCK if device == "cpu" else max(sizes))
+    ledger = Ledger(width, budget_bytes, library)
+    parameters = sum(o * (i + 1) for i, o in net.layers)
+    if type(optimizer) is SGD:
+        ledger.hold(parameters=parameters, state=parameters)
+        step = _sgd
+    elif isinstance(optimizer, SecondOrder) and unwrap(type(optimizer).step) is unwrap(SecondOrder.step):
+        curvature, solver = _CURVATURES.get(_plain(optimizer.curvature)), _SOLVERS.get(_plain(optimizer.solver))
+        if curvature is None or solver is None:
+            return None
+        ledger.hold(parameters=parameters)
+        step = partial(_second_order, curvature=curvature, solver=partial(solver, **_options(optimizer)))
+    else:
+        return None
+    for _ in range(2):  # from the second step on, the last one's directions are there at first
+        step(net, ledger)
+    return ledger.footprint()
+
+
+@dataclass(frozen=True)
+class _Net:
+    """Sizes n_0 ... n_k, B, and the width of the blocks in which a CPU works on a matrix."""
+
+    sizes: tuple[int, ...]
+    batch: int
+    block: int
+
+    @property
+    def layers(self) -> list[tuple[int, int]]:
+        """(i, o) of each layer."""
+        return list(pairwise(self.sizes))
+
+
+def _plain(function: Any) -> Any:
+    """The function behind a partial application or a method."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__func__", function)
+
+
+def _options(optimizer: SecondOrder) -> dict[str, Any]:
+    (group,) = optimizer.param_groups
+    return {"inverse": group["inverse"]} if "inverse" in group else {}
+
+
+def _record(net: _Net, ledger: Ledger) -> None:
+    """x; z and delta of every layer; h, W^T delta and phi' of the hidden ones."""
+    B, (first, *hidden, last) = net.batch, net.sizes
+    ledger.begin("forward_backward")
+    ledger.hold(activations=B * (first + 2 * sum(hidden) + last), gradients=B * (3 * sum(hidden) + last))
+
+
+def _sgd(net: _Net, ledger: Ledger) -> None:
+    """delta^T / B of every layer and the gradients of the biases; the rest is accumulated into the momenta."""
+    _record(net, ledger)
+    ledger.begin("update")
+    ledger.hold(gradients=sum(net.batch * o + o for _, o in net.layers))
+    ledger.end_step()
+
+
+def _second_order(net: _Net, ledger: Ledger, curvature: "_Formula", solver: "_Formula") -> None:
+    _record(net, ledger)
+    ledger.begin("curvature")
+    ledger.forget_directions()
+    curvature(net, ledger)
+    ledger.begin("solve")
+    solver(net, ledger)
+    ledger.begin("update")
+    ledger.end_step()
+
+
+def _fisher(net: _Net, ledger: Ledger) -> None:
+    """E[delta delta^T]; delta / B beside it."""
+    for _, o in net.layers:
+        with ledger.during(workspace=net.batch * o):
+            ledger.hold(curvature=o**2)
+
+
+def _sampled_fisher(net: _Net, ledger: Ledger) -> None:
+    """The same from another set of deltas."""
+    with ledger.during(gradients=net.batch * sum(net.sizes[1:])):
+        _fisher(net, ledger)
+
+
+def _recursion(net: _Net, ledger: Ledger, *, bends: bool) -> None:
+    """Eq. (8): G W [o, i], phi' / B, and two strips of the product beside each G; for PCH phi'' and its mean."""
+    B, C = net.batch, net.sizes[-1]
+    with ledger.during(workspace=B * C + 2 * C**2):  # p, diag(E[p]), and E[p p^T] before the difference
+        ledger.hold(curvature=C**2)
+    for i, o in net.layers[:0:-1]:
+        strip = min(net.block, i)
+        with ledger.during(workspace=o * i + B * i):
+            ledger.hold(curvature=i**2)
+            with ledger.during(workspace=2 * strip * i):
+                pass
+            if bends:
+                ledger.hold(activations=B * i + i)
+                with ledger.during(workspace=2 * B * i):  # 2 h and 1 - 2 h
+                    pass
+
+
+def _kfi(net: _Net, ledger: Ledger, inverse: str) -> None:
+    """Layer after layer: a direction in the weight by one of the forms, and one in the bias by Cholesky."""
+    for i, o in net.layers:
+        with ledger.during(workspace=net.batch * i):  # h * h, for pi
+            pass
+        _INVERSES[inverse](net, ledger, i, o)
+        ledger.hold(gradients=o)
+        _solve_damped(net, ledger, o, 1)
+        ledger.hold(directions=o)
+
+
+def _solve_damped(net: _Net, ledger: Ledger, n: int, m: int) -> None:
+    """(M + lam I)^-1 right, M [n, n], right [n, m]; the result is not held when this returns."""
+    b = min(net.block, n)
+    with ledger.during(inverse=n**2):  # the Cholesky factor
+        rest = max(b * max(0, n - 2 * b), min(b, n - b) ** 2)
+        with ledger.during(workspace=b**2 + b * (n - b) + rest):  # a corner and its panel, and one of the next block
+            pass
+        with ledger.during(workspace=n * m, library=n**2):  # cholesky_solve copies the factor
+            pass
+        with ledger.during(workspace=2 * n * m):  # torch.where
+            pass
+
+
+def _factor(net: _Net, ledger: Ledger, i: int, o: int) -> None:
+    """A and two systems, [o, o] and [i, i], with the dense gradient on the right."""
+    B = net.batch
+    with ledger.during(workspace=B * i):
+        ledger.hold(inverse=i**2)
+    with ledger.during(workspace=B * o):
+        ledger.hold(gradients=o * i)
+    _solve_damped(net, ledger, o, i)
+    with ledger.during(workspace=o * i):
+        _solve_damped(net, ledger, i, o)
+        with ledger.during(workspace=o * i):
+            ledger.hold(directions=o * i)
+    ledger.let_go(inverse=i**2)
+
+
+def _gram(net: _Net, ledger: Ledger, i: int, o: int) -> None:
+    """h h^T, which the tape keeps, and a system [B, B] with the deltas on the right."""
+    B = net.batch
+    ledger.hold(inverse=B**2)
+    _solve_damped(net, ledger, B, o)
+    with ledger.during(workspace=2 * B * o):
+        _preconditioned(net, ledger, i, o)
+
+
+def _rank_one(net: _Net, ledger: Ledger, i: int, o: int) -> None:
+    """Sherman-Morrison: E[h], and the deltas less their share along it, divided by lam."""
+    ledger.hold(activations=i)
+    with ledger.during(workspace=2 * net.batch * o):
+        pass
+    with ledger.during(workspace=net.batch * o):
+        _preconditioned(net, ledger, i, o)
+
+
+def _preconditioned(net: _Net, ledger: Ledger, i: int, o: int) -> None:
+    """A system [o, o] with B rows on the right; the direction is a product with h."""
+    B = net.batch
+    _solve_damped(net, ledger, o, B)
+    with ledger.during(workspace=B * o):
+        ledger.hold(directions=B * o)
+    ledger.borrow(B * i)
+
+
+def _exact(net: _Net, ledger: Ledger, i: int, o: int) -> None:
+    (_gram if net.batch < i else _factor)(net, ledger, i, o)
+
+
+def _auto(net: _Net, ledger: Ledger, i: int, o: int) -> None:
+    """The factor form as far as the budget allows, then Eq. (13)."""
+    ledger.enforced = True
+    try:
+        with ledger.during():
+            _factor(net, ledger, i, o)
+        return
+    except MemoryError:
+        pass
+    finally:
+        ledger.enforced = False
+    _rank_one(net, ledger, i, o)
+
+
+def _ea_cg(net: _Net, ledger: Ledger) -> None:
+    """Gram matrices or the dense gradient for ||grad||; CG on rows (v, c); then a direction a layer."""
+    B, widest = net.batch, max(net.sizes[1:])
+    rows = 2 * len(net.layers) * (widest + 1)
+    with ledger.during(workspace=rows):  # right
+        for i, o in net.layers:
+            ledger.hold(activations=i, gradients=2 * o)
+            if _prefers_factors(B, i, o):
+                with ledger.during(workspace=B**2):
+                    ledger.hold(inverse=B**2)
+            else:
+                with ledger.during(workspace=B * o):
+                    ledger.hold(gradients=o * i)
+        with ledger.during(workspace=5 * rows):  # r, p, q, scaled p, and one of a line's own
+            ledger.hold(directions=rows)  # x, of which the biases are views
+        for i, o in net.layers:
+            if _prefers_factors(B, i, o):
+                with ledger.during(workspace=B * o):
+                    ledger.hold(directions=B * o)
+                ledger.borrow(B * i)
+            else:
+                with ledger.during(workspace=o * i):
+                    ledger.hold(directions=o * i)
+
+
+def _prefers_factors(batch: int, inputs: int, outputs: int) -> bool:
+    def shape(*size: int) -> torch.Tensor:
+        return torch.empty(size, device="meta")
+
+    weight, bias, h, delta = shape(outputs, inputs), shape(outputs), shape(batch, inputs), shape(batch, outputs)
+    return Layer(weight, bias, h, None, delta).prefers_factors
+
+
+_Formula = Callable[..., None]
+_CURVATURES: dict[Any, _Formula] = {
+    fisher: _fisher,
+    KFAC._sampled_fisher: _sampled_fisher,
+    gauss_newton: partial(_recursion, bends=False),
+    **dict.fromkeys((pch, pch1, pch2), partial(_recursion, bends=True)),
+}
+_SOLVERS: dict[Any, _Formula] = {kfi: _kfi, ea_cg: _ea_cg}
+_INVERSES: dict[str, _Formula] = {
+    "exact": _exact,
+    "factor": _factor,
+    "gram": _gram,
+    "rank_one": _rank_one,
+    "auto": _auto,
+}

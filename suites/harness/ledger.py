@@ -1,0 +1,109 @@
+"""A ledger of what a training step holds, and the footprint that is read from it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of a training step: ``phases`` has, for each phase of a step, the bytes of each part when most is held."""
+
+    phases: dict[str, dict[str, int]]
+
+    @property
+    def peak_phase(self) -> str:
+        """The phase in which most is held."""
+        return max(self.phases, key=lambda phase: sum(self.phases[phase].values()))
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes of each part at the peak; they add up to it."""
+        return self.phases[self.peak_phase]
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes held at once."""
+        return sum(self.parts.values())
+
+
+class Ledger:
+    """Numbers held, by part, and the fullest moment of each phase.
+
+    Args:
+        width: bytes of a number.
+        budget_bytes: what may be held while ``enforced``; None is no bound.
+        library: whether the part ``library`` counts.
+    """
+
+    def __init__(self, width: int, budget_bytes: int | None, library: bool) -> None:
+        self.enforced = False
+        self._width, self._budget, self._library = width, budget_bytes, library
+        self._held: Counter[str] = Counter()
+        self._borrowed = 0
+        self._phase = "forward_backward"
+        self._fullest: dict[str, Counter[str]] = {}
+
+    def begin(self, phase: str) -> None:
+        """A phase begins; what is held stays."""
+        self._phase = phase
+        self.hold()
+
+    def hold(self, **numbers: int) -> None:
+        """Hold so many numbers more of each part.
+
+        Raises:
+            MemoryError: if the budget is enforced and does not allow it.
+        """
+        held = self._held + Counter(numbers)
+        if not self._library:
+            del held["library"]
+        if self.enforced and self._budget is not None and self._width * _total(held) > self._budget:
+            raise MemoryError
+        self._held = held
+        if _total(held) > _total(self._fullest.get(self._phase, Counter())):
+            self._fullest[self._phase] = held
+
+    @contextmanager
+    def during(self, **numbers: int) -> Iterator[None]:
+        """Hold them for a while; a MemoryError within lets go of all that was held since."""
+        before = self._held
+        self.hold(**numbers)
+        try:
+            yield
+        except MemoryError:
+            self._held = before
+            raise
+        self.let_go(**numbers)
+
+    def let_go(self, **numbers: int) -> None:
+        """Hold so many numbers fewer of each part."""
+        self._held = self._held - Counter(numbers)
+
+    def borrow(self, numbers: int) -> None:
+        """A direction is a product with these activations, which stay as long as it does."""
+        self._borrowed += numbers
+
+    def forget_directions(self) -> None:
+        """The solution of the last step goes."""
+        self._held = Counter({part: count for part, count in self._held.items() if part != "directions"})
+
+    def end_step(self) -> None:
+        """The tape goes and all that was made from it, but for the directions and what they borrowed."""
+        kept = {part: count for part, count in self._held.items() if part in ("parameters", "state", "directions")}
+        self._held = Counter(kept) + Counter(directions=self._borrowed)
+        self._borrowed = 0
+
+    def footprint(self) -> Footprint:
+        """What the phases held at their fullest, in bytes."""
+        return Footprint(
+            {
+                phase: {part: self._width * count for part, count in held.items()}
+                for phase, held in self._fullest.items()
+            }
+        )
+
+
+def _total(held: Counter[str]) -> int:
+    return sum(held.values())  # Counter.total is of Python 3.10, and reads no better

@@ -1,0 +1,158 @@
+"""Memory of several optimizers on one network: the bytes that formulas predict beside the peaks measured."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from suites.harness.environment import describe
+from suites.harness.experiments import NETWORKS
+from suites.harness.footprint import predict
+from suites.harness.ledger import Footprint
+from suites.harness.peak import Measured, check, measure
+from suites.harness.records import finite, write_atomically
+from suites.harness.report import machine, markdown
+from suites.harness.units import shown_bytes
+
+SCHEMA = 1
+DEFAULT_OPTIMIZERS = (
+    "sgd",
+    "ea_cg",
+    "kfac[inverse=gram]",
+    "kfra[inverse=gram]",
+    "kfra[inverse=exact]",
+    "kfra[inverse=rank_one]",
+    "kfra[inverse=factor]",
+    "kfra[inverse=auto]",
+)
+_COLUMNS = {  # of the table, and the parts of a footprint that go into each
+    "parameters, state": ("parameters", "state"),
+    "activations": ("activations",),
+    "gradients": ("gradients",),
+    "curvature": ("curvature",),
+    "inverse": ("inverse",),
+    "directions": ("directions",),
+    "workspace": ("workspace", "library"),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the measurements have in common; the default is the paper's ImageNet-10 network on its GTX 1080 Ti."""
+
+    network: tuple[int, ...] = NETWORKS["imagenet10"]
+    batch_size: int = 100
+    dtype: str = "float32"
+    device: str = "auto"
+    budget_bytes: int | None = 11 * 10**9
+
+    def checked(self, specs: Sequence[str]) -> "Case":
+        """The case with its device resolved.
+
+        Raises:
+            ValueError: if it cannot be measured with one of the optimizers.
+        """
+        devices = [check(spec, self.network, self.batch_size, self.dtype, self.device) for spec in specs]
+        return replace(self, device=devices[0])
+
+
+@dataclass(frozen=True)
+class Row:
+    """One optimizer: its footprint by formula, None where there is none, and what was measured."""
+
+    optimizer: str
+    predicted: Footprint | None
+    measured: Measured
+
+    @property
+    def ratio(self) -> float | None:
+        """Measured over predicted bytes, of steps that ended well."""
+        if self.predicted is None or self.measured.peak_bytes is None or self.measured.status != "finished":
+            return None
+        return self.measured.peak_bytes / self.predicted.peak_bytes
+
+    @property
+    def outcome(self) -> str:
+        """What happened, in words."""
+        measured = self.measured
+        if measured.status == "out of memory":
+            asked = "" if measured.asked_bytes is None else f"asked for {shown_bytes(measured.asked_bytes)}, "
+            budget = "the device" if measured.budget_bytes is None else shown_bytes(measured.budget_bytes)
+            return f"out of memory: {asked}budget {budget}"
+        if measured.status == "failed":
+            return f"failed: {measured.reason}"
+        return "factor did not fit: fell back to rank_one" if measured.fell_back else "fits"
+
+
+def compare_memory(
+    case: Case, specs: Sequence[str], output: Path, on_row: Callable[[Row], None] = lambda row: None
+) -> list[Row]:
+    """Predict and measure one optimizer after the other; ``memory.json`` and ``table.md`` in ``output`` grow by a row
+    each time, so that a cut run leaves what it has.
+    """
+    rows: list[Row] = []
+    environment = describe(case.device)
+    for spec in specs:
+        measured = measure(spec, case.network, case.batch_size, case.dtype, case.device, case.budget_bytes)
+        predicted = predict(
+            spec, case.network, case.batch_size, case.dtype, case.device, budget_bytes=measured.budget_bytes
+        )
+        rows.append(Row(spec, predicted, measured))
+        records = {
+            "schema": SCHEMA,
+            "case": asdict(case),
+            "environment": environment,
+            "rows": [_record(r) for r in rows],
+        }
+        write_atomically(output / "memory.json", json.dumps(finite(records), indent=1) + "\n")
+        write_atomically(output / "table.md", f"{markdown(table(rows))}\n\n{caption(case, environment)}\n")
+        on_row(rows[-1])
+    return rows
+
+
+def table(rows: Sequence[Row]) -> pd.DataFrame:
+    """One row an optimizer; parts are the predicted ones at the predicted peak."""
+    return pd.DataFrame([_shown(row) for row in rows])
+
+
+def caption(case: Case, environment: dict[str, Any]) -> str:
+    """What the table shows and on what it was measured, in one paragraph."""
+    on_cuda = case.device == "cuda"
+    budget = "" if case.budget_bytes is None else f", budget {shown_bytes(case.budget_bytes)}"
+    measured = "the allocator's peak" if on_cuda else "the peak of resident memory above imports and a small step"
+    return (
+        f"Network {'-'.join(map(str, case.network))}, batch {case.batch_size}, {case.dtype}{budget}; "
+        f"{machine(environment)}. Parts are predicted by formula and add up to the predicted peak; measured is "
+        f"{measured}, in a fresh process of three steps on noise; step is the median of the last two."
+    )
+
+
+def _shown(row: Row) -> dict[str, str]:
+    parts = row.predicted.parts if row.predicted else None
+    measured, ratio = row.measured, row.ratio
+    return {
+        "optimizer": row.optimizer,
+        **{
+            column: shown_bytes(sum(parts.get(name, 0) for name in names)) if parts else "-"
+            for column, names in _COLUMNS.items()
+        },
+        "predicted peak": shown_bytes(row.predicted.peak_bytes) if row.predicted else "-",
+        "measured peak": "-" if measured.peak_bytes is None else shown_bytes(measured.peak_bytes),
+        "measured / predicted": "-" if ratio is None else f"{ratio:.2f}",
+        "step": "-" if measured.step_seconds is None else f"{measured.step_seconds:.3g} s",
+        "what happened": row.outcome,
+    }
+
+
+def _record(row: Row) -> dict[str, Any]:
+    predicted = row.predicted
+    return {
+        "optimizer": row.optimizer,
+        "predicted": predicted and {"peak_bytes": predicted.peak_bytes, "phases": predicted.phases},
+        "measured": asdict(row.measured),
+        "measured_over_predicted": row.ratio,
+        "outcome": row.outcome,
+    }

@@ -1,0 +1,234 @@
+"""Memory peaks: a few whole training steps in a fresh process, under a budget that is enforced.
+
+On a CPU the peak is that of resident memory above what the process held after imports and a small step, and the
+budget is a limit on the process's data (``RLIMIT_DATA``) of so many bytes beyond what it held then. On CUDA both are
+the allocator's own. Either way an allocation beyond the budget fails, as it would on a machine of that size.
+"""
+
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optimizers.core import CROSS_ENTROPY, FCNN
+from optimizers.core.solvers import is_out_of_memory
+from suites.harness.catalog import choose
+from suites.harness.clock import Stopwatch
+from suites.harness.experiments import DTYPES, resolve_device
+from suites.harness.names import pick
+from suites.harness.steps import Step
+
+_ROOT = Path(__file__).resolve().parents[2]
+_STATUS = Path("/proc/self/status")
+_GROUPS = (  # limit and use of the control group, version 2 and version 1
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+_SHARE = 0.9  # of the memory that is available, where no budget is given: beyond it the machine would kill or swap
+# glibc would keep some freed blocks of up to 32 MB: with this the peak is of what is held, not of holes (5 % of it) too
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+_WARM_UP = ((512, 512, 10), 256)  # large enough for the BLAS to make its buffers, which are not the optimizer's
+_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a few steps in a fresh process took.
+
+    ``status``: ``finished``, ``out of memory`` or ``failed``, then with the ``reason``. ``peak_bytes``: the most that
+    was held at once, also where the steps ended early. ``step_seconds``: the median over whole steps but the first.
+    ``asked_bytes``: the allocation that failed. ``budget_bytes``: what was enforced. ``fell_back``: whether
+    ``inverse="auto"`` went from ``factor`` to ``rank_one``; ``warnings`` has the optimizer's words.
+    """
+
+    status: str
+    peak_bytes: int | None = None
+    step_seconds: float | None = None
+    asked_bytes: int | None = None
+    budget_bytes: int | None = None
+    fell_back: bool = False
+    warnings: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+def measure(
+    spec: str,
+    sizes: tuple[int, ...],
+    batch: int,
+    dtype: str = "float32",
+    device: str = "auto",
+    budget_bytes: int | None = None,
+    steps: int = 3,
+) -> Measured:
+    """Take ``steps`` whole steps (2 or more) on noise in a fresh process; running out of memory is a result.
+
+    Args:
+        spec: an optimizer as :func:`suites.harness.catalog.choose` reads it.
+        sizes: of the network, inputs first; its activation is the sigmoid, its criterion cross-entropy.
+        budget_bytes: on a CPU never more than 90 % of what is available now, which is the default; on CUDA the default
+            is the whole device.
+
+    Raises:
+        ValueError: for a specification, sizes, dtype, device or budget that cannot be.
+    """
+    device = check(spec, sizes, batch, dtype, device)
+    if steps < 2:
+        raise ValueError(f"steps must be 2 or more, the first is not timed, got {steps}")
+    if budget_bytes is not None and budget_bytes < 1:
+        raise ValueError(f"budget must be above 0 bytes, got {budget_bytes}")
+    if device == "cpu":
+        budget_bytes = min(budget_bytes or sys.maxsize, int(_SHARE * available_bytes()))
+    request = {"spec": spec, "sizes": sizes, "batch": batch, "dtype": dtype, "device": device, "steps": steps}
+    request |= {"budget_bytes": budget_bytes, "folder": os.getcwd()}
+    child = subprocess.run(
+        [sys.executable, "-m", "suites.harness.peak", json.dumps(request)],
+        cwd=_ROOT,  # so that it imports this very harness
+        env={**os.environ, **_ALLOCATOR},
+        capture_output=True,
+        text=True,
+    )
+    if child.returncode:
+        how = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
+        lines = child.stderr.strip().splitlines()
+        return Measured("failed", budget_bytes=budget_bytes, reason=f"{how}: {lines[-1] if lines else 'no message'}")
+    told = json.loads(child.stdout.splitlines()[-1])
+    return Measured(**{**told, "warnings": tuple(told["warnings"])})
+
+
+def check(spec: str, sizes: tuple[int, ...], batch: int, dtype: str, device: str) -> str:
+    """Refuse a case that cannot be; returns the device, ``auto`` resolved."""
+    pick("dtype", dtype, DTYPES)
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"network must be two or more sizes of at least 1, got {list(sizes)}")
+    if batch < 1:
+        raise ValueError(f"batch size must be 1 or more, got {batch}")
+    choose(spec).build(FCNN((1, 1)), CROSS_ENTROPY)
+    device = resolve_device(device)
+    if device == "cpu" and not _STATUS.exists():
+        raise ValueError("memory on a CPU is measured by Linux's /proc, which is missing here")
+    return device
+
+
+def available_bytes() -> int:
+    """Memory that a process can take without swapping: the machine's, or what is left of its control group."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    assert found is not None, "Linux says so since 3.14"
+    left = [1024 * int(found[1])]
+    for limit, used in _GROUPS:
+        with suppress(OSError, ValueError):  # there is no such group, or its limit is "max"
+            left.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return max(1, min(left))
+
+
+class _Memory:
+    """The peak and the limit of this process, above what it held when this was made."""
+
+    def __init__(self, device: str, budget_bytes: int | None) -> None:
+        self._cuda = device == "cuda"
+        if self._cuda:
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            self._before = torch.cuda.memory_allocated()
+            if budget_bytes is not None:
+                total = torch.cuda.get_device_properties(torch.device(device)).total_memory
+                torch.cuda.set_per_process_memory_fraction(min(1.0, (self._before + budget_bytes) / total))
+            return
+        with suppress(OSError):  # where this is not allowed, a peak below that of the imports is not seen
+            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        self._before = _status_bytes("VmRSS")
+        if budget_bytes is not None:
+            _limit_data(_status_bytes("VmData") + budget_bytes)
+
+    def peak_bytes(self) -> int:
+        now = torch.cuda.max_memory_allocated() if self._cuda else _status_bytes("VmHWM")
+        return max(0, now - self._before)
+
+
+def _limit_data(limit: int) -> None:
+    import resource  # not everywhere: other commands do without
+
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def _status_bytes(name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    assert found is not None, name
+    return 1024 * int(found[1])
+
+
+def _step(spec: str, sizes: tuple[int, ...], batch: int, dtype: str, device: str) -> Step:
+    """A step on noise, a new batch each time."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield (
+                torch.rand(batch, sizes[0], generator=generator, dtype=DTYPES[dtype], device=device),
+                torch.randint(sizes[-1], (batch,), generator=generator, device=device),
+            )
+
+    network = FCNN(sizes, device=device, dtype=DTYPES[dtype])
+    return Step(network, choose(spec).build(network, CROSS_ENTROPY), CROSS_ENTROPY, batches())
+
+
+def _measure_here(
+    spec: str, sizes: list[int], batch: int, dtype: str, device: str, steps: int, budget_bytes: int | None
+) -> Measured:
+    """Measure in this process, whose limits stay as they are then."""
+    _step(spec, *_WARM_UP, dtype, device)()  # libraries start their threads and pools
+    memory = _Memory(device, budget_bytes)
+    seconds: list[float] = []
+    result: dict[str, Any] = {"status": "finished"}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            step = _step(spec, tuple(sizes), batch, dtype, device)
+            for _ in range(steps):
+                stopwatch = Stopwatch(device)
+                with stopwatch:
+                    step()
+                seconds.append(stopwatch.seconds)
+        except Exception as error:
+            if is_out_of_memory(error):
+                result = {"status": "out of memory", "asked_bytes": asked_bytes(str(error))}
+            else:
+                result = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+    told = tuple(dict.fromkeys(str(warning.message) for warning in caught))
+    return Measured(
+        **result,
+        peak_bytes=memory.peak_bytes(),
+        step_seconds=statistics.median(seconds[1:]) if len(seconds) > 1 else None,
+        budget_bytes=budget_bytes,
+        fell_back=any("falling back to rank_one" in text for text in told),
+        warnings=told,
+    )
+
+
+def asked_bytes(message: str) -> int | None:
+    """The size of the allocation that torch refused, from its message; None where it does not say."""
+    found = re.search(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", message, re.IGNORECASE)
+    return int(float(found[1]) * _UNITS.get(found[2], 1)) if found else None
+
+
+def _main() -> None:
+    request = json.loads(sys.argv[1])
+    os.chdir(request.pop("folder"))  # a specification may name a file
+    print(json.dumps(asdict(_measure_here(**request))))
+
+
+if __name__ == "__main__":
+    _main()

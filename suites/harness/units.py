@@ -1,0 +1,32 @@
+"""Bytes as people write them: decimal units (11GB is 11 * 10^9), or binary ones where the i says so (10GiB)."""
+
+import re
+
+_DECIMAL = ("B", "kB", "MB", "GB")
+_FACTORS = {"": 1, "b": 1} | {
+    f"{prefix}{binary}b": (1024 if binary else 1000) ** power
+    for power, prefix in enumerate("kmgt", start=1)
+    for binary in ("", "i")
+}
+
+
+def parse_bytes(text: str) -> int:
+    """``11GB``, ``500 MB``, ``10GiB`` or a plain number to bytes.
+
+    Raises:
+        ValueError: if it is none of these, or below one byte.
+    """
+    found = re.fullmatch(r"(\d+\.?\d*)\s*([a-z]*)", text.strip().lower())
+    size = int(float(found[1]) * _FACTORS.get(found[2], 0)) if found else 0
+    if size < 1:
+        raise ValueError(f"a size must be a number with a unit, such as 11GB or 10GiB, got {text!r}")
+    return size
+
+
+def shown_bytes(size: float) -> str:
+    """Bytes with three digits and a decimal unit, ``90.6 GB``."""
+    for unit in _DECIMAL[:-1]:
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} {_DECIMAL[-1]}"

@@ -1,0 +1,272 @@
+"""Memory: formulas against a count of live tensors, peaks in fresh processes under a budget, and the command."""
+
+import json
+import sys
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from optimizers.core import CROSS_ENTROPY, FCNN
+from suites.harness.catalog import choose
+from suites.harness.cli import app
+from suites.harness.experiments import DTYPES
+from suites.harness.footprint import predict
+from suites.harness.memory import LiveBytes, peak_state_bytes, state_bytes
+from suites.harness.memory_case import Case, Row
+from suites.harness.peak import Measured, asked_bytes, available_bytes, measure
+from suites.harness.steps import Step
+from suites.harness.units import parse_bytes, shown_bytes
+
+FORMS = ("exact", "factor", "gram", "rank_one", "auto")
+SPECS = (
+    "sgd",
+    "ea_cg",
+    "ea_cg[gamma=0]",
+    "fisher+ea_cg",
+    "gauss_newton+ea_cg",
+    "pch1+kfi",
+    "kfac[labels=sampled]",
+    *(f"{name}[inverse={form}]" for name in ("kfac", "kfra") for form in FORMS),
+)
+NETS = (  # each makes another phase or part the largest
+    ((300, 200, 150, 10), 64, "float32"),
+    ((1000, 100, 10), 50, "float64"),
+    ((64, 300, 300, 10), 500, "float32"),
+    ((200, 150, 40, 120), 30, "float32"),
+)
+USERS_OWN = '''"""A composition of the package's parts, and what kills its process."""
+import os, signal
+from optimizers.core import Params, SecondOrder, kfi, pch
+
+
+class Own(SecondOrder):
+    def __init__(self, params: Params, lr: float = 0.1) -> None:
+        super().__init__(params, lr=lr, curvature=pch, solver=kfi, damping=0.01, inverse="gram")
+'''
+KILLED = """
+    def step(self, tape) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks on a CPU are read from Linux's /proc")
+
+
+def _step(spec, sizes, batch, dtype="float32"):
+    """A step on noise, a new batch each time."""
+    generator = torch.Generator().manual_seed(0)
+
+    def batches():
+        while True:
+            yield (
+                torch.rand(batch, sizes[0], generator=generator, dtype=DTYPES[dtype]),
+                torch.randint(sizes[-1], (batch,), generator=generator),
+            )
+
+    network = FCNN(sizes, dtype=DTYPES[dtype])
+    return Step(network, choose(spec).build(network, CROSS_ENTROPY), CROSS_ENTROPY, batches())
+
+
+def _counted(spec, sizes, batch, dtype):
+    with LiveBytes() as live:
+        step = _step(spec, sizes, batch, dtype)
+        for _ in range(3):
+            step()
+    return live.peak
+
+
+def _predicted(spec, sizes, batch, dtype="float32", **options):
+    footprint = predict(spec, sizes, batch, dtype, **options)
+    assert footprint is not None
+    return footprint
+
+
+@pytest.mark.parametrize(("sizes", "batch", "dtype"), NETS, ids=str)
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_formulas_agree_with_a_count_of_live_tensors(spec, sizes, batch, dtype):
+    """Within 1 %: what is left are a few integers, booleans and scalars."""
+    predicted = _predicted(spec, sizes, batch, dtype, library=False)
+    assert predicted.peak_bytes == pytest.approx(_counted(spec, sizes, batch, dtype), rel=0.01)
+
+
+def test_parts_add_up_and_the_paper_s_factor_is_there():
+    """The factor of the first ImageNet-10 layer and its Cholesky factor take 2 x 90.6 GB."""
+    footprint = _predicted("kfra[inverse=factor]", Case.network, 100)
+    assert footprint.peak_phase == "solve"
+    assert footprint.parts["inverse"] == 2 * 4 * 150528**2
+    assert sum(footprint.parts.values()) == footprint.peak_bytes
+    assert set(footprint.phases) == {"forward_backward", "curvature", "solve", "update"}
+
+
+def test_auto_is_predicted_as_what_the_budget_leaves():
+    sizes, batch = (3000, 64, 10), 20
+    factor, rank_one = (_predicted(f"kfra[inverse={form}]", sizes, batch) for form in ("factor", "rank_one"))
+    auto = {budget: _predicted("kfra[inverse=auto]", sizes, batch, budget_bytes=budget) for budget in (10**9, 10**7)}
+    assert auto[10**9] == factor
+    assert auto[10**7].peak_bytes == pytest.approx(rank_one.peak_bytes, rel=0.15)  # h / B was there when A failed
+    assert 4 * 3000**2 < _predicted("kfra[inverse=auto]", sizes, batch, budget_bytes=50 * 10**6).peak_bytes < 50 * 10**6
+
+
+def test_formulas_know_what_is_composed_of_known_parts(tmp_path):
+    (tmp_path / "own.py").write_text(USERS_OWN)
+    assert predict(str(tmp_path / "own.py"), (50, 20, 10), 5) == predict("pch1+kfi[inverse=gram]", (50, 20, 10), 5)
+    (tmp_path / "other.py").write_text(USERS_OWN + KILLED)
+    assert predict(str(tmp_path / "other.py"), (50, 20, 10), 5) is None
+    assert predict("torch.optim.AdamW", (50, 20, 10), 5) is None
+
+
+def test_gram_and_factor_take_the_same_steps():
+    """Where both fit: the form that stays within the budget replaces the one that does not."""
+    steps = [_step(f"kfra[inverse={form}]", (120, 30, 10), 20, "float64") for form in ("gram", "factor")]
+    for _ in range(3):
+        for step in steps:
+            step()
+    for gram, factor in zip(*(step.network.parameters() for step in steps), strict=True):
+        torch.testing.assert_close(gram, factor, rtol=1e-9, atol=1e-12)
+
+
+def test_state_is_counted_once():
+    """Also in the step that makes it."""
+    first = _step("sgd", (40, 30, 10), 5)
+    later = _step("sgd", (40, 30, 10), 5)
+    later()
+    assert peak_state_bytes(first) == peak_state_bytes(later)
+    assert peak_state_bytes(later) < 2 * state_bytes(later.optimizer)
+
+
+@pytest.mark.parametrize(
+    ("message", "size"),
+    [
+        (
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 90634715136 bytes. Error code 12",
+            90634715136,
+        ),
+        ("CUDA out of memory. Tried to allocate 84.41 GiB. GPU 0 has a total capacity of 79.1 GiB", int(84.41 * 2**30)),
+        ("CUDA out of memory. Tried to allocate 20.00 MiB (GPU 0; 10.92 GiB total capacity)", 20 * 2**20),
+        ("no room", None),
+    ],
+)
+def test_the_size_that_was_refused_is_read(message, size):
+    assert asked_bytes(message) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("11GB", 11 * 10**9), ("10 GiB", 10 * 2**30), ("1.5 kb", 1500), ("500", 500), ("2TB", 2 * 10**12)],
+)
+def test_sizes_are_read(text, size):
+    assert parse_bytes(text) == size
+
+
+def test_sizes_are_shown():
+    assert [shown_bytes(size) for size in (0, 999, 1000, 999_600, 4 * 150528**2)] == [
+        "0 B",
+        "999 B",
+        "1 kB",
+        "1 MB",
+        "90.6 GB",
+    ]
+
+
+def test_outcomes_say_what_happened():
+    outcome = {
+        measured: Row("sgd", None, measured).outcome
+        for measured in (
+            Measured("out of memory", asked_bytes=90634715136, budget_bytes=11 * 10**9),
+            Measured("out of memory"),
+            Measured("finished", fell_back=True),
+            Measured("failed", reason="SIGKILL: no message"),
+        )
+    }
+    assert list(outcome.values()) == [
+        "out of memory: asked for 90.6 GB, budget 11 GB",
+        "out of memory: budget the device",
+        "factor did not fit: fell back to rank_one",
+        "failed: SIGKILL: no message",
+    ]
+
+
+@linux
+def test_a_prediction_holds_in_a_fresh_process():
+    sizes, batch = (12000, 2400, 10), 200
+    predicted, measured = _predicted("sgd", sizes, batch), measure("sgd", sizes, batch, device="cpu")
+    assert measured.status == "finished", measured.reason
+    assert predicted.peak_bytes > 200e6
+    assert measured.peak_bytes == pytest.approx(predicted.peak_bytes, rel=0.1)
+    assert measured.step_seconds is not None
+    assert measured.step_seconds > 0
+    assert measured.budget_bytes is not None
+    assert 0 < measured.budget_bytes < 1.2 * available_bytes()
+
+
+@linux
+def test_a_process_that_is_killed_is_a_failure(tmp_path, monkeypatch):
+    """The file is found from the folder in which the caller is."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(USERS_OWN + KILLED)
+    measured = measure("own.py", (50, 20, 10), 5, device="cpu")
+    assert measured.status == "failed"
+    assert measured.reason is not None
+    assert measured.reason.startswith("SIGKILL")
+
+
+@linux
+def test_the_command_reports_what_does_not_fit_and_what_replaces_it(tmp_path):
+    """A factor of 400 MB under 300 MB: refused, caught, reported; ``auto`` falls back with its warning."""
+    specs = ["kfra[inverse=factor]", "kfra[inverse=auto]"]
+    flags = ["--network", "10000,64,10", "--batch-size", "20", "--device", "cpu", "--budget", "300MB"]
+    flags += [flag for spec in specs for flag in ("--optimizer", spec)]
+    result = CliRunner().invoke(app, ["memory", *flags, "--output", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert "warning: kfra[inverse=auto]: the 10000 x 10000 factor of KFI does not fit" in result.output
+    records = json.loads((tmp_path / "out" / "memory.json").read_text())
+    factor, auto = records["rows"]
+    assert factor["measured"]["status"] == "out of memory"
+    assert factor["measured"]["asked_bytes"] == 4 * 10000**2
+    assert factor["outcome"] == "out of memory: asked for 400 MB, budget 300 MB"
+    assert factor["predicted"]["peak_bytes"] > 3e8 > factor["measured"]["peak_bytes"]
+    assert factor["measured_over_predicted"] is None
+    assert (auto["measured"]["status"], auto["measured"]["fell_back"]) == ("finished", True)
+    assert auto["measured"]["step_seconds"] > 0
+    assert auto["predicted"]["peak_bytes"] < 3e8
+    shown = (tmp_path / "out" / "table.md").read_text()
+    assert "out of memory: asked for 400 MB, budget 300 MB" in shown
+    assert "fell back to rank_one" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--optimizer", "kfcc"], "did you mean 'kfac'"),
+        (["--optimizer", "kfac[inverse=grams]"], "inverse must be one of"),
+        (["--network", "64"], "two or more sizes"),
+        (["--network", "64,0,10"], "at least 1"),
+        (["--batch-size", "0"], "batch size must be 1 or more"),
+        (["--dtype", "float"], "dtype"),
+        (["--device", "tpu"], "device must be auto, cpu or cuda"),
+        (["--budget", "11GG"], "a number with a unit"),
+        (["--budget", "0.1B"], "a number with a unit"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, arguments, message):
+    result = CliRunner().invoke(app, ["memory", "--output", str(tmp_path / "out"), *arguments])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("spec", ["sgd", "ea_cg", "kfra[inverse=gram]"])
+def test_a_prediction_holds_on_cuda(spec):
+    sizes, batch = (30000, 2048, 512, 10), 200
+    predicted = _predicted(spec, sizes, batch, device="cuda")
+    measured = measure(spec, sizes, batch, device="cuda", budget_bytes=2 * 10**9)
+    assert measured.status == "finished", measured.reason
+    assert measured.peak_bytes == pytest.approx(predicted.peak_bytes, rel=0.1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_budget_holds_on_cuda():
+    measured = measure("kfra[inverse=factor]", (10000, 64, 10), 20, device="cuda", budget_bytes=300 * 10**6)
+    assert measured.status == "out of memory", measured.reason
+    assert measured.asked_bytes == pytest.approx(4 * 10000**2, rel=0.01)
