@@ -132,7 +132,7 @@ def test_pos_eig(assert_close):
 def test_wide_layers(problem, assert_close, widths):
     """Eq. (8) where the symmetric product runs over several strips, full or not."""
     case = problem(sizes=(5, *widths, 4), activation="tanh")
-    assert max(widths) > symmetric_module._STRIP
+    assert max(widths) > symmetric_module.STRIP
     factors = pch(case.record())
     _assert_all_close(assert_close, factors, _eq_8(case, case.record().mean_hessian, torch.abs))
     for G in factors:

@@ -92,7 +92,7 @@ def test_parts_add_up_and_the_paper_s_factor_is_there():
     """The factor of the first ImageNet-10 layer and its Cholesky factor take 2 x 90.6 GB."""
     footprint = _predicted("kfra[inverse=factor]", Case.network, 100)
     assert footprint.peak_phase == "solve"
-    assert footprint.parts["inverse"] == 2 * 4 * 150528**2
+    assert footprint.parts["inverse"] == pytest.approx(2 * 4 * 150528**2, rel=1e-3)  # and the corners of its blocks
     assert sum(footprint.parts.values()) == footprint.peak_bytes
     assert set(footprint.phases) == {"forward_backward", "curvature", "solve", "update"}
 

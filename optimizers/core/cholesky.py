@@ -11,9 +11,9 @@ from torch import Tensor
 
 # torch's triangular solves with many right sides, and its factorization of a large matrix, run at a third of the speed
 # of products on a CPU
-_BLOCK = 96
-_LARGE = 512
-_MANY = 256
+BLOCK = 96
+LARGE = 512
+MANY = 256
 
 
 def solve_damped(matrix: Tensor, damping: Tensor | float, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,16 +31,21 @@ def solve_damped(matrix: Tensor, damping: Tensor | float, right: Tensor) -> tupl
     factor = matrix.mT.clone()  # column-major, as LAPACK wants it
     factor.diagonal().add_(damping)
     size, many = right.shape
-    if factor.device.type != "cpu" or size <= _BLOCK or (size <= _LARGE and many < _MANY):
+    if factor.device.type != "cpu" or not by_blocks(size, many):
         factor, info = torch.linalg.cholesky_ex(factor)
         return torch.cholesky_solve(right, factor), info
-    blocks = [slice(start, start + _BLOCK) for start in range(0, size, _BLOCK)]
-    if size > _LARGE:
+    blocks = [slice(start, start + BLOCK) for start in range(0, size, BLOCK)]
+    if size > LARGE:
         corners, info = _factorize(factor, blocks)
     else:
         factor, info = torch.linalg.cholesky_ex(factor)
         corners = [_inverse(factor[block, block]) for block in blocks]
     return _substitute(factor, corners, blocks, right), info
+
+
+def by_blocks(size: int, many: int) -> bool:
+    """Whether a CPU takes a system of this size with so many right sides by blocks."""
+    return size > LARGE or (size > BLOCK and many >= MANY)
 
 
 def _factorize(factor: Tensor, blocks: list[slice]) -> tuple[list[Tensor], Tensor]:

@@ -4,16 +4,16 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-_STRIP = 128  # rows computed at a time on a CPU; on a GPU one product is faster than several
+STRIP = 128  # rows computed at a time on a CPU; on a GPU one product is faster than several
 
 
 def symmetric(strip: Callable[[slice, slice], Tensor], size: int, like: Tensor) -> Tensor:
     """The symmetric [size, size] matrix of which ``strip(rows, columns)`` gives any block."""
-    if like.device.type != "cpu" or size <= _STRIP:
+    if like.device.type != "cpu" or size <= STRIP:
         return strip(slice(None), slice(None))
     matrix = like.new_empty(size, size)
-    for start in range(0, size, _STRIP):
-        rows, columns = slice(start, start + _STRIP), slice(start, None)
+    for start in range(0, size, STRIP):
+        rows, columns = slice(start, start + STRIP), slice(start, None)
         block = strip(rows, columns)
         matrix[rows, columns] = block
         matrix[columns, rows] = block.mT

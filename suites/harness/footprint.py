@@ -34,14 +34,14 @@ import torch
 
 from optimizers import KFAC, SGD
 from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder, ea_cg, fisher, gauss_newton, kfi, pch
+from optimizers.core.cholesky import BLOCK, LARGE, by_blocks
 from optimizers.core.curvature import pch1, pch2
+from optimizers.core.symmetric import STRIP
 from optimizers.core.tape import Layer
 from suites.harness.catalog import choose
 from suites.harness.experiments import DTYPES
 from suites.harness.ledger import Footprint, Ledger
 from suites.harness.names import pick
-
-_BLOCK = 128  # of the Cholesky factorization and of the symmetric product of Eq. (8), on a CPU
 
 
 def predict(
@@ -70,7 +70,7 @@ def predict(
         raise ValueError(f"device of a prediction must be cpu or cuda, got {device!r}")
     width = pick("dtype", dtype, DTYPES).itemsize
     optimizer = choose(spec).build(FCNN((1, 1)), CROSS_ENTROPY)
-    net = _Net(sizes, batch, _BLOCK if device == "cpu" else max(sizes))
+    net = _Net(sizes, batch, device == "cpu")
     ledger = Ledger(width, budget_bytes, library)
     parameters = sum(o * (i + 1) for i, o in net.layers)
     if type(optimizer) is SGD:
@@ -91,11 +91,11 @@ def predict(
 
 @dataclass(frozen=True)
 class _Net:
-    """Sizes n_0 ... n_k, B, and the width of the blocks in which a CPU works on a matrix."""
+    """Sizes n_0 ... n_k, B, and whether matrices are worked on by blocks, as on a CPU."""
 
     sizes: tuple[int, ...]
     batch: int
-    block: int
+    by_blocks: bool
 
     @property
     def layers(self) -> list[tuple[int, int]]:
@@ -141,11 +141,19 @@ def _second_order(net: _Net, ledger: Ledger, curvature: "_Formula", solver: "_Fo
     ledger.end_step()
 
 
+def _symmetric(net: _Net, ledger: Ledger, n: int, part: str, temporaries: int = 1) -> None:
+    """A symmetric [n, n]: at once, where the first temporary is the result, or by strips."""
+    whole = not net.by_blocks or n <= STRIP
+    ledger.hold(**{part: n**2})
+    with ledger.during(workspace=(temporaries - 1) * n**2 if whole else temporaries * STRIP * n):
+        pass
+
+
 def _fisher(net: _Net, ledger: Ledger) -> None:
     """E[delta delta^T]; delta / B beside it."""
     for _, o in net.layers:
         with ledger.during(workspace=net.batch * o):
-            ledger.hold(curvature=o**2)
+            _symmetric(net, ledger, o, "curvature")
 
 
 def _sampled_fisher(net: _Net, ledger: Ledger) -> None:
@@ -160,11 +168,8 @@ def _recursion(net: _Net, ledger: Ledger, *, bends: bool) -> None:
     with ledger.during(workspace=B * C + 2 * C**2):  # p, diag(E[p]), and E[p p^T] before the difference
         ledger.hold(curvature=C**2)
     for i, o in net.layers[:0:-1]:
-        strip = min(net.block, i)
         with ledger.during(workspace=o * i + B * i):
-            ledger.hold(curvature=i**2)
-            with ledger.during(workspace=2 * strip * i):
-                pass
+            _symmetric(net, ledger, i, "curvature", temporaries=2)
             if bends:
                 ledger.hold(activations=B * i + i)
                 with ledger.during(workspace=2 * B * i):  # 2 h and 1 - 2 h
@@ -174,8 +179,6 @@ def _recursion(net: _Net, ledger: Ledger, *, bends: bool) -> None:
 def _kfi(net: _Net, ledger: Ledger, inverse: str) -> None:
     """Layer after layer: a direction in the weight by one of the forms, and one in the bias by Cholesky."""
     for i, o in net.layers:
-        with ledger.during(workspace=net.batch * i):  # h * h, for pi
-            pass
         _INVERSES[inverse](net, ledger, i, o)
         ledger.hold(gradients=o)
         _solve_damped(net, ledger, o, 1)
@@ -184,22 +187,28 @@ def _kfi(net: _Net, ledger: Ledger, inverse: str) -> None:
 
 def _solve_damped(net: _Net, ledger: Ledger, n: int, m: int) -> None:
     """(M + lam I)^-1 right, M [n, n], right [n, m]; the result is not held when this returns."""
-    b = min(net.block, n)
-    with ledger.during(inverse=n**2):  # the Cholesky factor
-        rest = max(b * max(0, n - 2 * b), min(b, n - b) ** 2)
-        with ledger.during(workspace=b**2 + b * (n - b) + rest):  # a corner and its panel, and one of the next block
-            pass
-        with ledger.during(workspace=n * m, library=n**2):  # cholesky_solve copies the factor
-            pass
-        with ledger.during(workspace=2 * n * m):  # torch.where
-            pass
+    with ledger.during(inverse=n**2):  # M + lam I
+        if net.by_blocks and n > LARGE:
+            with ledger.during(workspace=2 * BLOCK * n):  # the corners, and the product that becomes a panel
+                pass
+        else:
+            with ledger.during(inverse=n**2):  # its Cholesky factor
+                pass
+        if net.by_blocks and by_blocks(n, m):
+            with ledger.during(
+                inverse=BLOCK * n, workspace=n * m + BLOCK * m
+            ):  # corners, the solution, a row of blocks
+                pass
+        else:
+            with ledger.during(workspace=n * m, library=n**2):  # cholesky_solve copies the factor
+                pass
 
 
 def _factor(net: _Net, ledger: Ledger, i: int, o: int) -> None:
     """A and two systems, [o, o] and [i, i], with the dense gradient on the right."""
     B = net.batch
     with ledger.during(workspace=B * i):
-        ledger.hold(inverse=i**2)
+        _symmetric(net, ledger, i, "inverse")
     with ledger.during(workspace=B * o):
         ledger.hold(gradients=o * i)
     _solve_damped(net, ledger, o, i)
@@ -213,7 +222,7 @@ def _factor(net: _Net, ledger: Ledger, i: int, o: int) -> None:
 def _gram(net: _Net, ledger: Ledger, i: int, o: int) -> None:
     """h h^T, which the tape keeps, and a system [B, B] with the deltas on the right."""
     B = net.batch
-    ledger.hold(inverse=B**2)
+    _symmetric(net, ledger, B, "inverse")
     _solve_damped(net, ledger, B, o)
     with ledger.during(workspace=2 * B * o):
         _preconditioned(net, ledger, i, o)
@@ -263,8 +272,8 @@ def _ea_cg(net: _Net, ledger: Ledger) -> None:
         for i, o in net.layers:
             ledger.hold(activations=i, gradients=2 * o)
             if _prefers_factors(B, i, o):
-                with ledger.during(workspace=B**2):
-                    ledger.hold(inverse=B**2)
+                with ledger.during(workspace=B**2):  # delta delta^T
+                    _symmetric(net, ledger, B, "inverse")
             else:
                 with ledger.during(workspace=B * o):
                     ledger.hold(gradients=o * i)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from optimizers.core import CROSS_ENTROPY, FCNN
-from optimizers.core.solvers import is_out_of_memory
+from optimizers.core.kfi import is_out_of_memory
 from suites.harness.catalog import choose
 from suites.harness.clock import Stopwatch
 from suites.harness.experiments import DTYPES, resolve_device
