@@ -28,8 +28,8 @@ def ea_cg(
 
     H P = G P hbar hbar^T for a weight, and H = G for a bias. The iterates are those of CG on [O, I] matrices, at the
     cost of one product with G an iteration: with u = hbar/||hbar|| and grad_perp = grad - (grad u) u^T, the Krylov
-    space lies in { v u^T + c grad_perp/||grad_perp|| }, so an iterate is the vector (v, c) in R^{O+1}, inner products
-    are those of vectors, and the operator maps (v, c) to ((1 - alpha) ||hbar||^2 G v + alpha v, alpha c). All layers,
+    space lies in { v u^T + c grad_perp/||grad_perp|| }, so an iterate is the vector (c, v) in R^{1+O}, inner products
+    are those of vectors, and the operator maps (c, v) to (alpha c, (1 - alpha) ||hbar||^2 G v + alpha v). All layers,
     weights and biases alike, run in step as rows of one tensor.
 
     Args:
@@ -38,43 +38,41 @@ def ea_cg(
         tolerance: epsilon; stop when ||r|| <= epsilon ||r_0||.
     """
     lengths = [layer.delta.shape[1] for layer in layers]
-    # rows: (layer, weight or bias); columns: v, then c, zeros behind
-    right = layers[0].delta.new_zeros(len(layers), 2, max(lengths) + 1)
-    scales = right.new_empty(len(layers), 2, 1)
-    in_mean = []  # (grad u, h u / ||hbar||) of each layer
-    for row, layer in enumerate(layers):
-        squared_mean = torch.dot(layer.mean_input, layer.mean_input)
-        norm = squared_mean.sqrt().clamp_min(torch.finfo(right.dtype).tiny)
-        along_mean = layer.delta.T @ (layer.input @ (layer.mean_input / norm)) / layer.batch  # grad u
-        perpendicular = (layer.squared_gradient_norm - torch.dot(along_mean, along_mean)).clamp_min(0).sqrt()
-        right[row, 0, : lengths[row]] = -along_mean
-        right[row, 0, lengths[row]] = -perpendicular
-        right[row, 1, : lengths[row]] = -layer.bias_gradient
-        scales[row, 0] = (1 - damping) * squared_mean
-        scales[row, 1] = 1 - damping
-        in_mean.append((along_mean, norm, perpendicular))
+    # rows: (layer, weight or bias); columns: c, then v, zeros behind
+    right = layers[0].delta.new_zeros(len(layers), 2, 1 + max(lengths))
+    for row, (layer, length) in enumerate(zip(layers, lengths, strict=True)):
+        right[row, 0, 1 : 1 + length] = layer.delta.T @ (layer.input @ layer.mean_input)  # B ||hbar|| grad u
+        right[row, 1, 1 : 1 + length] = layer.bias_gradient
+    batch = layers[0].batch
+    squared_mean = torch.stack([torch.dot(layer.mean_input, layer.mean_input) for layer in layers]).unsqueeze(1)
+    norm = squared_mean.sqrt().clamp_min(torch.finfo(right.dtype).tiny)  # ||hbar|| of each layer, [L, 1]
+    along_mean = right[:, 0, 1:].div_(batch * norm)  # grad u
+    squared_gradient = torch.stack([layer.squared_gradient_norm for layer in layers]).unsqueeze(1)
+    perpendicular = (squared_gradient - along_mean.square().sum(1, keepdim=True)).clamp_min(0).sqrt()  # ||grad_perp||
+    right[:, 0, :1] = perpendicular
+    scales = (1 - damping) * torch.stack([squared_mean, torch.ones_like(squared_mean)], dim=1)
 
     def operator(p: Tensor) -> Tensor:
         q, scaled = damping * p, scales * p
         for row, (length, G) in enumerate(zip(lengths, factors, strict=True)):
-            q[row, :, :length].addmm_(scaled[row, :, :length], G)
+            q[row, :, 1 : 1 + length].addmm_(scaled[row, :, 1 : 1 + length], G)
         return q
 
-    x, iterations, residual, broken = conjugate_gradient(operator, right, max_iter, tolerance)
+    x, iterations, residual, broken = conjugate_gradient(operator, -right, max_iter, tolerance)
 
+    # d = v u^T + c grad_perp / ||grad_perp|| = share grad + rest hbar^T
+    share = torch.where(perpendicular > 0, x[:, 0, :1] / perpendicular, 0)
+    rest = (x[:, 0, 1:] - share * along_mean) / norm
     weights = []
-    for row, (layer, (along_mean, norm, perpendicular)) in enumerate(zip(layers, in_mean, strict=True)):
-        v, c = x[row, 0, : lengths[row]], x[row, 0, lengths[row]]
-        # d = v u^T + c grad_perp / ||grad_perp|| = share * grad + rest u^T
-        share = torch.where(perpendicular > 0, c / perpendicular, 0)
-        rest = v - share * along_mean
-        if layer.prefers_factors:  # u^T = sum_b h_b^T / (B ||hbar||), so rest u^T is a product with h as well
-            left = (share * layer.delta + rest / norm).T / layer.batch
-            weights.append(Direction(left, layer.input))
+    for row, (layer, length) in enumerate(zip(layers, lengths, strict=True)):
+        if layer.prefers_factors:  # hbar^T is the mean of the rows of h, so rest hbar^T is a product with h as well
+            left = torch.addcmul(rest[row, :length], share[row], layer.delta).div_(batch)
+            weights.append(Direction(left.T, layer.input))
         else:
-            weights.append(Direction(None, torch.addr(share * layer.weight_gradient, rest, layer.mean_input / norm)))
+            dense = (share[row] * layer.weight_gradient).addr_(rest[row, :length], layer.mean_input)
+            weights.append(Direction(None, dense))
+    biases = [x[row, 1, 1 : 1 + length] for row, length in enumerate(lengths)]
     status = torch.where(
         broken, Status.NEGATIVE_CURVATURE, torch.where(residual > tolerance, Status.MAX_ITERATIONS, Status.SOLVED)
     )
-    biases = [x[row, 1, :length] for row, length in enumerate(lengths)]
     return Solution(weights, biases, iterations, residual, status)

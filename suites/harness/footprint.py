@@ -277,16 +277,14 @@ def _ea_cg(net: _Net, ledger: Ledger) -> None:
             else:
                 with ledger.during(workspace=B * o):
                     ledger.hold(gradients=o * i)
-        with ledger.during(workspace=5 * rows):  # r, p, q, scaled p, and one of a line's own
+        with ledger.during(workspace=6 * rows):  # -right, r, p, q, scaled p, and one of a line's own
             ledger.hold(directions=rows)  # x, of which the biases are views
         for i, o in net.layers:
             if _prefers_factors(B, i, o):
-                with ledger.during(workspace=B * o):
-                    ledger.hold(directions=B * o)
+                ledger.hold(directions=B * o)
                 ledger.borrow(B * i)
             else:
-                with ledger.during(workspace=o * i):
-                    ledger.hold(directions=o * i)
+                ledger.hold(directions=o * i)
 
 
 def _prefers_factors(batch: int, inputs: int, outputs: int) -> bool:
