@@ -16,6 +16,7 @@ class EACG(SecondOrder):
         gamma: -1 is PCH-1, 0 is PCH-2; see :func:`optimizers.core.pch`.
         max_iter: CG iterations of each solve at the most.
         tolerance: epsilon; CG stops when ||r|| <= epsilon ||r_0||.
+        capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class EACG(SecondOrder):
         gamma: float = -1,
         max_iter: int = 10,
         tolerance: float = 1e-2,
+        capturable: bool = False,
     ) -> None:
         check_gamma(gamma)
         super().__init__(
@@ -33,6 +35,7 @@ class EACG(SecondOrder):
             lr=lr,
             curvature=partial(pch, gamma=gamma),
             solver=ea_cg,
+            capturable=capturable,
             damping=damping,
             max_iter=max_iter,
             tolerance=tolerance,

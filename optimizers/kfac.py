@@ -18,6 +18,7 @@ class KFAC(SecondOrder):
         inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.kfi`.
         labels: of the Fisher matrix: ``batch``, as in the paper, or ``sampled`` from the model, as Martens and Grosse.
         criterion: of the tapes to come; any will do.
+        capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
     """
 
     def __init__(
@@ -28,12 +29,22 @@ class KFAC(SecondOrder):
         inverse: str = "exact",
         labels: str = "batch",
         criterion: Criterion | None = None,
+        capturable: bool = False,
     ) -> None:
         if labels not in ("batch", "sampled"):
             raise ValueError(f"labels must be batch or sampled, got {labels!r}")
+        if capturable and labels == "sampled":
+            raise ValueError("labels=sampled draws anew in every step, which a captured step cannot: use labels=batch")
         curvature = fisher if labels == "batch" else self._sampled_fisher
         super().__init__(
-            params, lr=lr, curvature=curvature, solver=kfi, criterion=criterion, damping=damping, inverse=inverse
+            params,
+            lr=lr,
+            curvature=curvature,
+            solver=kfi,
+            criterion=criterion,
+            capturable=capturable,
+            damping=damping,
+            inverse=inverse,
         )
 
     def _sampled_fisher(self, tape: Tape) -> list[Tensor]:

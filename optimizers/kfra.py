@@ -12,6 +12,7 @@ class KFRA(SecondOrder):
         damping: alpha, Eq. (12), in (0, 1).
         inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.kfi`.
         criterion: of the tapes to come; one that is not convex is refused.
+        capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
     """
 
     def __init__(
@@ -21,7 +22,15 @@ class KFRA(SecondOrder):
         damping: float = 0.01,
         inverse: str = "exact",
         criterion: Criterion = CROSS_ENTROPY,
+        capturable: bool = False,
     ) -> None:
         super().__init__(
-            params, lr=lr, curvature=gauss_newton, solver=kfi, criterion=criterion, damping=damping, inverse=inverse
+            params,
+            lr=lr,
+            curvature=gauss_newton,
+            solver=kfi,
+            criterion=criterion,
+            capturable=capturable,
+            damping=damping,
+            inverse=inverse,
         )

@@ -2,7 +2,7 @@
 
 import torch
 
-from optimizers.core import Params, Tape, TapeOptimizer, check_hyper_parameters
+from optimizers.core import Params, Tape, TapeOptimizer, add_scaled, check_hyper_parameters
 
 
 class SGD(TapeOptimizer):
@@ -14,11 +14,12 @@ class SGD(TapeOptimizer):
         params: parameters of an ``FCNN``, or groups of them.
         lr: learning rate, above 0.
         momentum: in [0, 1).
+        capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
     """
 
-    def __init__(self, params: Params, lr: float = 0.1, momentum: float = 0.9) -> None:
+    def __init__(self, params: Params, lr: float = 0.1, momentum: float = 0.9, capturable: bool = False) -> None:
         check_hyper_parameters(lr=lr, momentum=momentum)
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+        super().__init__(params, {"lr": lr, "momentum": momentum, "capturable": capturable})
 
     @torch.no_grad()
     def step(self, tape: Tape) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -39,4 +40,4 @@ class SGD(TapeOptimizer):
                     buffer.addmm_(*gradient, beta=group["momentum"])
                 else:
                     buffer.mul_(group["momentum"]).add_(gradient)
-                param.add_(buffer, alpha=-group["lr"])
+                add_scaled(param, buffer, -group["lr"])

@@ -121,3 +121,23 @@ def test_criteria_are_finite_at_extreme_logits(criterion):
         for value in (criterion.value, criterion.gradient, criterion.mean_hessian):
             assert torch.isfinite(value(logits, labels)).all()
     assert math.isfinite(CROSS_ENTROPY.value(logits, torch.tensor([1])).item())
+
+
+def test_a_learning_rate_on_the_device_takes_the_same_steps(problem, choice):
+    """``capturable``: the learning rate is a tensor, which a scheduler changes in place."""
+    if "capturable" not in problem.step(choice, seed=0).optimizer.param_groups[0] or choice.spec.startswith("torch."):
+        pytest.skip("it has no such option, or torch tests it")
+    plain, captured = problem.step(choice, seed=0), problem.step(choice, seed=0)
+    captured.optimizer = choice.entry.make(captured.network.parameters(), **choice.options, capturable=True)
+    (group,) = captured.optimizer.param_groups
+    rate = group["lr"]
+    assert isinstance(rate, torch.Tensor)
+    for step in (plain, captured):
+        scheduler = torch.optim.lr_scheduler.StepLR(step.optimizer, step_size=1, gamma=0.5)
+        steps(step, 1)
+        scheduler.step()
+        steps(step, 2)
+    assert group["lr"] is rate
+    assert rate.item() == pytest.approx(plain.optimizer.param_groups[0]["lr"])
+    for one, other in zip(copies(plain), copies(captured), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)

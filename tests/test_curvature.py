@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from optimizers.core import ACTIVATIONS, CRITERIA, CROSS_ENTROPY, CURVATURES, bounded, fisher, gauss_newton, pch
 from optimizers.core import symmetric as symmetric_module
-from optimizers.core.curvature import _recursion, pos_eig, sampled_fisher
+from optimizers.core.curvature import _recursion, absolute, pos_eig, sampled_fisher
 
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -137,6 +137,21 @@ def test_wide_layers(problem, assert_close, widths):
     _assert_all_close(assert_close, factors, _eq_8(case, case.record().mean_hessian, torch.abs))
     for G in factors:
         assert_close(G, G.T, 1e-14)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-13)])
+@pytest.mark.parametrize("decades", [0, 1, 3])
+@pytest.mark.parametrize("size", [1, 2, 10, 60])
+def test_absolute_is_pos_eig(dtype, tolerance, decades, size):
+    """The iteration that a GPU takes for Pos-Eig, with eigenvalues of both signs over up to 36 decades, and 0."""
+    generator = torch.Generator().manual_seed(size)
+    Q = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q
+    sizes = 10.0 ** -(decades * (torch.arange(size, dtype=torch.float64) % 12))
+    eigenvalues = torch.randn(size, generator=generator, dtype=torch.float64) * sizes
+    matrix = (Q * eigenvalues @ Q.T).to(dtype)
+    actual, expected = absolute((matrix + matrix.T) / 2).double(), Q * eigenvalues.abs() @ Q.T
+    assert (actual - expected).norm() <= tolerance * expected.norm()
+    assert not absolute(torch.zeros(size, size, dtype=dtype)).any()
 
 
 @given(

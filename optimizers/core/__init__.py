@@ -7,7 +7,7 @@ from optimizers.core.ea_cg import ea_cg
 from optimizers.core.kfi import kfi
 from optimizers.core.network import FCNN
 from optimizers.core.optimizer import Params, SecondOrder, TapeOptimizer, check_hyper_parameters
-from optimizers.core.solution import Direction, Solution, Status
+from optimizers.core.solution import Direction, Solution, Status, add_scaled
 from optimizers.core.solvers import SOLVERS
 from optimizers.core.tape import Layer, Tape
 
@@ -29,6 +29,7 @@ __all__ = [
     "Status",
     "Tape",
     "TapeOptimizer",
+    "add_scaled",
     "bounded",
     "check_hyper_parameters",
     "ea_cg",

@@ -11,6 +11,7 @@ recursion     G^{t-1} = (W^tT G^t W^t) * E[phi' phi'^T] + diag(fix(E[phi'' * (W^
               G^k = E[hess_z C], for PCH with its eigenvalues' absolute values (Pos-Eig)
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -22,6 +23,7 @@ from optimizers.core.tape import Layer, Tape
 
 Curvature = Callable[[Tape], list[Tensor]]
 _Repair = Callable[[Tensor], Tensor]
+_LARGEST_WEIGHT = 19.0  # a, for c = 99
 
 
 def fisher(tape: Tape) -> list[Tensor]:
@@ -95,8 +97,34 @@ def positive_output_hessian(tape: Tape) -> Tensor:
 
 def pos_eig(matrix: Tensor) -> Tensor:
     """Pos-Eig: the symmetric matrix with every eigenvalue replaced by its absolute value, [n, n] -> [n, n]."""
+    if matrix.is_cuda:
+        return absolute(matrix)
     eigenvalues, vectors = torch.linalg.eigh(matrix)
     return (vectors * eigenvalues.abs()) @ vectors.T
+
+
+def absolute(matrix: Tensor) -> Tensor:
+    """|A| = A sign(A) of a symmetric matrix, without eigenvalues, for which a GPU would have to wait.
+
+    X <- X (a I + b X^2) (I + c X^2)^-1 from X = A / (n max |a_ij|) takes the eigenvalues to their signs: the weighted
+    Halley iteration of Nakatsukasa, Bai and Gygi (2010), with weights that depend on the precision alone, and c at
+    most 100, up to which Cholesky factorization is safe. Eigenvalues below eps times that bound may stay as they are.
+    """
+    bound = (len(matrix) * matrix.abs().amax()).clamp_min(torch.finfo(matrix.dtype).tiny)  # of the eigenvalues
+    eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    X, smallest = matrix / bound, torch.finfo(matrix.dtype).eps
+    while 1 - smallest > torch.finfo(matrix.dtype).eps:
+        q = (4 * (1 - smallest**2) / smallest**4) ** (1 / 3)
+        root = math.sqrt(1 + q)
+        a = min(root + math.sqrt(8 - 4 * q + 8 * (2 - smallest**2) / (smallest**2 * root)) / 2, _LARGEST_WEIGHT)
+        b = (a - 1) ** 2 / 4
+        c = a + b - 1
+        factor, _ = torch.linalg.cholesky_ex(eye + c * X @ X)
+        X = b / c * X + (a - b / c) * torch.cholesky_solve(X, factor)
+        X = (X + X.T) / 2  # rounding must not grow away from the symmetric
+        smallest = smallest * (a + b * smallest**2) / (1 + c * smallest**2)
+    product = matrix @ X
+    return (product + product.T) / 2
 
 
 def _second_moments(deltas: list[Tensor]) -> list[Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from optimizers.core.criteria import Criterion
 from optimizers.core.curvature import Curvature, gauss_newton, require_convex
 from optimizers.core.kfi import INVERSES
-from optimizers.core.solution import Solution
+from optimizers.core.solution import Solution, add_scaled
 from optimizers.core.tape import Tape
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -32,9 +32,16 @@ class TapeOptimizer(torch.optim.Optimizer):
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, as in PyTorch; its own hyper-parameters are checked as the constructor's are."""
+        """Add a group, as in PyTorch; its own hyper-parameters are checked as the constructor's are.
+
+        With ``capturable`` the learning rate becomes a tensor on the device of the parameters, so that a step that was
+        captured in a CUDA graph follows a scheduler.
+        """
         check_hyper_parameters(**{**self.defaults, **param_group})
         super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if group.get("capturable") and not isinstance(group["lr"], Tensor):
+            group["lr"] = group["params"][0].new_tensor(group["lr"])
 
 
 class SecondOrder(TapeOptimizer):
@@ -49,6 +56,7 @@ class SecondOrder(TapeOptimizer):
         curvature: a tape to one G^t [n_t, n_t] per layer.
         solver: called with layers, their G^t, and ``options``; returns a :class:`Solution`.
         criterion: the criterion of the tapes to come, so that one that does not suit the curvature is refused now.
+        capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
         options: the solver's hyper-parameters, kept in ``param_groups`` where schedulers can reach them.
 
     Raises:
@@ -63,6 +71,7 @@ class SecondOrder(TapeOptimizer):
         curvature: Curvature,
         solver: Callable[..., Solution],
         criterion: Criterion | None = None,
+        capturable: bool = False,
         **options: Any,
     ) -> None:
         check_hyper_parameters(lr=lr, **options)
@@ -72,7 +81,7 @@ class SecondOrder(TapeOptimizer):
         self.solver = solver
         self.solutions: list[Solution] = []
         self._options = tuple(options)
-        super().__init__(params, {"lr": lr, **options})
+        super().__init__(params, {"lr": lr, "capturable": capturable, **options})
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and ``copy.deepcopy``; torch's own keeps its fields only."""
@@ -100,12 +109,12 @@ class SecondOrder(TapeOptimizer):
                 if layer.weight in moving:
                     weight.add_to(layer.weight, group["lr"])
                 if layer.bias in moving:
-                    layer.bias.add_(bias, alpha=group["lr"])
+                    add_scaled(layer.bias, bias, group["lr"])
             self.solutions.append(solution)
 
 
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "lr": (lambda value: 0 < value < math.inf, "above 0"),
+    "lr": (lambda value: isinstance(value, Tensor) or 0 < value < math.inf, "above 0"),
     "momentum": (lambda value: 0 <= value < 1, "in [0, 1)"),
     "damping": (lambda value: 0 < value < 1, "in (0, 1)"),
     "max_iter": (lambda value: isinstance(value, int) and value >= 1, "a whole number of 1 or more"),

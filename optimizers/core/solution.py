@@ -36,16 +36,26 @@ _ADVICE = {
 }
 
 
+def add_scaled(target: Tensor, tensor: Tensor, scale: float | Tensor) -> None:
+    """``target += scale * tensor`` in place; a scale that is a scalar tensor is not asked for its number."""
+    if isinstance(scale, Tensor):
+        target.addcmul_(tensor, scale)
+    else:
+        target.add_(tensor, alpha=scale)
+
+
 class Direction(NamedTuple):
     """A direction in a weight, as the product ``left @ right`` ([O, r], [r, I]) or, without ``left``, dense [O, I]."""
 
     left: Tensor | None
     right: Tensor
 
-    def add_to(self, weight: Tensor, scale: float) -> None:
+    def add_to(self, weight: Tensor, scale: float | Tensor) -> None:
         """``weight += scale * left @ right`` in place, without forming the product."""
         if self.left is None:
-            weight.add_(self.right, alpha=scale)
+            add_scaled(weight, self.right, scale)
+        elif isinstance(scale, Tensor):
+            weight.addmm_(self.left * scale, self.right)
         else:
             weight.addmm_(self.left, self.right, alpha=scale)
 

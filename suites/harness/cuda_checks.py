@@ -76,6 +76,7 @@ def capture(step: Step) -> CapturedStep:
     for group in step.optimizer.param_groups:
         if "capturable" in group:
             group["capturable"] = True
+            group["lr"] = group["params"][0].new_tensor(group["lr"])
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
