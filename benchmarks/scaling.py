@@ -16,7 +16,7 @@ PARTS = {  # each measured as a phase of an optimizer whose other phases are che
     "solver kfi rank_one": ("fisher+kfi[inverse=rank_one]", "solve"),
 }
 WIDTHS = (32, 128, 512, 1024, 2048, 4096)
-_QUICK = 512  # the widest of a quick run: wider ones take minutes
+_QUICK = 128  # the widest of a quick run: wider ones take minutes
 _FITTED = 512  # the narrowest for the fit: below, much of a step's time is that of calling torch
 
 
