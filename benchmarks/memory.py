@@ -107,7 +107,8 @@ class ImageNet10Step(Shared):
 
 
 def _count(sizes: tuple[int, ...]) -> Figures:
-    state, peak, kept = (harness("memory", name) for name in ("state_bytes", "peak_state_bytes", "kept_bytes"))
+    state, peak = harness("memory", "state_bytes"), harness("memory", "peak_state_bytes")
+    kept = harness("phases", "kept_bytes")
     measured_on = problem(network=sizes)
     usable, figures = choices(SPECS, measured_on)
     for choice in usable:
@@ -141,5 +142,5 @@ def _in_process(spec: str, net: str, device: str, budget_bytes: int | None = Non
         "peak": measured.peak_bytes,
         "seconds": measured.step_seconds,
     }
-    predicted = predict(spec, sizes, batch=100)  # None where there is no formula
+    predicted = predict(spec, sizes, batch=100, budget_bytes=budget_bytes)  # None where there is no formula
     return {**figures, "ratio": measured.peak_bytes / predicted.peak_bytes} if predicted else figures

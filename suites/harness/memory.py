@@ -23,25 +23,10 @@ def peak_state_bytes(step: Step) -> int:
 
     Runs one step. Counts whole tensors as operations return them; scratch space inside a library call is not seen.
     """
-    tape = step.record()
+    tape, kept = step.record(), state_bytes(step.optimizer)
     with LiveBytes() as live:
         step.update(tape)
-    return live.peak + state_bytes(step.optimizer)
-
-
-def kept_bytes(step: Step, steps: int = 4) -> int:
-    """Bytes by which each step adds to what is alive after it: 0 where nothing is kept but what replaces the old.
-
-    Runs ``steps`` steps, and two before them, in which state comes into being.
-    """
-    for _ in range(2):
-        step()
-    with LiveBytes() as live:
-        step()
-        before = live.current
-        for _ in range(steps):
-            step()
-    return (live.current - before) // steps
+    return live.peak + kept  # state that this very step makes is among what is counted
 
 
 class LiveBytes(TorchDispatchMode):
