@@ -91,13 +91,19 @@ def shared(group: str, keys: Sequence[str], measure: Callable[[], Figures]) -> A
         kept = {"figures": _once(measure), "taken": []}
     kept["taken"].append(name)
     path.write_text(json.dumps(kept))
-    figure = kept["figures"]
+    figure = _whole(kept["figures"])
     for key in keys:
-        if "failed" in figure:
-            raise RuntimeError(figure["failed"])
         if key not in figure:
-            raise NotImplementedError(figure.get("missing", f"{group} has no {key}"))
-        figure = figure[key]
+            raise NotImplementedError(f"{group} has no {key}")
+        figure = _whole(figure[key])
+    return figure
+
+
+def _whole(figure: Any) -> Any:
+    if isinstance(figure, dict) and "failed" in figure:
+        raise RuntimeError(figure["failed"])
+    if isinstance(figure, dict) and "missing" in figure:
+        raise NotImplementedError(figure["missing"])
     return figure
 
 
