@@ -54,8 +54,7 @@ def least_work(tmp_path, monkeypatch):
     monkeypatch.setattr(scaling, "_FITTED", 32)
     monkeypatch.setattr(scaling, "quick", lambda: False)  # which would leave Growth out
     monkeypatch.setattr(memory, "SPECS", ("sgd",))
-    monkeypatch.setattr(memory, "OPTIMIZERS", ("sgd",))
-    monkeypatch.setattr(memory, "_QUICK", ("sgd",))
+    monkeypatch.setattr(memory, "quick", lambda: False)  # which leaves out the processes
     monkeypatch.setattr(convergence, "SPECS", ("kfra",))
     monkeypatch.setattr(convergence, "EPOCHS", 2)
     monkeypatch.setattr(convergence, "SEEDS", 1)
@@ -119,7 +118,7 @@ NEEDS = {
     scaling.Growth: "phases",
     memory.State: "phases",
     memory.Process: "peak",
-    memory.ImageNet10: "footprint",
+    memory.ImageNet10: "peak",
     convergence.Digits: "runner",
     convergence.DigitsCost: "catalog",
 }
