@@ -12,8 +12,12 @@ import pytest
 
 from benchmarks import common, convergence, memory, scaling, time
 from suites.harness.catalog import named
-from suites.harness.config import tomllib
 from suites.harness.experiments import NETWORKS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 SMALL = {  # one combination of parameters of each class
