@@ -134,6 +134,7 @@ def _in_process(spec: str, net: str, device: str, budget_bytes: int | None = Non
     measure, predict = harness("peak", "measure"), harness("footprint", "predict")
     sizes = harness("experiments", "NETWORKS")[net]
     try:
+        device = harness("experiments", "resolve_device")(device)
         measured = measure(spec, sizes, batch=100, device=device, budget_bytes=budget_bytes)
     except ValueError as error:  # this commit has no such optimizer, or this machine no such device
         return {"missing": str(error)}
@@ -142,5 +143,5 @@ def _in_process(spec: str, net: str, device: str, budget_bytes: int | None = Non
     if measured.status == "out of memory":
         return {"out_of_memory": 1}
     figures = {"out_of_memory": 0, "fits": {"peak": measured.peak_bytes, "seconds": measured.step_seconds}}
-    predicted = predict(spec, sizes, batch=100, budget_bytes=budget_bytes)  # None where there is no formula
+    predicted = predict(spec, sizes, batch=100, device=device, budget_bytes=budget_bytes)  # None: no formula
     return {**figures, "ratio": measured.peak_bytes / predicted.peak_bytes} if predicted else figures
