@@ -1,0 +1,1 @@
+"""Benchmarks for asv: thin classes over ``suites.harness``."""

@@ -1,0 +1,155 @@
+"""What the benchmarks share: whom they measure, on what, and how one process measures for many.
+
+asv reads this folder from the working tree and the packages from the commit under test, so names come from the working
+tree, and what an old commit lacks is NotImplementedError in ``setup``, shown as n/a. asv starts a process for every
+figure: nothing here imports torch before it measures, and the first process that needs a figure measures all that
+belong together, interleaved, for the others to read.
+"""
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+# as in asv.conf.json, for environments at hand: with more, a step waits for whichever core something else keeps busy
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+WORKLOAD_VERSION = "1"  # raise it when a benchmark comes to measure something else: figures under two are not compared
+
+_FOLDER = Path(__file__).resolve().parents[1] / "optimizers"
+OPTIMIZERS = tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_")))
+FORMS = tuple(f"kfac[inverse={form}]" for form in ("factor", "gram", "rank_one"))  # of KFI; kfac itself is "exact"
+PHASES = ("forward_backward", "curvature", "solve", "update")
+REFERENCE = "sgd"
+
+Figures = dict[str, Any]
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def harness(module: str, name: str) -> Any:
+    """A part of the installed harness.
+
+    Raises:
+        NotImplementedError: if the commit under test lacks it.
+    """
+    try:
+        return getattr(importlib.import_module(f"suites.harness.{module}"), name)
+    except (ImportError, AttributeError) as error:
+        raise NotImplementedError(f"suites.harness.{module}.{name} is missing: {error}") from error
+
+
+def problem(dataset: str = "digits", network: tuple[int, ...] = (), batch_size: int = 100) -> Any:
+    """A :class:`suites.harness.experiments.Problem`, on the GPU where there is one."""
+    settings = harness("experiments", "Settings")(dataset=dataset, network=network, batch_size=batch_size)
+    return harness("experiments", "Problem").load(settings)
+
+
+def choices(specs: Sequence[str], problem: Any) -> tuple[list[Any], Figures]:
+    """Those of the optimizers that can take a step, and for each of the others why it cannot, as a figure."""
+    usable, others = [], {}
+    for spec in specs:
+        try:
+            choice = harness("catalog", "choose")(spec)
+        except ValueError as error:
+            others[spec] = {"missing": str(error)}
+            continue
+        try:
+            problem.step(choice, seed=0)()
+            usable.append(choice)
+        except Exception:
+            others[spec] = {"failed": traceback.format_exc()}
+    return usable, others
+
+
+class Shared:
+    """Benchmarks that take their figures from one process; asv gives all of them one folder to run in, each round."""
+
+    version = WORKLOAD_VERSION
+    timeout = 1800  # seconds; the first of a group measures for all
+
+    def setup_cache(self) -> None:
+        """Nothing: that there is one is what makes the folder."""
+
+
+def shared(group: str, keys: Sequence[str], measure: Callable[[], Figures]) -> Any:
+    """The figure under ``keys`` of what ``measure`` returns, measured once a round for all who ask.
+
+    A benchmark that comes back in the same folder is in its next round (``-a rounds=4`` in an environment at hand);
+    then all is measured anew, for the same samples twice would pass for twice as many.
+
+    Raises:
+        NotImplementedError: if there is no such figure.
+        RuntimeError: if measuring it failed.
+    """
+    path, name = Path(f"{group}.json"), _request()[0]
+    kept = json.loads(path.read_text()) if path.exists() else None
+    if kept is None or name in kept["taken"]:
+        kept = {"figures": _once(measure), "taken": []}
+    kept["taken"].append(name)
+    path.write_text(json.dumps(kept))
+    figure = _whole(kept["figures"])
+    for key in keys:
+        if key not in figure:
+            raise NotImplementedError(f"{group} has no {key}")
+        figure = _whole(figure[key])
+    return figure
+
+
+def _whole(figure: Any) -> Any:
+    if isinstance(figure, dict) and "failed" in figure:
+        raise RuntimeError(figure["failed"])
+    if isinstance(figure, dict) and "missing" in figure:
+        raise NotImplementedError(figure["missing"])
+    return figure
+
+
+def _once(measure: Callable[[], Figures]) -> Figures:
+    """What it returns, or why it did not, so that nobody tries again."""
+    try:
+        return measure()
+    except NotImplementedError as error:
+        return {"missing": str(error)}
+    except Exception:
+        return {"failed": traceback.format_exc()}
+
+
+def quick() -> bool:
+    """Whether this is ``asv run --quick``."""
+    return _request()[1].get("repeat") == 1
+
+
+def _request() -> tuple[str, Figures]:
+    """The name of the benchmark that this process is to run and the attributes given for it.
+
+    asv hands neither to a benchmark: both are read where its runner finds them, ``run DIR NAME ATTRIBUTES ...``.
+    """
+    return (sys.argv[3], json.loads(sys.argv[4])) if sys.argv[1:2] == ["run"] else ("", {})
+
+
+def measured_in(unit: str) -> Callable[[_Method], _Method]:
+    """Give a benchmark its unit."""
+
+    def mark(method: _Method) -> _Method:
+        method.__dict__["unit"] = unit
+        return method
+
+    return mark
+
+
+def samples(values: Sequence[float], reference: Sequence[float] | None = None) -> Figures:
+    """What asv takes for samples, and then compares by a rank test: three minima, each over every third value.
+
+    Another load makes a step slower and never faster, so minima of short blocks stand still where medians do not.
+
+    Args:
+        values: seconds of a step, in the order of measuring.
+        reference: those of another, measured in turn: the samples are ratios then.
+    """
+    minima = [min(values[start::3]) for start in range(3)]
+    if reference is not None:
+        minima = [own / min(reference[start::3]) for start, own in enumerate(minima)]
+    return {"samples": minima, "number": 1}

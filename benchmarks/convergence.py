@@ -1,0 +1,70 @@
+"""Convergence on the digits: epochs and gradient-equivalents to the target, and the error rate at the end."""
+
+from math import inf
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.common import OPTIMIZERS, Figures, Shared, choices, harness, measured_in, problem, shared
+
+SPECS = (*OPTIMIZERS, "kfac[inverse=rank_one]")  # the other forms of KFI take the same way
+EPOCHS = 40
+SEEDS = 3
+
+
+class Digits(Shared):
+    """Medians over three seeds, 40 epochs each; the same in every run on one machine."""
+
+    params = (SPECS,)
+    param_names = ("optimizer",)
+
+    def setup(self, spec: str) -> None:
+        self.figures = shared("digits", [spec], _train)
+
+    @measured_in("epochs")
+    def track_epochs_to_target(self, spec: str) -> float:
+        """One more than there were where the target was not reached."""
+        return self.figures["epochs"]
+
+    @measured_in("error rate")
+    def track_error_rate(self, spec: str) -> float:
+        return self.figures["error_rate"]
+
+
+class DigitsCost(Shared):
+    """The same way in the field's own unit."""
+
+    params = Digits.params
+    param_names = Digits.param_names
+
+    def setup(self, spec: str) -> None:
+        self.cost = shared("digits", [spec, "gradient_equivalents"], _train)
+
+    @measured_in("gradients")
+    def track_gradient_equivalents_to_target(self, spec: str) -> float:
+        """Those of all epochs where the target was not reached."""
+        return self.cost
+
+
+def _train() -> Figures:
+    run, target = harness("runner", "run"), harness("experiments", "TARGETS")["digits"]
+    measured_on = problem()
+    usable, figures = choices(SPECS, measured_on)
+    for choice in usable:
+        records = [run(measured_on, choice, seed, EPOCHS, Path("runs")) for seed in range(SEEDS)]
+        reasons = [record.end["reason"] for record in records if record.status == "failed"]
+        figures[choice.spec] = {"failed": reasons[0]} if reasons else _medians(records, target)
+    return figures
+
+
+def _medians(records: list[Any], target: float) -> Figures:
+    reached = [next((p for p in r.points if p["test_accuracy"] >= target), None) for r in records]
+    figures = {
+        "epochs": median(point["epoch"] if point else EPOCHS + 1 for point in reached),
+        "error_rate": median(1 - record.points[-1]["test_accuracy"] for record in records),
+    }
+    costs = [
+        (point or record.points[-1]).get("gradient_equivalents", inf)
+        for record, point in zip(records, reached, strict=True)
+    ]
+    return figures if inf in costs else {**figures, "gradient_equivalents": median(costs)}

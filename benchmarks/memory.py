@@ -1,0 +1,147 @@
+"""Memory: what optimizers keep and form, what a fresh process takes, and the ImageNet-10 case under its budget."""
+
+from typing import Any
+
+from benchmarks.common import FORMS, OPTIMIZERS, Figures, Shared, choices, harness, measured_in, problem, quick, shared
+
+SPECS = OPTIMIZERS + FORMS
+NETS = {"64-64-32-16-10": (64, 64, 32, 16, 10), "64-256-256-10": (64, 256, 256, 10)}
+BUDGET_BYTES = 11 * 10**9  # of the paper's GTX 1080 Ti
+_QUICK = ("kfac[inverse=auto]",)  # on ImageNet-10 in a quick run: ten seconds each, and this one runs out and goes on
+
+
+class State(Shared):
+    """Bytes of tensors, counted one by one: exact, the same in every run."""
+
+    params = (SPECS, tuple(NETS))
+    param_names = ("optimizer", "network")
+
+    def setup(self, spec: str, net: str) -> None:
+        self.bytes = shared("state", [net, spec], lambda: {net: _count(sizes) for net, sizes in NETS.items()})
+
+    @measured_in("bytes")
+    def track_state(self, spec: str, net: str) -> int:
+        return self.bytes["state"]
+
+    @measured_in("bytes")
+    def track_peak_state(self, spec: str, net: str) -> int:
+        return self.bytes["peak"]
+
+    @measured_in("bytes")
+    def track_kept_by_each_step(self, spec: str, net: str) -> int:
+        return self.bytes["kept"]
+
+
+class Process(Shared):
+    """The peak of a fresh process beyond what it held after its imports; the network of CIFAR-10, batch 100."""
+
+    params = (SPECS,)
+    param_names = ("optimizer",)
+
+    def setup(self, spec: str) -> None:
+        self.peak = shared("process cpu", [spec, "fits", "peak"], lambda: _in_processes("cpu"))
+
+    @measured_in("bytes")
+    def track_peak(self, spec: str) -> int:
+        return self.peak
+
+
+class Device(Shared):
+    """The peak of the GPU's allocator in the same steps."""
+
+    params = (SPECS,)
+    param_names = ("optimizer",)
+
+    def setup(self, spec: str) -> None:
+        self.peak = shared("process cuda", [spec, "fits", "peak"], lambda: _in_processes("cuda"))
+
+    @measured_in("bytes")
+    def track_peak(self, spec: str) -> int:
+        return self.peak
+
+
+class ImageNet10(Shared):
+    """150528-1024-...-10, batch 100, within the paper's 11 GB: 1 where that runs out of memory."""
+
+    params = ((*SPECS, "kfac[inverse=auto]"),)
+    param_names = ("optimizer",)
+
+    def setup(self, spec: str) -> None:
+        self.out_of_memory = _imagenet10(spec, "out_of_memory")
+
+    @measured_in("0 or 1")
+    def track_out_of_memory(self, spec: str) -> int:
+        return self.out_of_memory
+
+
+class ImageNet10Step(Shared):
+    """What a step takes where it fits, and what takes the place of one that does not: ``auto`` falls back."""
+
+    params = ImageNet10.params
+    param_names = ImageNet10.param_names
+
+    def setup(self, spec: str) -> None:
+        self.figures = _imagenet10(spec, "fits")
+
+    @measured_in("bytes")
+    def track_peak(self, spec: str) -> int:
+        return self.figures["peak"]
+
+    @measured_in("seconds")
+    def track_seconds(self, spec: str) -> float:
+        return self.figures["seconds"]
+
+
+class Prediction(Shared):
+    """The peak of the ImageNet-10 case over the bytes that the formulas predict."""
+
+    params = ImageNet10.params
+    param_names = ImageNet10.param_names
+
+    def setup(self, spec: str) -> None:
+        self.ratio = _imagenet10(spec, "ratio")
+
+    @measured_in("ratio")
+    def track_measured_over_predicted(self, spec: str) -> float:
+        return self.ratio
+
+
+def _count(sizes: tuple[int, ...]) -> Figures:
+    state, peak = harness("memory", "state_bytes"), harness("memory", "peak_state_bytes")
+    kept = harness("phases", "kept_bytes")
+    measured_on = problem(network=sizes)
+    usable, figures = choices(SPECS, measured_on)
+    for choice in usable:
+        step = measured_on.step(choice, seed=0)
+        figures[choice.spec] = {"kept": kept(step), "peak": peak(step), "state": state(step.optimizer)}
+    return figures
+
+
+def _in_processes(device: str) -> Figures:
+    if quick():
+        raise NotImplementedError("left out of --quick")
+    return {spec: _in_process(spec, "cifar10", device) for spec in SPECS}
+
+
+def _imagenet10(spec: str, figure: str) -> Any:
+    if quick() and spec not in _QUICK:
+        raise NotImplementedError("left out of --quick")
+    return shared(f"imagenet10 {spec}", [figure], lambda: _in_process(spec, "imagenet10", "auto", BUDGET_BYTES))
+
+
+def _in_process(spec: str, net: str, device: str, budget_bytes: int | None = None) -> Figures:
+    """``out_of_memory``; where it fits, ``fits`` has peak and seconds, and ``ratio`` is that to the formulas."""
+    measure, predict = harness("peak", "measure"), harness("footprint", "predict")
+    sizes = harness("experiments", "NETWORKS")[net]
+    try:
+        device = harness("experiments", "resolve_device")(device)
+        measured = measure(spec, sizes, batch=100, device=device, budget_bytes=budget_bytes)
+    except ValueError as error:  # this commit has no such optimizer, or this machine no such device
+        return {"missing": str(error)}
+    if measured.status == "failed":
+        return {"failed": measured.reason}
+    if measured.status == "out of memory":
+        return {"out_of_memory": 1}
+    figures = {"out_of_memory": 0, "fits": {"peak": measured.peak_bytes, "seconds": measured.step_seconds}}
+    predicted = predict(spec, sizes, batch=100, device=device, budget_bytes=budget_bytes)  # None: no formula
+    return {**figures, "ratio": measured.peak_bytes / predicted.peak_bytes} if predicted else figures

@@ -1,0 +1,92 @@
+"""Curvature and solver alone against the width of a layer, and how fast their time and bytes grow with it."""
+
+from collections.abc import Sequence
+from math import log
+from statistics import linear_regression
+
+from benchmarks.common import Figures, Shared, choices, harness, measured_in, problem, quick, samples, shared
+
+PARTS = {  # each measured as a phase of an optimizer whose other phases are cheap
+    "curvature fisher": ("fisher+ea_cg", "curvature"),
+    "curvature gauss_newton": ("gauss_newton+ea_cg", "curvature"),
+    "curvature pch1": ("pch1+ea_cg", "curvature"),
+    "solver ea_cg": ("fisher+ea_cg", "solve"),
+    "solver kfi factor": ("fisher+kfi[inverse=factor]", "solve"),
+    "solver kfi gram": ("fisher+kfi[inverse=gram]", "solve"),
+    "solver kfi rank_one": ("fisher+kfi[inverse=rank_one]", "solve"),
+}
+WIDTHS = (32, 128, 512, 1024, 2048, 4096)
+_QUICK = 128  # the widest of a quick run: wider ones take minutes
+_FITTED = 512  # the narrowest for the fit: below, much of a step's time is that of calling torch
+
+
+class Width(Shared):
+    """A layer of n inputs and n outputs, between two small ones; batch 100."""
+
+    params = (tuple(PARTS), WIDTHS)
+    param_names = ("part", "width")
+
+    def setup(self, part: str, width: int) -> None:
+        self.figures = shared("widths", [str(width), part], _measure_all)
+
+    @measured_in("seconds")
+    def track_seconds(self, part: str, width: int) -> Figures:
+        return samples(self.figures["seconds"])
+
+    @measured_in("bytes")
+    def track_bytes(self, part: str, width: int) -> int:
+        return self.figures["bytes"]
+
+
+class Growth(Shared):
+    """k of width^k, fitted to the wider half of the widths."""
+
+    params = (tuple(PARTS),)
+    param_names = ("part",)
+
+    def setup(self, part: str) -> None:
+        self.figures = shared("widths", ["growth", part], _measure_all)
+
+    @measured_in("exponent")
+    def track_time_exponent(self, part: str) -> float:
+        return self.figures["time"]
+
+    @measured_in("exponent")
+    def track_bytes_exponent(self, part: str) -> float:
+        return self.figures["bytes"]
+
+
+def exponent(widths: Sequence[int], values: Sequence[float]) -> float:
+    """k where the values go as width^k: the slope of a line through the logarithms."""
+    return linear_regression([log(width) for width in widths], [log(value) for value in values]).slope
+
+
+def _measure_all() -> Figures:
+    by_width = {str(width): _measure(width) for width in WIDTHS if width <= _QUICK or not quick()}
+    return by_width if quick() else {**by_width, "growth": _growth(by_width)}
+
+
+def _measure(width: int) -> Figures:
+    phase_seconds, phase_bytes = harness("phases", "interleaved_phase_seconds"), harness("phases", "phase_bytes")
+    measured_on = problem(network=(64, width, width, 10))
+    usable, figures = choices(sorted({spec for spec, _ in PARTS.values()}), measured_on)
+    seconds = phase_seconds(measured_on, usable, at_most_seconds=1.0 if quick() else 10.0)
+    for choice in usable:
+        peaks = phase_bytes(measured_on.step(choice, seed=0))
+        own = seconds[choice.spec]
+        figures[choice.spec] = {phase: {"seconds": own[phase], "bytes": peaks[phase]} for phase in own}
+    # one optimizer stands for several parts
+    return {part: figures[spec].get(phase, figures[spec]) for part, (spec, phase) in PARTS.items()}
+
+
+def _growth(by_width: Figures) -> Figures:
+    fitted = [width for width in WIDTHS if width >= _FITTED]
+    growth = {}
+    for part in PARTS:
+        figures = [by_width[str(width)][part] for width in fitted]
+        if all("seconds" in figure for figure in figures):
+            growth[part] = {
+                "time": exponent(fitted, [min(figure["seconds"]) for figure in figures]),
+                "bytes": exponent(fitted, [figure["bytes"] for figure in figures]),
+            }
+    return growth

@@ -1,0 +1,178 @@
+"""The benchmarks of asv: each sets up and runs, names come from the working tree, old commits are n/a, not failed."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import common, convergence, memory, scaling, time
+from suites.harness.catalog import named
+from suites.harness.experiments import NETWORKS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+SMALL = {  # one combination of parameters of each class
+    time.Step: ("ea_cg", "digits, batch 32"),
+    time.Phase: ("solve", "ea_cg", "digits, batch 100"),
+    scaling.Width: ("solver kfi gram", 32),
+    scaling.Growth: ("curvature pch1",),
+    memory.State: ("sgd", "64-64-32-16-10"),
+    memory.Process: ("sgd",),
+    memory.Device: ("sgd",),
+    memory.ImageNet10: ("sgd",),
+    memory.ImageNet10Step: ("sgd",),
+    memory.Prediction: ("sgd",),
+    convergence.Digits: ("kfra",),
+    convergence.DigitsCost: ("kfra",),
+}
+TRACKS = [(cls, name) for cls in SMALL for name in vars(cls) if name.startswith("track_")]
+
+
+def run_as(monkeypatch, name):
+    """The command line of the process that asv starts for a benchmark, in a quick run."""
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "run", "benchmarks", name, '{"repeat": 1}'])
+
+
+@pytest.fixture(scope="module")
+def one_round(tmp_path_factory):
+    """The folder that asv gives to all benchmarks of a round."""
+    return tmp_path_factory.mktemp("round")
+
+
+@pytest.fixture(autouse=True)
+def least_work(tmp_path, monkeypatch):
+    """A folder of its own for each test, and short measurements."""
+    monkeypatch.chdir(tmp_path)
+    run_as(monkeypatch, "any")
+    monkeypatch.setattr(time, "SPECS", ("sgd", "ea_cg"))
+    monkeypatch.setattr(scaling, "WIDTHS", (32, 48, 64))
+    monkeypatch.setattr(scaling, "_FITTED", 32)
+    monkeypatch.setattr(scaling, "quick", lambda: False)  # which would leave Growth out
+    monkeypatch.setattr(memory, "SPECS", ("sgd",))
+    monkeypatch.setattr(memory, "quick", lambda: False)  # which leaves out the processes
+    monkeypatch.setattr(convergence, "SPECS", ("kfra",))
+    monkeypatch.setattr(convergence, "EPOCHS", 2)
+    monkeypatch.setattr(convergence, "SEEDS", 1)
+    for name in ("cifar10", "imagenet10"):
+        monkeypatch.setitem(NETWORKS, name, (64, 32, 10))
+
+
+@pytest.mark.parametrize(("cls", "name"), TRACKS, ids=lambda value: getattr(value, "__name__", value))
+def test_it_sets_up_and_runs(cls, name, one_round, monkeypatch):
+    """One combination of parameters of every benchmark gives figures that asv can plot."""
+    monkeypatch.chdir(one_round)
+    run_as(monkeypatch, f"{cls.__name__}.{name}")
+    arguments = SMALL[cls]
+    assert all(argument in values for argument, values in zip(arguments, cls.params, strict=True))
+    benchmark = cls()
+    try:
+        benchmark.setup(*arguments)
+    except NotImplementedError as missing:
+        pytest.skip(f"n/a here: {missing}")
+    figure = getattr(benchmark, name)(*arguments)
+    values = figure["samples"] if isinstance(figure, dict) else [figure]
+    assert values
+    assert all(math.isfinite(value) and value >= 0 for value in json.loads(json.dumps(values)))
+
+
+def test_asv_finds_them_all(tmp_path):
+    """asv's own discovery, which scans every public name, finds these and no others, with units and the version."""
+    pytest.importorskip("asv_runner", reason="asv is not installed")
+    found = tmp_path / "found.json"
+    code = f"from asv_runner.discovery import _discover; _discover(({str(ROOT / 'benchmarks')!r}, {str(found)!r}))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    benchmarks = {benchmark["name"]: benchmark for benchmark in json.loads(found.read_text())}
+    assert set(benchmarks) == {f"{cls.__module__.split('.')[1]}.{cls.__name__}.{name}" for cls, name in TRACKS}
+    for benchmark in benchmarks.values():
+        assert benchmark["version"] == common.WORKLOAD_VERSION
+        assert benchmark["unit"] != "unit", "has no unit of its own"
+        assert benchmark["setup_cache_key"], "has no folder to share"
+
+
+def test_optimizers_come_from_the_working_tree(tmp_path):
+    """A new file in the checkout's optimizers/ is one more parameter everywhere, whatever is installed."""
+    assert set(common.OPTIMIZERS) == set(named())
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    (tmp_path / "optimizers").mkdir()
+    for name in ("mine.py", "sgd.py", "__init__.py"):
+        (tmp_path / "optimizers" / name).touch()
+    code = "from benchmarks import memory, time; assert time.SPECS[:2] == memory.SPECS[:2] == ('mine', 'sgd')"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_importing_them_is_cheap():
+    """asv starts a process for each of hundreds of figures: torch is imported by those that measure alone."""
+    code = "import sys; from benchmarks import convergence, memory, scaling, time; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+NEEDS = {
+    time.Step: "timing",
+    time.Phase: "timing",
+    scaling.Width: "phases",
+    scaling.Growth: "phases",
+    memory.State: "phases",
+    memory.Process: "peak",
+    memory.ImageNet10: "peak",
+    convergence.Digits: "runner",
+    convergence.DigitsCost: "catalog",
+}
+
+
+@pytest.mark.parametrize(("cls", "module"), NEEDS.items())
+def test_what_an_old_commit_lacks_is_not_a_failure(cls, module, monkeypatch):
+    monkeypatch.setitem(sys.modules, f"suites.harness.{module}", None)
+    with pytest.raises(NotImplementedError, match=module):
+        cls().setup(*SMALL[cls])
+
+
+def test_an_optimizer_that_an_old_commit_lacks_is_not_a_failure(monkeypatch):
+    monkeypatch.setattr(time, "SPECS", ("sgd", "mine"))
+    with pytest.raises(NotImplementedError, match="unknown optimizer 'mine'"):
+        time.Step().setup("mine", "digits, batch 32")
+
+
+def test_an_optimizer_that_fails_fails_alone(monkeypatch):
+    monkeypatch.setattr("optimizers.ea_cg.EACG.step", lambda self, tape: 1 / 0)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        time.Step().setup("ea_cg", "digits, batch 32")
+    time.Step().setup("sgd", "digits, batch 32")
+
+
+def test_one_process_measures_for_all_once_a_round(monkeypatch):
+    """The same benchmark in the same folder is another round, whose samples must be its own."""
+    rounds = iter(range(10))
+
+    def ask(name):
+        run_as(monkeypatch, name)
+        return common.shared("group", ["a"], lambda: {"a": next(rounds)})
+
+    assert [ask("time.X-0"), ask("time.X-1"), ask("time.Y-0")] == [0, 0, 0]
+    assert [ask("time.X-0"), ask("time.X-1"), ask("time.Y-0")] == [1, 1, 1]
+
+
+def test_samples_are_minima():
+    assert common.samples([5, 2, 9, 4, 3, 8])["samples"] == [4, 2, 8]
+    assert common.samples([5, 2, 9, 4, 3, 8], [1, 2, 2, 2, 1, 4])["samples"] == [4, 2, 4]
+
+
+def test_growth_is_the_exponent():
+    assert scaling.exponent([8, 16, 64], [5 * 8**3, 5 * 16**3, 5 * 64**3]) == pytest.approx(3)
+
+
+def test_asv_installs_what_the_package_needs():
+    """The dependencies stand in two files."""
+    text = re.sub(r"^\s*//.*$", "", (ROOT / "asv.conf.json").read_text(), flags=re.MULTILINE)
+    configured = json.loads(text)["matrix"]["req"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.split(r"[>=<;! ]", line)[0] for line in project["dependencies"]}
+    assert needed <= set(configured)
