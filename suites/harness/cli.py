@@ -5,6 +5,7 @@ import sys
 import typer
 
 from suites.harness.commands.compare import compare
+from suites.harness.commands.gate import gate
 from suites.harness.commands.listing import list_
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(compare)
+app.command()(gate)
 app.command(name="list")(list_)
 
 

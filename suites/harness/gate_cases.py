@@ -1,0 +1,187 @@
+"""What the gate holds: numbers by name, lower is better, the same in every process but for the times.
+
+name                     number
+step/OPTIMIZER           time of a training step on a small net, over that of a reference kernel
+solve/SOLVER             time of a solver alone, over the same
+curvature/CURVATURE      time of a curvature alone, over the same
+peak_bytes/OPTIMIZER     the most that belongs to the optimizer within a step
+kept_bytes/OPTIMIZER     what is still alive after some steps
+train_loss/OPTIMIZER     after 5 epochs on the digits, in float64, so that rounding does not move it
+epochs/OPTIMIZER         to a train accuracy of 0.9 in the same training; infinite where 40 do not suffice
+
+A time is a ratio of minima: of many short blocks, the case's and the reference's in turn, the shortest of each. Half a
+millisecond is short enough to be left alone by other loads now and then, and the reference, which does in plain torch
+the same kinds of work, takes out the speed of the machine.
+"""
+
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache, partial
+
+import torch
+
+from optimizers.core import CURVATURES, SOLVERS, Curvature, Layer, Solution, Tape, pch
+from optimizers.core.solvers import INVERSES
+from suites.harness.catalog import choose, named
+from suites.harness.clock import Stopwatch
+from suites.harness.experiments import Problem, Settings
+from suites.harness.memory import kept_bytes, peak_state_bytes
+from suites.harness.runner import evaluate
+from suites.harness.steps import Step
+
+_NETWORK = (64, 160, 10)  # steps below a millisecond, and a layer wider than the strips of curvature and Cholesky
+_BATCH_SIZE = 32
+_BLOCK_SECONDS = 0.0005
+_ROUNDS, _MOST_ROUNDS = 200, 800
+_EPOCHS, _MOST_EPOCHS = 5, 40
+_ACCURACY = 0.9
+
+Number = Callable[[float], float]  # from a limit, below which a time need not be measured any closer
+
+
+def cases(device: str) -> dict[str, Number]:
+    """Every case; optimizers, solvers and their forms, and curvatures are those that there are."""
+    timed: dict[str, Callable[[], Callable[[], object]]] = {}
+    exact: dict[str, Callable[[], float]] = {}
+    for name in named():
+        timed[f"step/{name}"] = partial(_step, device, name)
+    for name, solver in _solvers():
+        timed[f"solve/{name}"] = partial(_solve, device, solver)
+    for name, curvature in CURVATURES.items():
+        timed[f"curvature/{name}"] = partial(_curve, device, curvature)
+    for spec in [*named(), *(f"kfac[inverse={inverse}]" for inverse in INVERSES)]:
+        exact[f"peak_bytes/{spec}"] = partial(_peak_bytes, device, spec)
+        exact[f"kept_bytes/{spec}"] = partial(_kept_bytes, device, spec)
+    for name in named():
+        exact[f"train_loss/{name}"] = lambda name=name: _train(device, name)[0]
+        exact[f"epochs/{name}"] = lambda name=name: _train(device, name)[1]
+    return {
+        **{name: partial(_ratio_of_minima, device, begin) for name, begin in timed.items()},
+        **{name: lambda limit, number=number: number() for name, number in exact.items()},
+    }
+
+
+def _ratio_of_minima(device: str, begin: Callable[[], Callable[[], object]], limit: float) -> float:
+    """The shortest block of a case over the shortest of the reference; more rounds while that is above the limit."""
+    candidate, reference = _block(device, begin()), _block(device, _reference(device))
+    best = best_reference = math.inf
+    for done in range(1, _MOST_ROUNDS + 1):
+        best_reference = min(best_reference, reference())
+        best = min(best, candidate())
+        if done >= _ROUNDS and best <= limit * best_reference:
+            break
+    return best / best_reference
+
+
+def _block(device: str, call: Callable[[], object]) -> Callable[[], float]:
+    """Measures the seconds of one call, by a block of as many as take half a millisecond."""
+
+    def seconds(calls: int) -> float:
+        block = Stopwatch(device)
+        with block:
+            for _ in range(calls):
+                call()
+        return block.seconds / calls
+
+    seconds(3)  # warm-up
+    return partial(seconds, max(1, round(_BLOCK_SECONDS / min(seconds(1) for _ in range(5)))))
+
+
+def _reference(device: str) -> Callable[[], None]:
+    """A bit of all that optimizers do: products, element-wise passes, reductions, a Cholesky solve."""
+    generator = torch.Generator().manual_seed(0)
+    h = torch.randn(100, 64, generator=generator).to(device)
+    W = torch.randn(64, 64, generator=generator).to(device)
+    damped = W @ W.T + 64 * torch.eye(64, device=device)
+
+    def kernel() -> None:
+        z = h @ W
+        gram = z.T @ z
+        gram.diagonal().add_(1)
+        (h * 0.5 + z).mean(0)
+        factor, info = torch.linalg.cholesky_ex(damped)
+        torch.where(info == 0, torch.cholesky_solve(gram, factor), gram)
+
+    return kernel
+
+
+@cache
+def _problem(device: str) -> Problem:
+    return Problem.load(Settings(network=_NETWORK, batch_size=_BATCH_SIZE, device=device))
+
+
+def _step(device: str, spec: str) -> Step:
+    """A step over and over on one batch, at all but no learning rate, so that each costs the same."""
+    slow = f"{spec}[lr=1e-12]" if "lr" in choose(spec).entry.options else spec
+    return _repeating(_problem(device).step(choose(slow), seed=0))
+
+
+def _repeating(step: Step) -> Step:
+    step.batches = itertools.repeat(next(step.batches))
+    return step
+
+
+def _solvers() -> Iterator[tuple[str, Callable[..., Solution]]]:
+    """Every solver in each of its forms; CG takes all of its iterations, so that rounding changes nothing."""
+    for name, solver in SOLVERS.items():
+        known = inspect.signature(solver).parameters
+        if "inverse" in known:
+            yield from ((f"{name}[{inverse}]", partial(solver, inverse=inverse)) for inverse in INVERSES)
+        else:
+            yield name, partial(solver, tolerance=0) if "tolerance" in known else solver
+
+
+def _solve(device: str, solver: Callable[..., Solution]) -> Callable[[], object]:
+    tape = _tape(device)
+    factors = pch(tape)
+    return torch.no_grad()(lambda: solver(_fresh(tape.layers), factors))
+
+
+def _curve(device: str, curvature: Curvature) -> Callable[[], object]:
+    tape = _tape(device)
+    return lambda: curvature(replace(tape, layers=_fresh(tape.layers)))
+
+
+def _tape(device: str) -> Tape:
+    return _step(device, "sgd").record()
+
+
+def _fresh(layers: Sequence[Layer]) -> list[Layer]:
+    """Layers that have computed nothing yet, so that each call pays for what it asks of them."""
+    return [replace(layer) for layer in layers]
+
+
+def _peak_bytes(device: str, spec: str) -> float:
+    step = _repeating(_digits(device, "float32").step(choose(spec), seed=0))
+    for _ in range(2):
+        step()
+    return peak_state_bytes(step)
+
+
+def _kept_bytes(device: str, spec: str) -> float:
+    return kept_bytes(_repeating(_digits(device, "float32").step(choose(spec), seed=0)))
+
+
+@cache
+def _digits(device: str, dtype: str) -> Problem:
+    return Problem.load(Settings(dtype=dtype, device=device))
+
+
+@cache
+def _train(device: str, spec: str) -> tuple[float, float]:
+    """Train loss after the first epochs, and epochs to the accuracy."""
+    problem = _digits(device, "float64")
+    step = problem.step(choose(spec), seed=0)
+    loss, reached = math.inf, math.inf
+    for epoch in range(1, _MOST_EPOCHS + 1):
+        for _ in range(problem.steps_per_epoch):
+            step()
+        current, accuracy = evaluate(problem, step.network, problem.dataset.train)
+        loss = current if epoch <= _EPOCHS else loss
+        reached = min(reached, epoch) if accuracy >= _ACCURACY else reached
+        if epoch >= _EPOCHS and reached < math.inf:
+            break
+    return loss, reached
