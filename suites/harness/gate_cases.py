@@ -14,23 +14,24 @@ millisecond is short enough to be left alone by other loads now and then, and th
 the same kinds of work, takes out the speed of the machine.
 """
 
-import inspect
+import gc
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from functools import cache, partial
 
 import torch
 
-from optimizers.core import CURVATURES, SOLVERS, Curvature, Layer, Solution, Tape, pch
+from optimizers.core import CURVATURES, Tape
 from optimizers.core.solvers import INVERSES
+from suites.harness.alone import curve, solve, solvers
 from suites.harness.catalog import choose, named
 from suites.harness.clock import Stopwatch
 from suites.harness.experiments import Problem, Settings
-from suites.harness.memory import kept_bytes, peak_state_bytes
+from suites.harness.memory import LiveBytes, peak_state_bytes, state_bytes
 from suites.harness.runner import evaluate
 from suites.harness.steps import Step
+from suites.harness.timing import REFERENCE
 
 _NETWORK = (64, 160, 10)  # steps below a millisecond, and a layer wider than the strips of curvature and Cholesky
 _BATCH_SIZE = 32
@@ -39,6 +40,7 @@ _ROUNDS = 25
 _SETUPS, _MOST_SETUPS = 6, 18
 _EPOCHS, _MOST_EPOCHS = 5, 40
 _ACCURACY = 0.9
+_LEAKING_STEPS = 4
 
 Number = Callable[[float], float]  # from a limit, below which a time need not be measured any closer
 
@@ -49,10 +51,10 @@ def cases(device: str) -> dict[str, Number]:
     exact: dict[str, Callable[[], float]] = {}
     for name in named():
         timed[f"step/{name}"] = partial(_step, device, name)
-    for name, solver in _solvers():
-        timed[f"solve/{name}"] = partial(_solve, device, solver)
+    for name, solver in solvers().items():
+        timed[f"solve/{name}"] = lambda solver=solver: solve(_tape(device), solver)
     for name, curvature in CURVATURES.items():
-        timed[f"curvature/{name}"] = partial(_curve, device, curvature)
+        timed[f"curvature/{name}"] = lambda curvature=curvature: curve(_tape(device), curvature)
     for spec in [*named(), *(f"kfac[inverse={inverse}]" for inverse in INVERSES)]:
         exact[f"peak_bytes/{spec}"] = partial(_peak_bytes, device, spec)
         exact[f"kept_bytes/{spec}"] = partial(_kept_bytes, device, spec)
@@ -131,34 +133,8 @@ def _repeating(step: Step) -> Step:
     return step
 
 
-def _solvers() -> Iterator[tuple[str, Callable[..., Solution]]]:
-    """Every solver in each of its forms; CG takes all of its iterations, so that rounding changes nothing."""
-    for name, solver in SOLVERS.items():
-        known = inspect.signature(solver).parameters
-        if "inverse" in known:
-            yield from ((f"{name}[{inverse}]", partial(solver, inverse=inverse)) for inverse in INVERSES)
-        else:
-            yield name, partial(solver, tolerance=0) if "tolerance" in known else solver
-
-
-def _solve(device: str, solver: Callable[..., Solution]) -> Callable[[], object]:
-    tape = _tape(device)
-    factors = pch(tape)
-    return torch.no_grad()(lambda: solver(_fresh(tape.layers), factors))
-
-
-def _curve(device: str, curvature: Curvature) -> Callable[[], object]:
-    tape = _tape(device)
-    return lambda: curvature(replace(tape, layers=_fresh(tape.layers)))
-
-
 def _tape(device: str) -> Tape:
-    return _step(device, "sgd").record()
-
-
-def _fresh(layers: Sequence[Layer]) -> list[Layer]:
-    """Layers that have computed nothing yet, so that each call pays for what it asks of them."""
-    return [replace(layer) for layer in layers]
+    return _step(device, REFERENCE).record()
 
 
 def _peak_bytes(device: str, spec: str) -> float:
@@ -169,7 +145,14 @@ def _peak_bytes(device: str, spec: str) -> float:
 
 
 def _kept_bytes(device: str, spec: str) -> float:
-    return kept_bytes(_repeating(_digits(device, "float32").step(choose(spec), seed=0)))
+    """All that outlives the step it was made in, wherever it is kept: a tensor leaked once shows, to the byte."""
+    step = _repeating(_digits(device, "float32").step(choose(spec), seed=0))
+    before = state_bytes(step.optimizer)
+    with LiveBytes() as live:
+        for _ in range(_LEAKING_STEPS):
+            step()
+    gc.collect()  # a cycle of references is no leak
+    return before + live.current
 
 
 @cache

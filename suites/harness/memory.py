@@ -1,6 +1,5 @@
 """Memory: what an optimizer keeps between steps, and the most that is alive within one."""
 
-import gc
 import weakref
 from typing import Any
 
@@ -24,25 +23,13 @@ def peak_state_bytes(step: Step) -> int:
 
     Runs one step. Counts whole tensors as operations return them; scratch space inside a library call is not seen.
     """
-    tape = step.record()
-    with _LiveBytes() as live:
+    tape, kept = step.record(), state_bytes(step.optimizer)
+    with LiveBytes() as live:
         step.update(tape)
-    return live.peak + state_bytes(step.optimizer)
+    return live.peak + kept  # state that this very step makes is among what is counted
 
 
-def kept_bytes(step: Step, steps: int = 4) -> int:
-    """Bytes that stay alive after so many steps: the optimizer's state, and whatever else outlives the step it was made
-    in, wherever it is kept. A tensor leaked once or in every step shows, to the byte.
-    """
-    before = state_bytes(step.optimizer)
-    with _LiveBytes() as live:
-        for _ in range(steps):
-            step()
-    gc.collect()  # a cycle of references is no leak
-    return before + live.current
-
-
-class _LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):
     """Counts the bytes of the storages that come into being under the mode, until they die."""
 
     def __init__(self) -> None:
