@@ -5,6 +5,7 @@ import sys
 import typer
 
 from suites.harness.commands.compare import compare
+from suites.harness.commands.gate import gate
 from suites.harness.commands.gpu import gpu
 from suites.harness.commands.listing import list_
 from suites.harness.commands.memory import memory
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(compare)
 app.command()(gpu)
+app.command()(gate)
 app.command(name="list")(list_)
 app.command()(memory)
 

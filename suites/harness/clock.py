@@ -65,3 +65,15 @@ class PhaseClock:
                 total[phase] += begin.elapsed_time(end) / 1000 if self._cuda else end - begin
             totals.append(total)
         return {phase: [total[phase] for total in totals] for phase in sorted({p for total in totals for p in total})}
+
+
+class DeviceTime:
+    """A moment on the stream of a CUDA device; the difference of two is in seconds, and waits for the later one."""
+
+    def __init__(self) -> None:
+        self._event = torch.cuda.Event(enable_timing=True)
+        self._event.record()
+
+    def __sub__(self, earlier: "DeviceTime") -> float:
+        self._event.synchronize()
+        return earlier._event.elapsed_time(self._event) / 1000

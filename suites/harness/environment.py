@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from suites.harness import nvml
+
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -78,22 +80,5 @@ def _gpu(device: torch.device) -> dict[str, Any] | None:
         "memory_bytes": properties.total_memory,
         "cuda": torch.version.cuda,
         "tf32": torch.backends.cuda.matmul.allow_tf32,
-        **_nvml(torch.cuda.current_device() if device.index is None else device.index),
+        **nvml.state(device),
     }
-
-
-def _nvml(index: int) -> dict[str, Any]:
-    """Driver, clocks and throttle reasons from NVML; empty where it does not answer."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        return {
-            "driver": pynvml.nvmlSystemGetDriverVersion(),
-            "sm_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            "memory_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
-            "throttle_reasons": pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
-        }
-    except pynvml.NVMLError:
-        return {}

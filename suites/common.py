@@ -1,0 +1,49 @@
+"""What the suites share: on which nets, whom, by which clock, and the figures that every benchmark carries."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from suites.harness.catalog import choose, named
+from suites.harness.clock import DeviceTime
+from suites.harness.experiments import NETWORKS, Problem, Settings
+from suites.harness.nvml import energy_joules, state
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CLOCK = DeviceTime if DEVICE == "cuda" else time.perf_counter
+OPTIMIZERS = (*named(), *(f"kfac[inverse={form}]" for form in ("factor", "gram", "rank_one")))
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network, by its data set, and a batch; the group of a benchmark."""
+
+    dataset: str
+    batch_size: int
+
+    def __str__(self) -> str:
+        return f"{'-'.join(map(str, NETWORKS[self.dataset]))}, batch {self.batch_size}"
+
+    @cache  # noqa: B019 - there are three
+    def problem(self) -> Problem:
+        return Problem.load(Settings(self.dataset, batch_size=self.batch_size, device=DEVICE))
+
+
+DIGITS, CIFAR10 = Net("digits", 100), Net("synthetic-cifar10", 100)
+NETS = (DIGITS, Net("digits", 1000), CIFAR10)
+
+
+def parameters(problem: Problem, spec: str) -> dict[str, Any]:
+    """All that decides what is measured."""
+    choice = choose(spec)
+    return {"optimizer": choice.spec, "options": {**choice.entry.options, **choice.options}, **asdict(problem.settings)}
+
+
+def device_figures(step: Callable[[], object]) -> dict[str, Any]:
+    """What NVML tells after the steps, and the energy of one; empty without a GPU."""
+    joules = energy_joules(step, DEVICE)
+    return {**state(DEVICE), **({} if joules is None else {"joules_per_step": joules})}

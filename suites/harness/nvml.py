@@ -1,0 +1,82 @@
+"""What NVML tells of a GPU: driver, clocks, temperature, throttling, memory, energy; nothing where there is none.
+
+A figure that the device or its driver does not give is left out.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pynvml
+import torch
+
+_THROTTLE_PREFIX = "nvmlClocksThrottleReason"
+_NO_REASON = ("All", "None", "GpuIdle")
+_STEPS_UNWAITED = 10  # waiting after each would leave the device idle between short ones
+
+
+def state(device: torch.device | str) -> dict[str, Any]:
+    """The GPU at this moment; the names have the units. ``throttle_reasons`` are NVML's words, idleness left out."""
+    with _handle(device) as gpu:
+        if gpu is None:
+            return {}
+        figures: dict[str, Callable[[], Any]] = {
+            "driver": pynvml.nvmlSystemGetDriverVersion,
+            "sm_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM),
+            "memory_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM),
+            "temperature_celsius": lambda: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU),
+            "throttle_reasons": lambda: _throttle_reasons(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)),
+            "memory_used_bytes": lambda: pynvml.nvmlDeviceGetMemoryInfo(gpu).used,
+        }
+        found = {}
+        for name, figure in figures.items():
+            with suppress(pynvml.NVMLError):
+                found[name] = figure()
+        return found
+
+
+def energy_joules(step: Callable[[], object], device: torch.device | str, seconds: float = 1.0) -> float | None:
+    """The energy of the whole GPU that a step takes, in the mean over as many steps as fill some seconds.
+
+    The counter of NVML moves every 20 to 100 milliseconds: less than a second tells little. None where there is no
+    counter.
+    """
+    with _handle(device) as gpu, suppress(pynvml.NVMLError):
+        if gpu is not None:
+            torch.cuda.synchronize(device)
+            before, started, steps = pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu), time.perf_counter(), 0
+            while time.perf_counter() < started + seconds:
+                for _ in range(_STEPS_UNWAITED):
+                    step()
+                torch.cuda.synchronize(device)
+                steps += _STEPS_UNWAITED
+            return (pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) - before) / 1000 / steps
+    return None
+
+
+@contextmanager
+def _handle(device: torch.device | str) -> Iterator[Any]:
+    """NVML's handle of a device of torch, by its UUID, since CUDA_VISIBLE_DEVICES renumbers; None without one."""
+    if torch.device(device).type != "cuda":
+        yield None
+        return
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        try:
+            gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        except pynvml.NVMLError:  # a slice of a GPU, whose figures would be the whole one's
+            gpu = None
+        yield gpu
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _throttle_reasons(bits: int) -> list[str]:
+    names = (name for name in dir(pynvml) if name.startswith(_THROTTLE_PREFIX))
+    reasons = {name.removeprefix(_THROTTLE_PREFIX): getattr(pynvml, name) for name in names}
+    return sorted(name for name, bit in reasons.items() if name not in _NO_REASON and bits & bit)

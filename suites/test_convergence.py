@@ -1,0 +1,38 @@
+"""What ten epochs on the digits reach, in how many steps, seconds and CG iterations; the time is that of the run."""
+
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from suites.common import DIGITS, OPTIMIZERS, device_figures, parameters
+from suites.harness.catalog import choose
+from suites.harness.experiments import TARGETS
+from suites.harness.runner import run
+
+_EPOCHS = 10
+
+
+@pytest.mark.parametrize("spec", [*OPTIMIZERS, "ea_cg[gamma=0]"])
+def test_convergence(benchmark: BenchmarkFixture, tmp_path: Path, spec: str) -> None:
+    """One seed: `kronbench compare` has intervals over several."""
+    problem, target = DIGITS.problem(), TARGETS[DIGITS.dataset]
+    benchmark.group = f"{_EPOCHS} epochs, {DIGITS}"
+    record = benchmark.pedantic(run, (problem, choose(spec), 0, _EPOCHS, tmp_path))
+    assert record.end is not None
+    assert record.status == "finished", record.end["reason"]
+    last = record.points[-1]
+    iterations = [number for point in record.points for number in (point["solver"] or {}).get("iterations_mean", [])]
+    benchmark.extra_info.update(
+        parameters(problem, spec),
+        epochs=_EPOCHS,
+        train_loss=last["train_loss"],
+        test_accuracy=last["test_accuracy"],
+        training_seconds=last["training_seconds"],
+        target_accuracy=target,
+        epochs_to_target=next((p["epoch"] for p in record.points if p["test_accuracy"] >= target), None),
+        cg_iterations=fmean(iterations) if iterations else None,
+        peak_state_bytes=record.end["peak_state_bytes"],
+        **device_figures(problem.step(choose(spec), seed=0)),
+    )

@@ -1,0 +1,46 @@
+"""Bytes of training steps: predicted by formula, measured in a fresh process, and those that are the optimizer's own.
+
+The time of these benchmarks is that of the fresh process, imports and all: no figure of its own.
+"""
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from suites.common import CIFAR10, DEVICE, DIGITS, OPTIMIZERS, Net, parameters
+from suites.harness.catalog import choose
+from suites.harness.memory import peak_state_bytes, state_bytes
+
+footprint = pytest.importorskip("suites.harness.footprint")
+peak = pytest.importorskip("suites.harness.peak")
+
+
+@pytest.mark.parametrize("spec", OPTIMIZERS)
+def test_peak(benchmark: BenchmarkFixture, spec: str) -> None:
+    """Whole process; on a net that is large enough for the formulas to hold."""
+    net, problem = CIFAR10, CIFAR10.problem()
+    benchmark.group = f"memory, {net}"
+    case = (spec, problem.settings.network, net.batch_size, problem.settings.dtype, DEVICE)
+    measured = benchmark.pedantic(peak.measure, case)
+    predicted = footprint.predict(*case, budget_bytes=measured.budget_bytes)
+    benchmark.extra_info.update(
+        parameters(problem, spec),
+        status=measured.status,
+        measured_bytes=measured.peak_bytes,
+        predicted_bytes=None if predicted is None else predicted.peak_bytes,
+        predicted_parts=None if predicted is None else predicted.parts,
+        step_seconds=measured.step_seconds,
+    )
+    assert measured.status == "finished", measured.reason
+
+
+@pytest.mark.parametrize("spec", OPTIMIZERS)
+@pytest.mark.parametrize("net", [DIGITS, CIFAR10], ids=str)
+def test_optimizer(benchmark: BenchmarkFixture, net: Net, spec: str) -> None:
+    """What is the optimizer's own, counted tensor by tensor: between steps, and at the most within one."""
+    benchmark.group = f"memory of the optimizer, {net}"
+    step = net.problem().step(choose(spec), seed=0)
+    step()
+    peak_bytes = benchmark.pedantic(peak_state_bytes, (step,))
+    benchmark.extra_info.update(
+        parameters(net.problem(), spec), peak_state_bytes=peak_bytes, state_bytes=state_bytes(step.optimizer)
+    )
