@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from suites.harness.catalog import Choice
+from suites.harness.catalog import Choice, choose
 from suites.harness.clock import Stopwatch
 from suites.harness.experiments import Problem
 
@@ -59,6 +59,21 @@ def interleaved_seconds(
     if device == "cuda":
         torch.cuda.empty_cache()
     return samples
+
+
+def autograd_step(problem: Problem) -> Callable[[], None]:
+    """A step as PyTorch's users take it: autograd, and ``torch.optim.SGD(momentum=0.9, foreach=True)``."""
+    step = problem.step(choose(REFERENCE), seed=0)
+    network, batches, value = step.network, step.batches, step.criterion.value
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, foreach=True)
+
+    def call() -> None:
+        inputs, labels = next(batches)
+        optimizer.zero_grad()
+        value(network(inputs), labels).mean().backward()
+        optimizer.step()
+
+    return call
 
 
 def _seconds(step: Callable[[], None], times: int, device: str) -> float:

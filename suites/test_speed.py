@@ -1,0 +1,40 @@
+"""Steps against what PyTorch's users have: autograd and ``torch.optim.SGD(momentum=0.9, foreach=True)``."""
+
+from functools import cache
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from suites.common import CLOCK, DEVICE, Net, parameters
+from suites.harness.catalog import choose
+from suites.harness.timing import autograd_step, interleaved_seconds
+
+OPTIMIZERS = ("sgd", "ea_cg", "kfra", "kfac")
+NETS = (*(Net("synthetic-cifar10", batch) for batch in (100, 500, 1000)), Net("synthetic-imagenet10", 100))
+
+
+@pytest.mark.benchmark(timer=CLOCK, min_rounds=1, max_time=0.1)
+@pytest.mark.parametrize("spec", OPTIMIZERS)
+@pytest.mark.parametrize("net", NETS, ids=str)
+def test_speed(benchmark: BenchmarkFixture, net: Net, spec: str) -> None:
+    """Ratios of minima and of medians; on a machine with neighbours, the minima are the steadier."""
+    benchmark.group = str(net)
+    step = net.problem().step(choose(spec), seed=0)
+    step()
+    benchmark(step)
+    samples = _samples(net)
+    own, torch_sgd = sorted(samples[spec]), sorted(samples["autograd"])
+    middle = len(own) // 2
+    benchmark.extra_info.update(
+        parameters(net.problem(), spec),
+        rounds=len(own),
+        ratio_of_minima_to_torch_sgd=own[0] / torch_sgd[0],
+        ratio_of_medians_to_torch_sgd=own[middle] / torch_sgd[middle],
+    )
+
+
+@cache
+def _samples(net: Net) -> dict[str, list[float]]:
+    problem = net.problem()
+    steps = {"autograd": autograd_step(problem), **{spec: problem.step(choose(spec), seed=0) for spec in OPTIMIZERS}}
+    return interleaved_seconds(steps, DEVICE, rounds=60, at_most_seconds=15)
