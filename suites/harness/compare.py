@@ -37,7 +37,7 @@ def compare(
     Seeds go round the optimizers, so that a machine that slows down slows all of them.
     """
     records: list[Record] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False)) as progress:
         bar = progress.add_task("", total=len(choices) * seeds * epochs)
         for seed in range(seeds):
