@@ -43,12 +43,13 @@ def _version(distribution: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """The commit of the checkout that the code runs from, and whether it has changes."""
+    """The commit of the checkout that the code runs from, and whether it has changes outside ``results``."""
     if not (_ROOT / ".git").exists():
         return None
     try:
         commit = _output("git", "-C", str(_ROOT), "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_output("git", "-C", str(_ROOT), "status", "--porcelain"))}
+        code = _output("git", "-C", str(_ROOT), "status", "--porcelain", "--", ".", ":!results")
+        return {"commit": commit, "dirty": bool(code)}
     except (OSError, subprocess.CalledProcessError):
         return None
 
