@@ -17,6 +17,7 @@ the same kinds of work, takes out the speed of the machine.
 import gc
 import itertools
 import math
+import random
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -37,7 +38,8 @@ _NETWORK = (64, 160, 10)  # steps below a millisecond, and a layer wider than th
 _BATCH_SIZE = 32
 _BLOCK_SECONDS = 0.0005
 _ROUNDS = 25
-_SETUPS, _MOST_SETUPS = 6, 18
+_SETUPS, _MOST_SETUPS = 10, 20
+_GAP = 2**14
 _EPOCHS, _MOST_EPOCHS = 5, 40
 _ACCURACY = 0.9
 _LEAKING_STEPS = 4
@@ -73,10 +75,10 @@ def _ratio_of_minima(device: str, begin: Callable[[], Callable[[], object]], lim
     Both are set up anew from time to time: how fast they are depends by some percent on where their tensors lie.
     """
     best = best_reference = math.inf
-    kept = []  # so that the next set-up gets other memory
+    kept = []  # so that the next set-up gets other memory, at other distances
     for done in range(1, _MOST_SETUPS + 1):
         candidate, reference = _block(device, begin()), _block(device, _reference(device))
-        kept += [candidate, reference]
+        kept += [candidate, reference, torch.empty(random.randrange(1, _GAP), device=device)]
         for _ in range(_ROUNDS):
             best_reference = min(best_reference, reference())
             best = min(best, candidate())
