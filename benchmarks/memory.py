@@ -28,7 +28,7 @@ class State(Shared):
         return self.bytes["peak"]
 
     @measured_in("bytes")
-    def track_kept_by_each_step(self, spec: str, net: str) -> int:
+    def track_kept(self, spec: str, net: str) -> int:
         return self.bytes["kept"]
 
 
@@ -108,12 +108,12 @@ class Prediction(Shared):
 
 def _count(sizes: tuple[int, ...]) -> Figures:
     state, peak = harness("memory", "state_bytes"), harness("memory", "peak_state_bytes")
-    kept = harness("phases", "kept_bytes")
+    kept = harness("memory", "kept_bytes")
     measured_on = problem(network=sizes)
     usable, figures = choices(SPECS, measured_on)
     for choice in usable:
         step = measured_on.step(choice, seed=0)
-        figures[choice.spec] = {"kept": kept(step), "peak": peak(step), "state": state(step.optimizer)}
+        figures[choice.spec] = {"peak": peak(step), "state": state(step.optimizer), "kept": kept(step)}
     return figures
 
 

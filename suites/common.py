@@ -1,6 +1,5 @@
 """What the suites share: on which nets, whom, by which clock, and the figures that every benchmark carries."""
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -9,12 +8,12 @@ from typing import Any
 import torch
 
 from suites.harness.catalog import choose, named
-from suites.harness.clock import DeviceTime
+from suites.harness.clock import timer
 from suites.harness.experiments import NETWORKS, Problem, Settings
 from suites.harness.nvml import energy_joules, state
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-CLOCK = DeviceTime if DEVICE == "cuda" else time.perf_counter
+CLOCK = timer(DEVICE)
 OPTIMIZERS = (*named(), *(f"kfac[inverse={form}]" for form in ("factor", "gram", "rank_one")))
 
 

@@ -7,11 +7,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from suites.common import CIFAR10, DEVICE, DIGITS, OPTIMIZERS, Net, parameters
+from suites.harness import footprint, peak
 from suites.harness.catalog import choose
 from suites.harness.memory import peak_state_bytes, state_bytes
-
-footprint = pytest.importorskip("suites.harness.footprint")
-peak = pytest.importorskip("suites.harness.peak")
 
 
 @pytest.mark.parametrize("spec", OPTIMIZERS)

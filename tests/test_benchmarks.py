@@ -120,7 +120,7 @@ NEEDS = {
     time.Phase: "timing",
     scaling.Width: "phases",
     scaling.Growth: "phases",
-    memory.State: "phases",
+    memory.State: "memory",
     memory.Process: "peak",
     memory.ImageNet10: "peak",
     convergence.Digits: "runner",

@@ -7,15 +7,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from optimizers.core import CROSS_ENTROPY, FCNN
-from suites.harness.catalog import choose
 from suites.harness.cli import app
-from suites.harness.experiments import DTYPES
 from suites.harness.footprint import predict
 from suites.harness.memory import LiveBytes, peak_state_bytes, state_bytes
 from suites.harness.memory_case import Case, Row
-from suites.harness.peak import Measured, asked_bytes, available_bytes, measure
-from suites.harness.steps import Step
+from suites.harness.peak import Measured, asked_bytes, available_bytes, measure, noise_step
 from suites.harness.units import parse_bytes, shown_bytes
 
 FORMS = ("exact", "factor", "gram", "rank_one", "auto")
@@ -51,24 +47,9 @@ KILLED = """
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks on a CPU are read from Linux's /proc")
 
 
-def _step(spec, sizes, batch, dtype="float32"):
-    """A step on noise, a new batch each time."""
-    generator = torch.Generator().manual_seed(0)
-
-    def batches():
-        while True:
-            yield (
-                torch.rand(batch, sizes[0], generator=generator, dtype=DTYPES[dtype]),
-                torch.randint(sizes[-1], (batch,), generator=generator),
-            )
-
-    network = FCNN(sizes, dtype=DTYPES[dtype])
-    return Step(network, choose(spec).build(network, CROSS_ENTROPY), CROSS_ENTROPY, batches())
-
-
 def _counted(spec, sizes, batch, dtype):
     with LiveBytes() as live:
-        step = _step(spec, sizes, batch, dtype)
+        step = noise_step(spec, sizes, batch, dtype)
         for _ in range(3):
             step()
     return live.peak
@@ -116,7 +97,7 @@ def test_formulas_know_what_is_composed_of_known_parts(tmp_path):
 
 def test_gram_and_factor_take_the_same_steps():
     """Where both fit: the form that stays within the budget replaces the one that does not."""
-    steps = [_step(f"kfra[inverse={form}]", (120, 30, 10), 20, "float64") for form in ("gram", "factor")]
+    steps = [noise_step(f"kfra[inverse={form}]", (120, 30, 10), 20, "float64") for form in ("gram", "factor")]
     for _ in range(3):
         for step in steps:
             step()
@@ -126,8 +107,8 @@ def test_gram_and_factor_take_the_same_steps():
 
 def test_state_is_counted_once():
     """Also in the step that makes it."""
-    first = _step("sgd", (40, 30, 10), 5)
-    later = _step("sgd", (40, 30, 10), 5)
+    first = noise_step("sgd", (40, 30, 10), 5)
+    later = noise_step("sgd", (40, 30, 10), 5)
     later()
     assert peak_state_bytes(first) == peak_state_bytes(later)
     assert peak_state_bytes(later) < 2 * state_bytes(later.optimizer)

@@ -6,7 +6,7 @@ import torch
 from optimizers.core import TapeOptimizer
 from suites.harness.catalog import choose
 from suites.harness.experiments import Problem, Settings
-from suites.harness.phases import interleaved_phase_seconds, kept_bytes, phase_bytes
+from suites.harness.phases import interleaved_phase_seconds, phase_bytes
 from suites.harness.steps import PHASES
 
 
@@ -59,9 +59,3 @@ def test_bytes_by_phase(known):
     assert set(peaks) == set(PHASES)
     assert peaks["solve"] - peaks["curvature"] == 8000
     assert peaks["curvature"] - peaks["update"] == 3000
-
-
-def test_what_a_step_leaves_behind(known, problem):
-    assert kept_bytes(known) == 1000
-    for spec in ("sgd", "kfac", "ea_cg", "torch.optim.Adam"):
-        assert kept_bytes(problem.step(choose(spec), seed=0)) == 0

@@ -1,6 +1,5 @@
 """What is checked of an optimizer on a GPU: the CPU's numbers, no waiting for the host, capture in a CUDA graph."""
 
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ def step_without_synchronizing(step: Step) -> None:
         RuntimeError: if something in it does.
     """
     _need_gpu(step)
-    repeat_one_batch(step)
+    step.repeat_batch()
     _warm_up(step)
     with _synchronizing_is_an_error():
         step()
@@ -72,7 +71,7 @@ def capture(step: Step) -> CapturedStep:
         RuntimeError: if the step cannot be captured.
     """
     _need_gpu(step)
-    repeat_one_batch(step)
+    step.repeat_batch()
     for group in step.optimizer.param_groups:
         if "capturable" in group:
             group["capturable"] = True
@@ -95,13 +94,8 @@ def difference_of_graph(problem: Problem, choice: Choice, steps: int = 3) -> flo
     replay = capture(captured)
     for _ in range(steps):
         replay()
-    repeat_one_batch(eager)
+    eager.repeat_batch()
     return _difference(_parameters_after(0, captured), _parameters_after(_WARM_UP_STEPS + steps, eager), start)
-
-
-def repeat_one_batch(step: Step) -> None:
-    """Give every step to come the next batch."""
-    step.batches = itertools.repeat(next(step.batches))
 
 
 def _need_gpu(step: Step) -> None:

@@ -14,8 +14,6 @@ millisecond is short enough to be left alone by other loads now and then, and th
 the same kinds of work, takes out the speed of the machine.
 """
 
-import gc
-import itertools
 import math
 import random
 from collections.abc import Callable
@@ -29,7 +27,7 @@ from suites.harness.alone import curve, solve, solvers
 from suites.harness.catalog import choose, named
 from suites.harness.clock import Stopwatch
 from suites.harness.experiments import Problem, Settings
-from suites.harness.memory import LiveBytes, peak_state_bytes, state_bytes
+from suites.harness.memory import kept_bytes, peak_state_bytes
 from suites.harness.runner import evaluate
 from suites.harness.steps import Step
 from suites.harness.timing import REFERENCE
@@ -42,7 +40,6 @@ _SETUPS, _MOST_SETUPS = 10, 20
 _GAP = 2**14
 _EPOCHS, _MOST_EPOCHS = 5, 40
 _ACCURACY = 0.9
-_LEAKING_STEPS = 4
 
 Number = Callable[[float], float]  # from a limit, below which a time need not be measured any closer
 
@@ -59,7 +56,7 @@ def cases(device: str) -> dict[str, Number]:
         timed[f"curvature/{name}"] = lambda curvature=curvature: curve(_tape(device), curvature)
     for spec in [*named(), *(f"kfac[inverse={inverse}]" for inverse in INVERSES)]:
         exact[f"peak_bytes/{spec}"] = partial(_peak_bytes, device, spec)
-        exact[f"kept_bytes/{spec}"] = partial(_kept_bytes, device, spec)
+        exact[f"kept_bytes/{spec}"] = lambda spec=spec: kept_bytes(_fresh(device, spec))
     for name in named():
         exact[f"train_loss/{name}"] = lambda name=name: _train(device, name)[0]
         exact[f"epochs/{name}"] = lambda name=name: _train(device, name)[1]
@@ -127,12 +124,7 @@ def _problem(device: str) -> Problem:
 def _step(device: str, spec: str) -> Step:
     """A step over and over on one batch, at all but no learning rate, so that each costs the same."""
     slow = f"{spec}[lr=1e-12]" if "lr" in choose(spec).entry.options else spec
-    return _repeating(_problem(device).step(choose(slow), seed=0))
-
-
-def _repeating(step: Step) -> Step:
-    step.batches = itertools.repeat(next(step.batches))
-    return step
+    return _problem(device).step(choose(slow), seed=0).repeat_batch()
 
 
 def _tape(device: str) -> Tape:
@@ -140,21 +132,14 @@ def _tape(device: str) -> Tape:
 
 
 def _peak_bytes(device: str, spec: str) -> float:
-    step = _repeating(_digits(device, "float32").step(choose(spec), seed=0))
+    step = _fresh(device, spec)
     for _ in range(2):
         step()
     return peak_state_bytes(step)
 
 
-def _kept_bytes(device: str, spec: str) -> float:
-    """All that outlives the step it was made in, wherever it is kept: a tensor leaked once shows, to the byte."""
-    step = _repeating(_digits(device, "float32").step(choose(spec), seed=0))
-    before = state_bytes(step.optimizer)
-    with LiveBytes() as live:
-        for _ in range(_LEAKING_STEPS):
-            step()
-    gc.collect()  # a cycle of references is no leak
-    return before + live.current
+def _fresh(device: str, spec: str) -> Step:
+    return _digits(device, "float32").step(choose(spec), seed=0).repeat_batch()
 
 
 @cache

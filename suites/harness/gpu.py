@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,10 @@ from suites.harness import cuda_checks
 from suites.harness.catalog import Choice, choose, grid, named
 from suites.harness.environment import describe
 from suites.harness.experiments import NETWORKS, Problem, Settings
+from suites.harness.footprint import predict
 from suites.harness.gpu_convergence import suited, train_for_the_time_left
 from suites.harness.gpu_summary import summarize
+from suites.harness.peak import measure
 from suites.harness.records import RecordWriter, read, write_atomically
 from suites.harness.stages import Skipped, Stage
 from suites.harness.statistics import median_interval
@@ -175,8 +175,7 @@ def _timed(problem: Problem, captured: set[str], at_most_seconds: float) -> list
             if graph and spec not in captured:
                 rows[name] |= {"status": "skipped", "reason": "not captured, see correctness"}
                 continue
-            step = problem.step(choose(spec), seed=0)
-            cuda_checks.repeat_one_batch(step)
+            step = problem.step(choose(spec), seed=0).repeat_batch()
             steps[name] = cuda_checks.capture(step) if graph else step
     samples = interleaved_seconds(steps, problem.settings.device, at_most_seconds=at_most_seconds)
     for name, own in samples.items():
@@ -199,9 +198,6 @@ def _tf32(allowed: bool) -> Iterator[None]:
 
 def _memory(stage: Stage) -> None:
     """Peaks in fresh processes beside their predictions: the ImageNet-10 net on this GPU and on the paper's card."""
-    if find_spec("suites.harness.peak") is None:
-        raise Skipped("this version measures no memory peaks")
-    measure, predict = import_module("suites.harness.peak").measure, import_module("suites.harness.footprint").predict
     if stage.device == "cuda":
         torch.cuda.empty_cache()  # the fresh processes share the device with this one
     network = NETWORKS["imagenet10" if stage.device == "cuda" else "cifar10"]

@@ -42,11 +42,9 @@ def summarize(folder: Path) -> str:
 
 def _machine(environment: dict[str, Any]) -> str:
     gpu = environment["gpu"] or {"name": "no GPU: a rehearsal"}
-    facts = [f"# {gpu['name']}", f"torch {environment['torch']}", environment["cpu"]]
+    facts = [report.machine(environment), environment["cpu"]]
     facts += [f"{name} {gpu[name]}" for name in ("cuda", "driver", "sm_clock_mhz", "throttle_reasons") if name in gpu]
-    git = environment["git"]
-    facts += [f"commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}"] if git else []
-    return f"{facts[0]}\n\n{', '.join(facts[1:])}"
+    return f"# {gpu['name']}\n\n{', '.join(facts)}"
 
 
 def _correctness(folder: Path, rows: list[dict[str, Any]]) -> str:

@@ -1,5 +1,6 @@
 """Memory: what an optimizer keeps between steps, and the most that is alive within one."""
 
+import gc
 import weakref
 from typing import Any
 
@@ -27,6 +28,20 @@ def peak_state_bytes(step: Step) -> int:
     with LiveBytes() as live:
         step.update(tape)
     return live.peak + kept  # state that this very step makes is among what is counted
+
+
+def kept_bytes(step: Step, steps: int = 4) -> int:
+    """Bytes alive after some steps on one batch: state, and whatever else outlives the step that made it.
+
+    A tensor that is leaked in every step, or once, shows to the byte.
+    """
+    step.repeat_batch()
+    before = state_bytes(step.optimizer)
+    with LiveBytes() as live:
+        for _ in range(steps):
+            step()
+    gc.collect()  # a cycle of references is no leak
+    return before + live.current
 
 
 class LiveBytes(TorchDispatchMode):

@@ -170,7 +170,7 @@ def _status_bytes(name: str) -> int:
     return 1024 * int(found[1])
 
 
-def _step(spec: str, sizes: tuple[int, ...], batch: int, dtype: str, device: str) -> Step:
+def noise_step(spec: str, sizes: tuple[int, ...], batch: int, dtype: str = "float32", device: str = "cpu") -> Step:
     """A step on noise, a new batch each time."""
     generator = torch.Generator(device).manual_seed(0)
 
@@ -189,14 +189,14 @@ def _measure_here(
     spec: str, sizes: list[int], batch: int, dtype: str, device: str, steps: int, budget_bytes: int | None
 ) -> Measured:
     """Measure in this process, whose limits stay as they are then."""
-    _step(spec, *_WARM_UP, dtype, device)()  # libraries start their threads and pools
+    noise_step(spec, *_WARM_UP, dtype, device)()  # libraries start their threads and pools
     memory = _Memory(device, budget_bytes)
     seconds: list[float] = []
     result: dict[str, Any] = {"status": "finished"}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            step = _step(spec, tuple(sizes), batch, dtype, device)
+            step = noise_step(spec, tuple(sizes), batch, dtype, device)
             for _ in range(steps):
                 stopwatch = Stopwatch(device)
                 with stopwatch:

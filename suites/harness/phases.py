@@ -1,4 +1,4 @@
-"""Seconds and bytes of a step by phase, and the bytes that it leaves behind."""
+"""Seconds and bytes of a step by phase."""
 
 import time
 
@@ -65,18 +65,3 @@ def phase_bytes(step: Step) -> dict[str, int]:
     with LiveBytes() as live:
         step()
     return peaks
-
-
-def kept_bytes(step: Step, steps: int = 4) -> int:
-    """Bytes that each step adds to those alive after it: 0 where what it keeps takes the place of what the last kept.
-
-    Runs three steps, in which state comes into being, and then ``steps``.
-    """
-    for _ in range(2):
-        step()
-    with LiveBytes() as live:
-        step()
-        before = live.current
-        for _ in range(steps):
-            step()
-    return (live.current - before) // steps

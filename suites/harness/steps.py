@@ -1,5 +1,6 @@
 """One training step of any optimizer, whether it takes a tape or gradients, and its phases."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,11 @@ class Step:
         self._on_phase = on_phase
         if isinstance(self.optimizer, TapeOptimizer):
             self.optimizer.on_phase = on_phase
+
+    def repeat_batch(self) -> "Step":
+        """Have every step to come take the next batch; returns the step itself."""
+        self.batches = itertools.repeat(next(self.batches))
+        return self
 
     def record(self) -> Tape:
         """Forward and backward on the next batch."""

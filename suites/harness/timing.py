@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from suites.harness.catalog import Choice, choose
-from suites.harness.clock import Stopwatch
+from suites.harness.clock import timer
 from suites.harness.experiments import Problem
 
 REFERENCE = "sgd"
@@ -78,16 +78,8 @@ def autograd_step(problem: Problem) -> Callable[[], None]:
 
 def _seconds(step: Callable[[], None], times: int, device: str) -> float:
     """Seconds of a step, the mean of a block of them."""
-    if device != "cuda":
-        block = Stopwatch(device)
-        with block:
-            for _ in range(times):
-                step()
-        return block.seconds / times
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
+    now = timer(device)
+    begin = now()
     for _ in range(times):
         step()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end) / 1000 / times
+    return (now() - begin) / times

@@ -29,7 +29,7 @@ def gpu(
         folder = result_folder(output, device)
     if device == "cpu":
         typer.echo("A rehearsal on the CPU: what needs a GPU is recorded as skipped.", err=True)
-    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
+    with Progress(TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()) as progress:
         bar = progress.add_task("", total=60 * minutes)
         run(
             folder,
