@@ -107,8 +107,8 @@ class Prediction(Shared):
 
 
 def _count(sizes: tuple[int, ...]) -> Figures:
-    state, peak = harness("memory", "state_bytes"), harness("memory", "peak_state_bytes")
-    kept = harness("memory", "kept_bytes")
+    state, peak = harness("memory.live", "state_bytes"), harness("memory.live", "peak_state_bytes")
+    kept = harness("memory.live", "kept_bytes")
     measured_on = problem(network=sizes)
     usable, figures = choices(SPECS, measured_on)
     for choice in usable:
@@ -131,7 +131,7 @@ def _imagenet10(spec: str, figure: str) -> Any:
 
 def _in_process(spec: str, net: str, device: str, budget_bytes: int | None = None) -> Figures:
     """``out_of_memory``; where it fits, ``fits`` has peak and seconds, and ``ratio`` is that to the formulas."""
-    measure, predict = harness("peak", "measure"), harness("footprint", "predict")
+    measure, predict = harness("memory.peak", "measure"), harness("memory.footprint", "predict")
     sizes = harness("experiments", "NETWORKS")[net]
     try:
         device = harness("experiments", "resolve_device")(device)

@@ -7,9 +7,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from suites.common import CIFAR10, DEVICE, DIGITS, OPTIMIZERS, Net, parameters
-from suites.harness import footprint, peak
 from suites.harness.catalog import choose
-from suites.harness.memory import peak_state_bytes, state_bytes
+from suites.harness.memory import footprint, peak
+from suites.harness.memory.live import peak_state_bytes, state_bytes
 
 
 @pytest.mark.parametrize("spec", OPTIMIZERS)

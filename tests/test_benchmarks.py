@@ -120,9 +120,9 @@ NEEDS = {
     time.Phase: "timing",
     scaling.Width: "phases",
     scaling.Growth: "phases",
-    memory.State: "memory",
-    memory.Process: "peak",
-    memory.ImageNet10: "peak",
+    memory.State: "memory.live",
+    memory.Process: "memory.peak",
+    memory.ImageNet10: "memory.peak",
     convergence.Digits: "runner",
     convergence.DigitsCost: "catalog",
 }

@@ -12,10 +12,19 @@ import torch
 from optimizers.core import SOLVERS
 from optimizers.core.kfi import INVERSES
 from optimizers.sgd import SGD
-from suites.harness import gate
 from suites.harness.cli import main
-from suites.harness.gate import BOUNDS, Baseline, Finding, check, comparable_environment, kind, measure_here, update
-from suites.harness.gate_cases import cases
+from suites.harness.gate import check as gate
+from suites.harness.gate.cases import cases
+from suites.harness.gate.check import (
+    BOUNDS,
+    Baseline,
+    Finding,
+    check,
+    comparable_environment,
+    kind,
+    measure_here,
+    update,
+)
 
 VALUES = {"step/sgd": 2.0, "kept_bytes/sgd": 100.0, "epochs/sgd": math.inf}
 

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 
 from optimizers.core import CRITERIA
-from suites.harness import cuda_checks, gpu
 from suites.harness.catalog import choose, grid, named
 from suites.harness.cli import main
 from suites.harness.experiments import NETWORKS, Problem, Settings
-from suites.harness.gpu_convergence import suited, train_for_the_time_left
+from suites.harness.gpu import checks
+from suites.harness.gpu import run as gpu
+from suites.harness.gpu.convergence import suited, train_for_the_time_left
+from suites.harness.gpu.stages import Skipped, Stage
 from suites.harness.records import RecordWriter, read
-from suites.harness.stages import Skipped, Stage
 
 FOUND = [*named(), *grid()]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
@@ -105,13 +106,13 @@ def test_problems_that_differ_are_seen():
         Problem.load(Settings(device="cpu", network=(64, 20, 10), activation=name))
         for name in ("sigmoid", "sigmoid", "tanh")
     )
-    assert cuda_checks.difference(one, same, choose("ea_cg")) == 0
-    assert cuda_checks.difference(one, other, choose("ea_cg")) > 0.1
+    assert checks.difference(one, same, choose("ea_cg")) == 0
+    assert checks.difference(one, other, choose("ea_cg")) > 0.1
 
 
 def test_what_needs_a_gpu_says_so():
     problem = Problem.load(Settings(device="cpu", network=(64, 20, 10)))
-    for check in (cuda_checks.step_without_synchronizing, cuda_checks.capture):
+    for check in (checks.step_without_synchronizing, checks.capture):
         with pytest.raises(Skipped, match="needs a CUDA GPU"):
             check(problem.step(choose("sgd"), seed=0))
 
@@ -147,7 +148,7 @@ def test_no_step_waits_for_the_host(spec, criterion):
     problem = Problem.load(Settings(device="cuda", criterion=criterion, network=(64, 20, 10)))
     if not suited(problem, [choose(spec)]):
         pytest.skip("it does not take this criterion")
-    cuda_checks.step_without_synchronizing(problem.step(choose(spec), seed=0))
+    checks.step_without_synchronizing(problem.step(choose(spec), seed=0))
 
 
 @needs_gpu
@@ -156,7 +157,7 @@ def test_waiting_for_the_host_is_seen(monkeypatch):
     monkeypatch.setattr("optimizers.sgd.SGD.step", lambda self, tape: tape.loss.item())
     problem = Problem.load(Settings(device="cuda", network=(64, 20, 10)))
     with pytest.raises(RuntimeError, match="synchronizing"):
-        cuda_checks.step_without_synchronizing(problem.step(choose("sgd"), seed=0))
+        checks.step_without_synchronizing(problem.step(choose("sgd"), seed=0))
 
 
 @needs_gpu
@@ -165,13 +166,13 @@ def test_the_gpu_gives_the_numbers_of_the_cpu(spec):
     there, here = (
         Problem.load(Settings(device=device, dtype="float64", network=(64, 20, 10))) for device in ("cuda", "cpu")
     )
-    assert cuda_checks.difference(there, here, choose(spec)) < 1e-10
+    assert checks.difference(there, here, choose(spec)) < 1e-10
 
 
 @needs_gpu
 @pytest.mark.parametrize("spec", FOUND)
 def test_a_captured_step_gives_the_same_numbers(spec):
     problem = Problem.load(Settings(device="cuda", dtype="float64", network=(64, 20, 10)))
-    if not cuda_checks.knows_capturable(problem.step(choose(spec), seed=0).optimizer):
+    if not checks.knows_capturable(problem.step(choose(spec), seed=0).optimizer):
         pytest.skip("it has no option capturable")
-    assert cuda_checks.difference_of_graph(problem, choose(spec)) < 1e-10
+    assert checks.difference_of_graph(problem, choose(spec)) < 1e-10

@@ -5,7 +5,7 @@ import time
 from suites.harness.catalog import Choice
 from suites.harness.clock import PhaseClock
 from suites.harness.experiments import Problem
-from suites.harness.memory import LiveBytes
+from suites.harness.memory.live import LiveBytes
 from suites.harness.steps import Step
 
 _WARM_UP_STEPS = 3

@@ -17,7 +17,7 @@ from suites.harness.clock import Stopwatch
 from suites.harness.data import Split
 from suites.harness.environment import describe
 from suites.harness.experiments import Problem
-from suites.harness.memory import peak_state_bytes, state_bytes
+from suites.harness.memory.live import peak_state_bytes, state_bytes
 from suites.harness.operations import StepCost, probe
 from suites.harness.records import Record, RecordWriter, read
 

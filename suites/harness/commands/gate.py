@@ -7,10 +7,10 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from suites.harness import gate as harness
 from suites.harness.commands.options import bad_input_is_one_line
 from suites.harness.experiments import resolve_device
-from suites.harness.gate_cases import cases
+from suites.harness.gate import check as harness
+from suites.harness.gate.cases import cases
 from suites.harness.report import plain
 
 REGRESSION, ANOTHER_ENVIRONMENT = 1, 3

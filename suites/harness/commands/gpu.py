@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from suites.harness.commands.options import DataRoot, Device, bad_input_is_one_line
 from suites.harness.experiments import resolve_device
-from suites.harness.gpu import result_folder, run
+from suites.harness.gpu.run import result_folder, run
 
 
 def gpu(

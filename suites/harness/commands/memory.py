@@ -17,7 +17,7 @@ from suites.harness.commands.options import (
     sizes,
 )
 from suites.harness.environment import describe
-from suites.harness.memory_case import DEFAULT_OPTIMIZERS, Case, Row, caption, compare_memory, table
+from suites.harness.memory.case import DEFAULT_OPTIMIZERS, Case, Row, caption, compare_memory, table
 from suites.harness.report import plain
 from suites.harness.units import parse_bytes
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from suites.harness.environment import describe
 from suites.harness.experiments import NETWORKS
-from suites.harness.footprint import predict
-from suites.harness.ledger import Footprint
-from suites.harness.peak import Measured, check, measure
+from suites.harness.memory.footprint import predict
+from suites.harness.memory.ledger import Footprint
+from suites.harness.memory.peak import Measured, check, measure
 from suites.harness.records import finite, write_atomically
 from suites.harness.report import machine, markdown
 from suites.harness.units import shown_bytes

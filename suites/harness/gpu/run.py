@@ -16,16 +16,16 @@ from typing import Any
 
 import torch
 
-from suites.harness import cuda_checks
 from suites.harness.catalog import Choice, choose, grid, named
 from suites.harness.environment import describe
 from suites.harness.experiments import NETWORKS, Problem, Settings
-from suites.harness.footprint import predict
-from suites.harness.gpu_convergence import suited, train_for_the_time_left
-from suites.harness.gpu_summary import summarize
-from suites.harness.peak import measure
+from suites.harness.gpu import checks
+from suites.harness.gpu.convergence import suited, train_for_the_time_left
+from suites.harness.gpu.stages import Skipped, Stage
+from suites.harness.gpu.summary import summarize
+from suites.harness.memory.footprint import predict
+from suites.harness.memory.peak import measure
 from suites.harness.records import RecordWriter, read, write_atomically
-from suites.harness.stages import Skipped, Stage
 from suites.harness.statistics import median_interval
 from suites.harness.timing import REFERENCE, interleaved_seconds
 
@@ -96,18 +96,18 @@ def _correctness(stage: Stage) -> None:
             settings = Settings(criterion=criterion, dtype=dtype, device=stage.device)
             there, here = Problem.load(settings), Problem.load(replace(settings, device="cpu"))
             for choice in suited(there, choices):
-                difference = partial(cuda_checks.difference, there, here, choice)
+                difference = partial(checks.difference, there, here, choice)
                 _check(stage, f"{dtype}, {criterion}", choice, difference, bound)
     for criterion in _CRITERIA:
         problem = Problem.load(Settings(criterion=criterion, device=stage.device))
         for choice in suited(problem, choices):
             step = problem.step(choice, seed=0)
             check = f"no wait for the host, {criterion}"
-            _check(stage, check, choice, partial(cuda_checks.step_without_synchronizing, step))
+            _check(stage, check, choice, partial(checks.step_without_synchronizing, step))
     problem = Problem.load(Settings(device=stage.device))
     for choice in choices:  # last: a capture that fails may leave the device in disorder
-        known = cuda_checks.knows_capturable(problem.step(choice, seed=0).optimizer)
-        replay = partial(cuda_checks.difference_of_graph, problem, choice)
+        known = checks.knows_capturable(problem.step(choice, seed=0).optimizer)
+        replay = partial(checks.difference_of_graph, problem, choice)
         _check(stage, _GRAPH, choice, replay, _BOUNDS["float32"], failure="failed" if known else "not supported")
 
 
@@ -176,7 +176,7 @@ def _timed(problem: Problem, captured: set[str], at_most_seconds: float) -> list
                 rows[name] |= {"status": "skipped", "reason": "not captured, see correctness"}
                 continue
             step = problem.step(choose(spec), seed=0).repeat_batch()
-            steps[name] = cuda_checks.capture(step) if graph else step
+            steps[name] = checks.capture(step) if graph else step
     samples = interleaved_seconds(steps, problem.settings.device, at_most_seconds=at_most_seconds)
     for name, own in samples.items():
         median, low, high = median_interval(own)

@@ -40,7 +40,7 @@ from optimizers.core.symmetric import STRIP
 from optimizers.core.tape import Layer
 from suites.harness.catalog import choose
 from suites.harness.experiments import DTYPES
-from suites.harness.ledger import Footprint, Ledger
+from suites.harness.memory.ledger import Footprint, Ledger
 from suites.harness.names import pick
 
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 from optimizers.core import CRITERIA
 from suites.harness.catalog import Choice, choose, grid, named
 from suites.harness.experiments import TARGETS, Problem, Settings
-from suites.harness.gpu_summary import convergence_folder, read_runs
+from suites.harness.gpu.stages import Stage
+from suites.harness.gpu.summary import convergence_folder, read_runs
 from suites.harness.images import DataError
 from suites.harness.pictures import draw_convergence
 from suites.harness.records import write_atomically
 from suites.harness.runner import evaluate, run
-from suites.harness.stages import Stage
 from suites.harness.timing import interleaved_step_seconds
 
 _ROUNDS = 10  # of step times, which decide how many epochs there are

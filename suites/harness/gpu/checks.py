@@ -9,7 +9,7 @@ from torch import Tensor
 
 from suites.harness.catalog import Choice
 from suites.harness.experiments import Problem
-from suites.harness.stages import Skipped
+from suites.harness.gpu.stages import Skipped
 from suites.harness.steps import Step
 
 _WARM_UP_STEPS = 3

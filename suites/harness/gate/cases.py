@@ -27,7 +27,7 @@ from suites.harness.alone import curve, solve, solvers
 from suites.harness.catalog import choose, named
 from suites.harness.clock import Stopwatch
 from suites.harness.experiments import Problem, Settings
-from suites.harness.memory import kept_bytes, peak_state_bytes
+from suites.harness.memory.live import kept_bytes, peak_state_bytes
 from suites.harness.runner import evaluate
 from suites.harness.steps import Step
 from suites.harness.timing import REFERENCE

@@ -30,7 +30,7 @@ from suites.harness.experiments import DTYPES, resolve_device
 from suites.harness.names import pick
 from suites.harness.steps import Step
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 _STATUS = Path("/proc/self/status")
 _GROUPS = (  # limit and use of the control group, version 2 and version 1
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -93,7 +93,7 @@ def measure(
     request = {"spec": spec, "sizes": sizes, "batch": batch, "dtype": dtype, "device": device, "steps": steps}
     request |= {"budget_bytes": budget_bytes, "folder": os.getcwd()}
     child = subprocess.run(
-        [sys.executable, "-m", "suites.harness.peak", json.dumps(request)],
+        [sys.executable, "-m", "suites.harness.memory.peak", json.dumps(request)],
         cwd=_ROOT,  # so that it imports this very harness
         env={**os.environ, **_ALLOCATOR},
         capture_output=True,

@@ -1,6 +1,6 @@
 """The gate: times, bytes and convergence against a baseline that is kept in the repository.
 
-The baseline is a JSON file: the numbers of ``gate_cases`` by name, each the median of several processes, the
+The baseline is a JSON file: the numbers of ``gate.cases`` by name, each the median of several processes, the
 environment that they hold for, and where they come from. A case has regressed if it exceeds its number times the bound
 of its kind in each of three tries, every try in a fresh process of one thread.
 """
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from suites.harness.environment import describe
-from suites.harness.gate_cases import cases
+from suites.harness.gate.cases import cases
 from suites.harness.records import finite, write_atomically
 
 SCHEMA = 1

@@ -1,0 +1,1 @@
+"""``kronbench gate``: numbers held against the baseline that the repository keeps."""
