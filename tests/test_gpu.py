@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from suites.harness.gpu import run as gpu
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
 from suites.harness.gpu.stages import Skipped, Stage
 from suites.harness.records import RecordWriter, read
+from suites.harness.runner import run
 
 FOUND = [*named(), *grid()]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
@@ -29,7 +31,7 @@ def statuses(record):
 
 def test_a_rehearsal_takes_the_same_path_within_its_time(tmp_path):
     """Every stage writes its record; what needs a GPU is skipped with the reason; the summary shows all."""
-    Problem.load(Settings(device="cpu"))  # what it imports takes seconds on a busy machine
+    Problem.load(Settings(device="cpu")).step(choose("sgd"), seed=0)()  # what they import takes seconds
     started = time.monotonic()
     folder = gpu.result_folder(tmp_path, "cpu")
     gpu.run(folder, "cpu", seconds=15)
@@ -112,9 +114,10 @@ def test_problems_that_differ_are_seen():
 
 def test_what_needs_a_gpu_says_so():
     problem = Problem.load(Settings(device="cpu", network=(64, 20, 10)))
-    for check in (checks.step_without_synchronizing, checks.capture):
-        with pytest.raises(Skipped, match="needs a CUDA GPU"):
-            check(problem.step(choose("sgd"), seed=0))
+    with pytest.raises(Skipped, match="needs a CUDA GPU"):
+        checks.step_without_synchronizing(problem.step(choose("sgd"), seed=0))
+    with pytest.raises(Skipped, match="needs a CUDA GPU"):
+        checks.difference_of_graph(problem, choose("sgd"))
 
 
 @pytest.mark.parametrize(
@@ -149,6 +152,31 @@ def test_no_step_waits_for_the_host(spec, criterion):
     if not suited(problem, [choose(spec)]):
         pytest.skip("it does not take this criterion")
     checks.step_without_synchronizing(problem.step(choose(spec), seed=0))
+
+
+@needs_gpu
+@pytest.mark.parametrize("spec", ["sgd", "ea_cg", "kfac"])
+def test_a_run_of_captured_steps_gives_the_same_record(tmp_path, spec):
+    """Losses, solver's health and operations; and the phases are timed in the graph."""
+    settings = Settings(device="cuda", dtype="float64", network=(64, 20, 10))
+    records = {}
+    for cuda_graph in (False, True):
+        problem = Problem.load(replace(settings, cuda_graph=cuda_graph))
+        records[cuda_graph] = run(problem, choose(spec), 0, 3, tmp_path / str(cuda_graph))
+        assert records[cuda_graph].status == "finished", records[cuda_graph].end
+    for eager, captured in zip(records[False].points, records[True].points, strict=True):
+        assert captured["train_loss"] == pytest.approx(eager["train_loss"], rel=1e-10)
+        assert captured["gradient_equivalents"] == eager["gradient_equivalents"]
+        if eager["solver"]:
+            assert captured["solver"]["iterations_max"] == eager["solver"]["iterations_max"]
+    phases = records[True].points[-1]["phases"]
+    assert phases.keys() == records[False].points[-1]["phases"].keys()
+    assert all(phase["seconds_mean"] > 0 for phase in phases.values())
+
+
+def test_there_is_no_capture_on_a_cpu():
+    with pytest.raises(ValueError, match="no capture on a CPU"):
+        Problem.load(Settings(device="cpu", cuda_graph=True))
 
 
 @needs_gpu

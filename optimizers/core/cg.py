@@ -22,7 +22,7 @@ def conjugate_gradient(
         GPU nothing waits for a result: all ``max_iter`` iterations are queued, and a finished row ignores the rest.
     """
     x, r, p = torch.zeros_like(right), right.clone(), right.clone()
-    squared = initial = (r * r).sum(-1)
+    squared = initial = torch.linalg.vecdot(r, r)
     threshold = tolerance**2 * initial
     iterations = torch.zeros_like(initial, dtype=torch.int64)
     active, broken = squared > threshold, torch.zeros_like(initial, dtype=torch.bool)
@@ -30,14 +30,15 @@ def conjugate_gradient(
         if active.device.type == "cpu" and not active.any():
             break
         q = operator(p)
-        curvature = (p * q).sum(-1)
-        broken |= active & ~(curvature > 0)
-        active &= curvature > 0
+        curvature = torch.linalg.vecdot(p, q)
+        positive = curvature > 0
+        broken |= active > positive
+        active &= positive
         step = torch.where(active, squared / curvature, 0).unsqueeze(-1)
-        x += step * p
-        r -= step * q
+        x.addcmul_(step, p)
+        r.addcmul_(step, q, value=-1)
         iterations += active
-        previous, squared = squared, (r * r).sum(-1)
+        previous, squared = squared, torch.linalg.vecdot(r, r)
         active &= squared > threshold
         p = torch.addcmul(r, p, torch.where(active, squared / previous, 0).unsqueeze(-1))
     residual = torch.where(initial > 0, (squared / initial).sqrt(), 0)

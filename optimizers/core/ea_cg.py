@@ -7,14 +7,18 @@ u                  hbar / ||hbar||  [I]
 alpha              damping
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from optimizers.core.cg import conjugate_gradient
 from optimizers.core.solution import Direction, Solution, Status
+from optimizers.core.streams import side_by_side
 from optimizers.core.tape import Layer
+
+_PADDING = 2**18  # zeros that a product may run over, so that there are fewer products
 
 
 def ea_cg(
@@ -40,22 +44,25 @@ def ea_cg(
     lengths = [layer.delta.shape[1] for layer in layers]
     # rows: (layer, weight or bias); columns: c, then v, zeros behind
     right = layers[0].delta.new_zeros(len(layers), 2, 1 + max(lengths))
-    for row, (layer, length) in enumerate(zip(layers, lengths, strict=True)):
-        right[row, 0, 1 : 1 + length] = layer.delta.T @ (layer.input @ layer.mean_input)  # B ||hbar|| grad u
+    moments = side_by_side([partial(_moments, layer) for layer in layers], right.device)
+    for row, (layer, length, (along_mean, _)) in enumerate(zip(layers, lengths, moments, strict=True)):
+        right[row, 0, 1 : 1 + length] = along_mean
         right[row, 1, 1 : 1 + length] = layer.bias_gradient
     batch = layers[0].batch
-    squared_mean = torch.stack([torch.dot(layer.mean_input, layer.mean_input) for layer in layers]).unsqueeze(1)
-    norm = squared_mean.sqrt().clamp_min(torch.finfo(right.dtype).tiny)  # ||hbar|| of each layer, [L, 1]
+    squared_mean, squared_gradient = torch.stack([squares for _, squares in moments], dim=1).unsqueeze(2)  # [L, 1]
+    norm = squared_mean.sqrt().clamp_min(torch.finfo(right.dtype).tiny)  # ||hbar||
     along_mean = right[:, 0, 1:].div_(batch * norm)  # grad u
-    squared_gradient = torch.stack([layer.squared_gradient_norm for layer in layers]).unsqueeze(1)
     perpendicular = (squared_gradient - along_mean.square().sum(1, keepdim=True)).clamp_min(0).sqrt()  # ||grad_perp||
     right[:, 0, :1] = perpendicular
     scales = (1 - damping) * torch.stack([squared_mean, torch.ones_like(squared_mean)], dim=1)
 
+    by_rows = blocks(factors)
+
     def operator(p: Tensor) -> Tensor:
-        q, scaled = damping * p, scales * p
-        for row, (length, G) in enumerate(zip(lengths, factors, strict=True)):
-            q[row, :, 1 : 1 + length].addmm_(scaled[row, :, 1 : 1 + length], G)
+        q = damping * p
+        for rows, G in by_rows:
+            columns = slice(1, 1 + G.shape[-1])
+            q[rows, :, columns].addcmul_(torch.bmm(p[rows, :, columns], G), scales[rows])
         return q
 
     x, iterations, residual, broken = conjugate_gradient(operator, -right, max_iter, tolerance)
@@ -76,3 +83,32 @@ def ea_cg(
         broken, Status.NEGATIVE_CURVATURE, torch.where(residual > tolerance, Status.MAX_ITERATIONS, Status.SOLVED)
     )
     return Solution(weights, biases, iterations, residual, status)
+
+
+def _moments(layer: Layer) -> tuple[Tensor, Tensor]:
+    """B ||hbar|| grad u, [O]; ||hbar||^2 and ||grad||^2, [2]."""
+    squared_mean = torch.dot(layer.mean_input, layer.mean_input)
+    along_mean = layer.delta.T @ (layer.input @ layer.mean_input)
+    return along_mean, torch.stack([squared_mean, layer.squared_gradient_norm])
+
+
+def blocks(factors: Iterable[Tensor]) -> list[tuple[slice, Tensor]]:
+    """The factors [l, O, O] of neighbours, zeros behind those that are smaller, and their rows."""
+    found: list[tuple[slice, Tensor]] = []
+    left = list(factors)
+    while left:
+        size, padding, length = len(left[0]), 0, 1
+        for G in left[1:]:
+            padding += size**2 - len(G) ** 2
+            if len(G) > size or padding > _PADDING:
+                break
+            length += 1
+        block = left[0].unsqueeze(0)
+        if length > 1:
+            block = block.new_zeros(length, size, size)
+            for G, place in zip(left, block):  # noqa: B905
+                place[: len(G), : len(G)] = G
+        start = found[-1][0].stop if found else 0
+        found.append((slice(start, start + length), block))
+        left = left[length:]
+    return found

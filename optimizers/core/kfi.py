@@ -13,12 +13,15 @@ lam = pi sqrt(alpha)     right            scalar; sqrt(alpha)/pi is left
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from optimizers.core.cholesky import solve_damped
 from optimizers.core.solution import Direction, Solution, Status
+from optimizers.core.streams import side_by_side
 from optimizers.core.symmetric import gram
 from optimizers.core.tape import Layer
 
@@ -36,17 +39,15 @@ def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.0
             puts hbar hbar^T for E[h h^T], Eq. (13); ``auto`` is the paper's way: ``factor``, and ``rank_one`` for a
             layer whose factor does not fit into memory.
     """
-    weights, biases, status = [], [], []
-    for layer, G in zip(layers, factors, strict=True):
-        weight, weight_info = INVERSES[inverse](layer, G, damping)
-        bias, bias_info = solve_damped(G, damping, layer.bias_gradient.unsqueeze(1))
-        weights.append(weight)
-        biases.append(torch.where(bias_info == 0, bias.squeeze(1), layer.bias_gradient).neg_())
-        status += [weight_info, bias_info]
-    failed = torch.stack(status).view(-1, 2) != 0
+    pairs = list(zip(layers, factors, strict=True))
+    for_weights = [partial(INVERSES[inverse], layer, G, damping) for layer, G in pairs]
+    for_biases = [partial(_bias, layer, G, damping) for layer, G in pairs]
+    solved = side_by_side([*for_weights, *for_biases], layers[0].delta.device)
+    directions, infos = zip(*solved, strict=True)
+    failed = torch.stack(infos).view(2, -1).T != 0
     return Solution(
-        weights,
-        biases,
+        cast(list[Direction], list(directions[: len(layers)])),
+        cast(list[Tensor], list(directions[len(layers) :])),
         torch.zeros_like(failed, dtype=torch.int64),
         torch.full_like(failed, math.nan, dtype=layers[0].delta.dtype),
         torch.where(failed, Status.FAILED_FACTORIZATION, Status.SOLVED),
@@ -54,6 +55,12 @@ def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.0
 
 
 _Inverse = Callable[[Layer, Tensor, float], tuple[Direction, Tensor]]
+
+
+def _bias(layer: Layer, G: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """-(G + damping I)^-1 grad b, or the negative gradient where the factorization failed."""
+    solution, info = solve_damped(G, damping, layer.bias_gradient.unsqueeze(1))
+    return torch.where(info == 0, solution.squeeze(1), layer.bias_gradient).neg_(), info
 
 
 def _factor(layer: Layer, G: Tensor, damping: float) -> tuple[Direction, Tensor]:

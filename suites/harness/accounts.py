@@ -35,7 +35,10 @@ class Accounts:
         """After every step."""
         self._steps += 1
         if self._optimizer is not None:
-            self._solves.append([(s.iterations, s.residual, s.status) for s in self._optimizer.solutions])
+            # clones, since the replay of a captured step writes to the same place each time
+            self._solves.append(
+                [(s.iterations.clone(), s.residual.clone(), s.status.clone()) for s in self._optimizer.solutions]
+            )
 
     def close(self) -> dict[str, Any]:
         """What belongs into a measuring point; ``phases`` and ``solver`` are of the steps since the last call.

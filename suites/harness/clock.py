@@ -35,15 +35,22 @@ class Stopwatch:
 class PhaseClock:
     """Seconds of each step by phase; ``mark`` goes to :meth:`suites.harness.steps.Step.watch`.
 
-    Nothing waits for the device before the seconds are asked for: on CUDA a mark is an event on the stream.
+    Nothing waits for the device before the seconds are asked for: on CUDA a mark is an event on the stream. Of a step
+    that is captured in a CUDA graph the events happen anew in each replay, and the last one's are known.
     """
 
     def __init__(self, device: torch.device | str) -> None:
         self._cuda = torch.device(device).type == "cuda"
         self._steps: list[list[tuple[str | None, Any]]] = [[]]
+        self._replayed: list[tuple[str | None, Any]] = []
 
     def mark(self, phase: str | None) -> None:
         """A phase begins here; None ends the step."""
+        if self._cuda and torch.cuda.is_current_stream_capturing():
+            event = torch.cuda.Event(enable_timing=True, external=True)
+            event.record()
+            self._replayed.append((phase, event))
+            return
         if self._cuda:
             now = torch.cuda.Event(enable_timing=True)
             now.record()
@@ -54,17 +61,19 @@ class PhaseClock:
             self._steps.append([])
 
     def drain(self) -> dict[str, list[float]]:
-        """Seconds by phase, one number for each whole step since the last call; 0 where a step has no such phase."""
+        """Seconds by phase, one number for each whole step since the last call, of replays for the last one alone; 0
+        where a step has no such phase."""
         done, self._steps = self._steps[:-1], self._steps[-1:]
         if self._cuda:
             torch.cuda.synchronize()
         totals: list[Counter[str]] = []
-        for marks in done:
+        for marks in [*done, self._replayed]:
             total: Counter[str] = Counter()
             for (phase, begin), (_, end) in pairwise(marks):
                 assert phase is not None, "a step ends once"
                 total[phase] += begin.elapsed_time(end) / 1000 if self._cuda else end - begin
-            totals.append(total)
+            if marks:
+                totals.append(total)
         return {phase: [total[phase] for total in totals] for phase in sorted({p for total in totals for p in total})}
 
 

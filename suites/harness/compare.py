@@ -56,9 +56,10 @@ def compare(
                 )
                 progress.update(bar, completed=before + epochs)
         bar = progress.add_task("rounds: step times against SGD".ljust(36), total=_ROUNDS)
-        timed = list(choices) if any(c.spec == REFERENCE for c in choices) else [choose(REFERENCE), *choices]
+        failed = {record.experiment["optimizer"] for record in records if record.status == "failed"}
+        timed = {spec: choice for choice in (choose(REFERENCE), *choices) if (spec := choice.spec) not in failed}
         step_seconds = interleaved_step_seconds(
-            problem, timed, rounds=_ROUNDS, on_round=lambda done: progress.update(bar, completed=done)
+            problem, list(timed.values()), rounds=_ROUNDS, on_round=lambda done: progress.update(bar, completed=done)
         )
         progress.update(bar, completed=_ROUNDS)
     write_atomically(output / "step_seconds.json", json.dumps(step_seconds))

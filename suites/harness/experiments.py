@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from optimizers.core import ACTIVATIONS, CRITERIA, FCNN, Criterion
+from suites.harness.capture import CapturedStep
 from suites.harness.catalog import Choice
 from suites.harness.data import DATASETS, Dataset, load
 from suites.harness.names import pick
@@ -28,7 +29,10 @@ DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.flo
 
 @dataclass(frozen=True)
 class Settings:
-    """What the runs of a comparison share. ``network`` and ``device`` may be left open: see :meth:`Problem.load`."""
+    """What the runs of a comparison share. ``network`` and ``device`` may be left open: see :meth:`Problem.load`.
+
+    ``cuda_graph``: take steps as replays of a CUDA graph, see :class:`suites.harness.capture.CapturedStep`.
+    """
 
     dataset: str = "digits"
     criterion: str = "cross-entropy"
@@ -37,6 +41,7 @@ class Settings:
     batch_size: int = 100
     dtype: str = "float32"
     device: str = "auto"
+    cuda_graph: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +64,8 @@ class Problem:
         criterion = pick("criterion", settings.criterion, CRITERIA)
         dtype = pick("dtype", settings.dtype, DTYPES)
         device = resolve_device(settings.device)
+        if settings.cuda_graph and device != "cuda":
+            raise ValueError("cuda graph: there is no capture on a CPU; use --device cuda, or leave it out")
         dataset = load(settings.dataset, data_root=data_root, device=device, dtype=dtype, download=download)
         network = settings.network or NETWORKS[settings.dataset]
         if len(network) < 2 or min(network) < 1:
@@ -97,6 +104,11 @@ class Problem:
             self.dataset.batches(self.settings.batch_size, epoch, seed) for epoch in itertools.count(1)
         )
         return Step(network, choice.build(network, self.criterion), self.criterion, batches)
+
+    def training_step(self, choice: Choice, seed: int) -> Step:
+        """A fresh step that is captured in a CUDA graph where the settings say so."""
+        step = self.step(choice, seed)
+        return CapturedStep(step) if self.settings.cuda_graph else step
 
     def check(self, choice: Choice) -> None:
         """Refuse an optimizer that cannot be built for this problem, before anything is written."""

@@ -30,14 +30,19 @@ def comparison_table(
     in the column ``runs``.
 
     Args:
-        step_seconds: samples by optimizer, interleaved: sample i of each was taken in the same round.
+        step_seconds: samples by optimizer, interleaved: sample i of each was taken in the same round; none of those
+            whose steps fail.
         target: test accuracy to reach.
     """
     rows = []
     for name, group in by_optimizer(records).items():
         finished = [record for record in group if record.status == "finished"]
         reached = [_first_reaching(record, target) for record in group]
-        ratios = [own / sgd for own, sgd in zip(step_seconds[name], step_seconds[REFERENCE], strict=True)]
+        timed = (
+            zip(step_seconds[name], step_seconds[REFERENCE], strict=True)
+            if {name, REFERENCE} <= step_seconds.keys()
+            else ()
+        )
         rows.append(
             {
                 "optimizer": name,
@@ -47,7 +52,7 @@ def comparison_table(
                 f"seconds to {target:g}": _shown([point["training_seconds"] for point in reached], ".3g"),
                 f"gradient-equivalents to {target:g}": _shown([_gradients(point) for point in reached], ".0f"),
                 "gradient-equivalents / step": _shown([_gradients_a_step(record) for record in finished], ".2f"),
-                "step time / SGD": _shown(ratios, ".2f"),
+                "step time / SGD": _shown([own / sgd for own, sgd in timed], ".2f"),
                 "peak state": _shown_bytes([r.end["peak_state_bytes"] for r in finished if r.end]),
                 "runs": _shown_statuses(group),
             }

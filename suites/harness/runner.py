@@ -66,7 +66,7 @@ def _train(
     out_of_time: Callable[[], bool],
 ) -> tuple[str, str | None, dict[str, Any]]:
     peak, cost = _warm_up(problem, choice, seed)
-    step = problem.step(choice, seed)
+    step = problem.training_step(choice, seed)
     accounts = Accounts(step, cost, problem.settings.device)
     training, evaluation = Stopwatch(problem.settings.device), Stopwatch(problem.settings.device)
     measured = {"state_bytes": 0, "peak_state_bytes": peak, "gradient_operations": cost.gradient}

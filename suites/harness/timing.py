@@ -11,7 +11,7 @@ from suites.harness.experiments import Problem
 
 REFERENCE = "sgd"
 _BLOCK_SECONDS = 0.004  # a block of steps is at least so long, so that the clock is no part of it
-_WARM_UP_STEPS = 3
+_WARM_UP_STEPS = 5  # more than a step takes before it is captured
 
 
 def interleaved_step_seconds(
@@ -23,7 +23,7 @@ def interleaved_step_seconds(
     at_least: int = 5,
 ) -> dict[str, list[float]]:
     """Seconds of one training step of each optimizer, by specification; see :func:`interleaved_seconds`."""
-    steps = {choice.spec: problem.step(choice, seed=0) for choice in choices}
+    steps = {choice.spec: problem.training_step(choice, seed=0) for choice in choices}
     return interleaved_seconds(steps, problem.settings.device, rounds, at_most_seconds, on_round, at_least)
 
 

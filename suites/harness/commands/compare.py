@@ -40,6 +40,7 @@ def compare(
     target: Annotated[float | None, typer.Option(help="Test accuracy to reach; by default the data set's own.")] = None,
     dtype: Dtype = "float32",
     device: Device = "auto",
+    cuda_graph: Annotated[bool, typer.Option(help="Capture each optimizer's step in a CUDA graph.")] = False,
     data_root: DataRoot = None,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/<dataset>-<criterion>.")] = None,
     config: Config = None,
@@ -52,7 +53,7 @@ def compare(
         if target is not None and not 0 < target <= 1:
             raise ValueError(f"target must be an accuracy in (0, 1], got {target}")
         choices = [catalog.choose(spec) for spec in optimizer or DEFAULT_OPTIMIZERS]
-        settings = Settings(dataset, criterion, sizes(network), activation, batch_size, dtype, device)
+        settings = Settings(dataset, criterion, sizes(network), activation, batch_size, dtype, device, cuda_graph)
         problem = Problem.load(settings, data_root)
         if not optimizer and not problem.criterion.convex:
             choices = [choice for choice in choices if choice.entry.name != "kfra"]

@@ -2,17 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from suites.harness.capture import WARM_UP_STEPS, CapturedStep
 from suites.harness.catalog import Choice
 from suites.harness.experiments import Problem
 from suites.harness.gpu.stages import Skipped
 from suites.harness.steps import Step
-
-_WARM_UP_STEPS = 3
 
 
 def difference(there: Problem, here: Problem, choice: Choice, steps: int = 3) -> float:
@@ -31,7 +29,8 @@ def step_without_synchronizing(step: Step) -> None:
     """
     _need_gpu(step)
     step.repeat_batch()
-    _warm_up(step)
+    for _ in range(WARM_UP_STEPS):
+        step()
     with _synchronizing_is_an_error():
         step()
 
@@ -51,61 +50,21 @@ def knows_capturable(optimizer: torch.optim.Optimizer) -> bool:
     return all("capturable" in group for group in optimizer.param_groups)
 
 
-@dataclass(frozen=True, eq=False)
-class CapturedStep:
-    """A step in a CUDA graph, which works on the very memory of the step it was captured from; a call replays it."""
-
-    step: Step
-    graph: torch.cuda.CUDAGraph
-
-    def __call__(self) -> None:
-        self.graph.replay()
-
-
-def capture(step: Step) -> CapturedStep:
-    """Capture a step, on one and the same batch, in a CUDA graph.
-
-    Some steps are taken on the way. ``capturable`` is set where the optimizer knows it.
+def difference_of_graph(problem: Problem, choice: Choice, steps: int = 3) -> float:
+    """||theta - theta_eager|| over the way that theta_eager went, after some replays of a captured step.
 
     Raises:
         RuntimeError: if the step cannot be captured.
     """
-    _need_gpu(step)
-    step.repeat_batch()
-    for group in step.optimizer.param_groups:
-        if "capturable" in group:
-            group["capturable"] = True
-            group["lr"] = group["params"][0].new_tensor(group["lr"])
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        _warm_up(step)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return CapturedStep(step, graph)
-
-
-def difference_of_graph(problem: Problem, choice: Choice, steps: int = 3) -> float:
-    """||theta - theta_eager|| over the way that theta_eager went, after some replays of a captured step."""
-    captured, eager = problem.step(choice, seed=0), problem.step(choice, seed=0)
-    start = _parameters_after(0, eager)
-    replay = capture(captured)
-    for _ in range(steps):
-        replay()
-    eager.repeat_batch()
-    return _difference(_parameters_after(0, captured), _parameters_after(_WARM_UP_STEPS + steps, eager), start)
+    eager, captured = problem.step(choice, seed=0), problem.step(choice, seed=0)
+    _need_gpu(captured)
+    start, steps = _parameters_after(0, eager), WARM_UP_STEPS + steps
+    return _difference(_parameters_after(steps, CapturedStep(captured)), _parameters_after(steps, eager), start)
 
 
 def _need_gpu(step: Step) -> None:
     if not next(step.network.parameters()).is_cuda:
         raise Skipped("needs a CUDA GPU")
-
-
-def _warm_up(step: Step) -> None:
-    for _ in range(_WARM_UP_STEPS):
-        step()
 
 
 def _parameters_after(steps: int, step: Step) -> Tensor:

@@ -7,8 +7,7 @@ that fails stops no other. What a stage leaves of its time goes to those behind 
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -21,20 +20,16 @@ from suites.harness.environment import describe
 from suites.harness.experiments import NETWORKS, Problem, Settings
 from suites.harness.gpu import checks
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
-from suites.harness.gpu.stages import Skipped, Stage
+from suites.harness.gpu.stages import GRAPH, Skipped, Stage
+from suites.harness.gpu.step_times import step_times
 from suites.harness.gpu.summary import summarize
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.peak import measure
-from suites.harness.records import RecordWriter, read, write_atomically
-from suites.harness.statistics import median_interval
-from suites.harness.timing import REFERENCE, interleaved_seconds
+from suites.harness.records import RecordWriter, write_atomically
 
 _CRITERIA = ("cross-entropy", "bounded")
-_GRAPH = "CUDA graph"
 _BOUNDS = {"float64": 1e-10, "float32": 1e-3}  # of the difference between devices, over the way gone in three steps
-_TIMED = ("torch.optim.SGD[lr=0.1,momentum=0.9]", "sgd", "kfac", "kfra", "ea_cg", "pch1+kfi")
-_PAPER = {"synthetic-cifar10": (100, 500, 1000), "synthetic-imagenet10": (100,)}  # batches of the paper
-_REHEARSAL = {"digits": (100, 500, 1000)}
+_ALSO = "torch.optim.SGD[lr=0.1,momentum=0.9]"
 _RESERVE_SECONDS = 8.0  # for the pictures and the summary; a tenth of the time where that is less
 _PAPERS_CARD_BYTES = 11 * 10**9  # a GTX 1080 Ti
 
@@ -90,7 +85,7 @@ def run(
 
 def _correctness(stage: Stage) -> None:
     """Every optimizer: the CPU's numbers; then, on CUDA, no waiting for the host and the same steps in a graph."""
-    choices = [choose(spec) for spec in (*named(), *grid(), _TIMED[0])]
+    choices = [choose(spec) for spec in (*named(), *grid(), _ALSO)]
     for dtype, bound in _BOUNDS.items():
         for criterion in _CRITERIA:
             settings = Settings(criterion=criterion, dtype=dtype, device=stage.device)
@@ -104,11 +99,11 @@ def _correctness(stage: Stage) -> None:
             step = problem.step(choice, seed=0)
             check = f"no wait for the host, {criterion}"
             _check(stage, check, choice, partial(checks.step_without_synchronizing, step))
-    problem = Problem.load(Settings(device=stage.device))
+    problem = Problem.load(Settings(dtype="float64", device=stage.device))
     for choice in choices:  # last: a capture that fails may leave the device in disorder
         known = checks.knows_capturable(problem.step(choice, seed=0).optimizer)
         replay = partial(checks.difference_of_graph, problem, choice)
-        _check(stage, _GRAPH, choice, replay, _BOUNDS["float32"], failure="failed" if known else "not supported")
+        _check(stage, GRAPH, choice, replay, _BOUNDS["float64"], failure="failed" if known else "not supported")
 
 
 def _check(
@@ -136,66 +131,6 @@ def _check(
     stage.row(f"{check}, {choice.spec}", **row)
 
 
-def _step_times(stage: Stage) -> None:
-    """Every timed optimizer at the paper's batches, with and without TF32 and CUDA graphs, interleaved."""
-    cases = [
-        (dataset, batch, tf32)
-        for dataset, batches in (_PAPER if stage.device == "cuda" else _REHEARSAL).items()
-        for batch in batches
-        for tf32 in ((False, True) if stage.device == "cuda" else (False,))
-    ]
-    checks = read(stage.folder / "correctness.jsonl").points
-    captured = {row["optimizer"] for row in checks if row["check"] == _GRAPH and row["status"] == "ok"}
-    loaded: Problem | None = None
-    for number, (dataset, batch, tf32) in enumerate(cases):
-        if loaded is None or loaded.settings.dataset != dataset:
-            loaded = Problem.load(Settings(dataset, device=stage.device))
-        problem = replace(loaded, settings=replace(loaded.settings, batch_size=batch))
-        case = {"network": "-".join(map(str, problem.settings.network)), "batch": batch, "tf32": tf32}
-        if stage.out_of_time():
-            stage.row("", **case, status="skipped", reason="out of time")
-            continue
-        try:
-            with _tf32(tf32):
-                rows = _timed(problem, captured, stage.left / (len(cases) - number))
-        except Exception as error:
-            rows = [{"status": "failed", "reason": f"{type(error).__name__}: {error}"}]
-        for row in rows:
-            stage.row(f"{dataset}, batch {batch}", **case, **row)
-
-
-def _timed(problem: Problem, captured: set[str], at_most_seconds: float) -> list[dict[str, Any]]:
-    """A row for each optimizer as it is, and in a CUDA graph where those are ``captured``."""
-    steps: dict[str, Callable[[], None]] = {}
-    rows: dict[str, dict[str, Any]] = {}
-    for spec in _TIMED:
-        for graph in (False, True):
-            name = f"{spec} in a graph" if graph else spec
-            rows[name] = {"optimizer": spec, "graph": graph, "status": "ok"}
-            if graph and spec not in captured:
-                rows[name] |= {"status": "skipped", "reason": "not captured, see correctness"}
-                continue
-            step = problem.step(choose(spec), seed=0).repeat_batch()
-            steps[name] = checks.capture(step) if graph else step
-    samples = interleaved_seconds(steps, problem.settings.device, at_most_seconds=at_most_seconds)
-    for name, own in samples.items():
-        median, low, high = median_interval(own)
-        rows[name] |= {"seconds": own, "median": median, "low": low, "high": high}
-        for reference, of in (("sgd", samples[REFERENCE]), ("torch_sgd", samples[_TIMED[0]])):
-            rows[name][f"ratio_to_{reference}"] = median_interval([a / b for a, b in zip(own, of, strict=True)]).median
-    return list(rows.values())
-
-
-@contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
-
-
 def _memory(stage: Stage) -> None:
     """Peaks in fresh processes beside their predictions: the ImageNet-10 net on this GPU and on the paper's card."""
     if stage.device == "cuda":
@@ -209,15 +144,16 @@ def _memory(stage: Stage) -> None:
         if stage.out_of_time():
             stage.row(spec, **row, status="skipped", reason="out of time")
             continue
-        footprint = predict(spec, network, 100, device=stage.device, budget_bytes=budget)
+        fits = budget or (torch.cuda.mem_get_info()[1] if stage.device == "cuda" else None)
+        footprint = predict(spec, network, 100, device=stage.device, budget_bytes=fits)
         predicted = footprint.peak_bytes if footprint else None
         measured = measure(spec, network, 100, device=stage.device, budget_bytes=budget)
         stage.row(spec, **{**row, "predicted_bytes": predicted, **asdict(measured)})
 
 
 _STAGES: tuple[tuple[str, float, Callable[[Stage], None]], ...] = (  # with their shares of the time
-    ("correctness", 0.15, _correctness),
-    ("step-times", 0.3, _step_times),
-    ("memory", 0.15, _memory),
-    ("convergence", 0.4, train_for_the_time_left),
+    ("correctness", 0.1, _correctness),
+    ("step-times", 0.25, step_times),
+    ("memory", 0.2, _memory),
+    ("convergence", 0.45, train_for_the_time_left),
 )

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suites.harness.records import RecordWriter
+from suites.harness.records import RecordWriter, read
+
+GRAPH = "CUDA graph"  # the name of a check
 
 
 class Skipped(Exception):
@@ -31,6 +33,13 @@ class Stage:
 
     def out_of_time(self) -> bool:
         return self.left == 0
+
+    @property
+    def captured(self) -> set[str]:
+        """The optimizers whose steps were found to work in a CUDA graph."""
+        path = self.folder / "correctness.jsonl"
+        rows = read(path).points if path.exists() else []
+        return {row["optimizer"] for row in rows if row["check"] == GRAPH and row["status"] == "ok"}
 
     def row(self, text: str, **values: Any) -> None:
         """Write a row; ``text`` says in a few words what it is about."""

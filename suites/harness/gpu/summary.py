@@ -10,6 +10,7 @@ import pandas as pd
 from suites.harness import report
 from suites.harness.experiments import TARGETS, Settings
 from suites.harness.records import Record, read
+from suites.harness.steps import PHASES
 
 
 def convergence_folder(folder: Path, settings: Settings) -> Path:
@@ -65,6 +66,7 @@ def _step_times(folder: Path, rows: list[dict[str, Any]]) -> str:
             "ms": f"{1e3 * row['median']:.3g} [{1e3 * row['low']:.3g}, {1e3 * row['high']:.3g}]",
             "/ sgd": f"{row['ratio_to_sgd']:.2f}",
             "/ torch's SGD": f"{row['ratio_to_torch_sgd']:.2f}",
+            **{f"{phase.replace('_', '+')}, ms": f"{1e3 * row['phases'].get(phase, 0):.3g}" for phase in PHASES},
         }
         for row in rows
         if row["status"] == "ok"

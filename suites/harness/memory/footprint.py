@@ -36,6 +36,7 @@ from optimizers import KFAC, SGD
 from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder, ea_cg, fisher, gauss_newton, kfi, pch
 from optimizers.core.cholesky import BLOCK, LARGE, by_blocks
 from optimizers.core.curvature import pch1, pch2
+from optimizers.core.ea_cg import blocks
 from optimizers.core.symmetric import STRIP
 from optimizers.core.tape import Layer
 from suites.harness.catalog import choose
@@ -177,9 +178,10 @@ def _recursion(net: _Net, ledger: Ledger, *, bends: bool) -> None:
 
 
 def _kfi(net: _Net, ledger: Ledger, inverse: str) -> None:
-    """Layer after layer: a direction in the weight by one of the forms, and one in the bias by Cholesky."""
+    """Layer after layer: directions in the weights by one of the forms, then those in the biases by Cholesky."""
     for i, o in net.layers:
         _INVERSES[inverse](net, ledger, i, o)
+    for _, o in net.layers:
         ledger.hold(gradients=o)
         _solve_damped(net, ledger, o, 1)
         ledger.hold(directions=o)
@@ -277,22 +279,27 @@ def _ea_cg(net: _Net, ledger: Ledger) -> None:
             else:
                 with ledger.during(workspace=B * o):
                     ledger.hold(gradients=o * i)
-        with ledger.during(workspace=6 * rows):  # -right, r, p, q, scaled p, and one of a line's own
-            ledger.hold(directions=rows)  # x, of which the biases are views
-        for i, o in net.layers:
-            if _prefers_factors(B, i, o):
-                ledger.hold(directions=B * o)
-                ledger.borrow(B * i)
-            else:
-                ledger.hold(directions=o * i)
+        padded = sum(G.numel() for _, G in blocks(_empty(o, o) for o in net.sizes[1:]) if len(G) > 1)
+        with ledger.during(workspace=padded):
+            with ledger.during(workspace=5 * rows):  # -right, r, p, q, and one of a line's own
+                ledger.hold(directions=rows)  # x, of which the biases are views
+            for i, o in net.layers:
+                if _prefers_factors(B, i, o):
+                    ledger.hold(directions=B * o)
+                    ledger.borrow(B * i)
+                else:
+                    ledger.hold(directions=o * i)
 
 
 def _prefers_factors(batch: int, inputs: int, outputs: int) -> bool:
-    def shape(*size: int) -> torch.Tensor:
-        return torch.empty(size, device="meta")
-
-    weight, bias, h, delta = shape(outputs, inputs), shape(outputs), shape(batch, inputs), shape(batch, outputs)
+    weight, bias, h, delta = (
+        _empty(*size) for size in ((outputs, inputs), (outputs,), (batch, inputs), (batch, outputs))
+    )
     return Layer(weight, bias, h, None, delta).prefers_factors
+
+
+def _empty(*size: int) -> torch.Tensor:
+    return torch.empty(size, device="meta")
 
 
 _Formula = Callable[..., None]

@@ -1,0 +1,104 @@
+"""The stage of step times: at the paper's batches, with and without TF32, launched by the host and in a CUDA graph."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import torch
+
+from suites.harness.capture import WARM_UP_STEPS, CapturedStep
+from suites.harness.catalog import choose
+from suites.harness.clock import PhaseClock
+from suites.harness.experiments import Problem, Settings
+from suites.harness.gpu.stages import Stage
+from suites.harness.statistics import median_interval
+from suites.harness.steps import Step
+from suites.harness.timing import REFERENCE, interleaved_seconds
+
+_TORCHS_SGD = "torch.optim.SGD[lr=0.1,momentum=0.9]"
+_TIMED = (_TORCHS_SGD, "sgd", "kfac", "kfra", "ea_cg", "pch1+kfi")
+_PAPER = {"synthetic-cifar10": (100, 500, 1000), "synthetic-imagenet10": (100,)}  # batches of the paper
+_REHEARSAL = {"digits": (100, 500, 1000)}
+_PHASE_STEPS = 10
+
+
+def step_times(stage: Stage) -> None:
+    """Every timed optimizer at the paper's batches, with and without TF32 and CUDA graphs, interleaved."""
+    cases = [
+        (dataset, batch, tf32)
+        for dataset, batches in (_PAPER if stage.device == "cuda" else _REHEARSAL).items()
+        for batch in batches
+        for tf32 in ((False, True) if stage.device == "cuda" else (False,))
+    ]
+    loaded: Problem | None = None
+    for number, (dataset, batch, tf32) in enumerate(cases):
+        if loaded is None or loaded.settings.dataset != dataset:
+            loaded = Problem.load(Settings(dataset, device=stage.device))
+        problem = replace(loaded, settings=replace(loaded.settings, batch_size=batch))
+        case = {"network": "-".join(map(str, problem.settings.network)), "batch": batch, "tf32": tf32}
+        if stage.out_of_time():
+            stage.row("", **case, status="skipped", reason="out of time")
+            continue
+        try:
+            with _tf32(tf32):
+                rows = _timed(problem, stage.captured, stage.left / (len(cases) - number))
+        except Exception as error:
+            rows = [{"status": "failed", "reason": f"{type(error).__name__}: {error}"}]
+        for row in rows:
+            stage.row(f"{dataset}, batch {batch}", **case, **row)
+
+
+def _timed(problem: Problem, captured: set[str], at_most_seconds: float) -> list[dict[str, Any]]:
+    """A row for each optimizer as it is, and in a CUDA graph where those are ``captured``."""
+    steps: dict[str, Callable[[], None]] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    for spec in _TIMED:
+        for graph in (False, True):
+            name = f"{spec} in a graph" if graph else spec
+            rows[name] = {"optimizer": spec, "graph": graph, "status": "ok"}
+            if graph and spec not in captured:
+                rows[name] |= {"status": "skipped", "reason": "not captured, see correctness"}
+                continue
+            steps[name] = _step(problem, spec, graph)
+    device = problem.settings.device
+    samples = interleaved_seconds(steps, device, at_most_seconds=at_most_seconds)
+    for name, own in samples.items():
+        median, low, high = median_interval(own)
+        rows[name] |= {"seconds": own, "median": median, "low": low, "high": high}
+        rows[name]["phases"] = _phases(_step(problem, rows[name]["optimizer"], rows[name]["graph"]), device)
+        for reference, of in (("sgd", samples[REFERENCE]), ("torch_sgd", samples[_TORCHS_SGD])):
+            rows[name][f"ratio_to_{reference}"] = median_interval([a / b for a, b in zip(own, of, strict=True)]).median
+    return list(rows.values())
+
+
+def _step(problem: Problem, spec: str, graph: bool) -> Step:
+    step = problem.step(choose(spec), seed=0).repeat_batch()
+    return CapturedStep(step) if graph else step
+
+
+def _phases(step: Step, device: str) -> dict[str, float]:
+    """Medians of the seconds of each phase over some steps."""
+    clock = PhaseClock(device)
+    step.watch(clock.mark)
+    for _ in range(WARM_UP_STEPS + 1):
+        step()
+    clock.drain()
+    seconds = defaultdict(list)
+    for _ in range(_PHASE_STEPS):
+        step()
+        for phase, (own,) in clock.drain().items():
+            seconds[phase].append(own)
+    return {phase: median(own) for phase, own in seconds.items()}
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
