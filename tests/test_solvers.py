@@ -50,7 +50,7 @@ def _spd(rows, n, seed):
 
 
 def _apply(A):
-    return lambda p: (A @ p.unsqueeze(-1)).squeeze(-1)
+    return lambda p, active=None: (A @ p.unsqueeze(-1)).squeeze(-1)
 
 
 def test_cg_recovers_what_the_right_side_was_made_of(assert_close):
@@ -346,7 +346,7 @@ def test_kfi_never_forms_the_right_factor_unless_told(problem, monkeypatch):
     chosen = []
 
     def spy(name):
-        return lambda layer, G, damping: chosen.append(name) or KFI._rank_one(layer, G, damping)
+        return lambda layer, lam: chosen.append(name) or KFI._rank_one(layer, lam)
 
     monkeypatch.setattr(KFI, "_gram", spy("gram"))
     monkeypatch.setattr(KFI, "_factor", spy("factor"))
@@ -356,7 +356,7 @@ def test_kfi_never_forms_the_right_factor_unless_told(problem, monkeypatch):
 
 
 def _raise(error):
-    def fail(layer, G, damping):
+    def fail(layer, lam):
         raise error
 
     return fail

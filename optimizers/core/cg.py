@@ -7,12 +7,13 @@ from torch import Tensor
 
 
 def conjugate_gradient(
-    operator: Callable[[Tensor], Tensor], right: Tensor, max_iter: int, tolerance: float
+    operator: Callable[[Tensor, Tensor], Tensor], right: Tensor, max_iter: int, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Solve A x = b from x = 0 for every row of ``right``; a row that has converged stands still.
 
     Args:
-        operator: p [..., n] to A p [..., n], A symmetric and positive definite, another in every row.
+        operator: p [..., n] to A p [..., n], A symmetric and positive definite, another in every row; it is told which
+            rows are active [...], since the product of another is not needed.
         right: b, [..., n].
         max_iter: at most so many iterations.
         tolerance: a row stops when ||r|| <= tolerance ||b||.
@@ -29,7 +30,7 @@ def conjugate_gradient(
     for _ in range(max_iter):
         if active.device.type == "cpu" and not active.any():
             break
-        q = operator(p)
+        q = operator(p, active)
         curvature = torch.linalg.vecdot(p, q)
         positive = curvature > 0
         broken |= active > positive

@@ -6,8 +6,14 @@ L                   factor      [n, n]   lower
 (L_jj)^-1           corners     [b, b]   of the diagonal blocks
 """
 
+import math
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
+
+from optimizers.core.streams import side_by_side
 
 # torch's triangular solves with many right sides, and its factorization of a large matrix, run at a third of the speed
 # of products on a CPU
@@ -16,50 +22,73 @@ LARGE = 512
 MANY = 256
 
 
-def solve_damped(matrix: Tensor, damping: Tensor | float, right: Tensor) -> tuple[Tensor, Tensor]:
-    """(matrix + damping I)^-1 right.
+def solve_damped(matrix: Tensor, *systems: tuple[Tensor | float, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """(matrix + damping I)^-1 right, of each of some systems.
 
     Args:
         matrix: symmetric, [n, n].
-        damping: a number or a scalar tensor.
-        right: [n, m].
+        systems: of each the damping, a number or a scalar tensor, and the right side [n, m].
 
     Returns:
-        The solution [n, m], and ``info`` [], which is not 0 where the damped matrix is not positive definite and the
-        solution means nothing. Nothing waits for the device.
+        Of each the solution [n, m], and ``info`` [], which is not 0 where the damped matrix is not positive definite
+        and the solution means nothing. Nothing waits for the device.
     """
+    if matrix.device.type == "cpu" and len(matrix) > LARGE:
+        return _solve_by_blocks(matrix, systems)
+    return side_by_side([partial(_solve, matrix, *system) for system in systems], matrix.device)
+
+
+def _solve(matrix: Tensor, damping: Tensor | float, right: Tensor) -> tuple[Tensor, Tensor]:
+    """One system by one factorization of LAPACK's."""
     factor = matrix.mT.clone()  # column-major, as LAPACK wants it
     factor.diagonal().add_(damping)
-    size, many = right.shape
-    if factor.device.type != "cpu" or not by_blocks(size, many):
-        factor, info = torch.linalg.cholesky_ex(factor)
+    factor, info = torch.linalg.cholesky_ex(factor)
+    if factor.device.type != "cpu" or not by_blocks(*right.shape):
         return torch.cholesky_solve(right, factor), info
-    blocks = [slice(start, start + BLOCK) for start in range(0, size, BLOCK)]
-    if size > LARGE:
-        corners, info = _factorize(factor, blocks)
-    else:
-        factor, info = torch.linalg.cholesky_ex(factor)
-        corners = [_inverse(factor[block, block]) for block in blocks]
+    blocks = blocks_of(len(factor))
+    corners = [_inverse(factor[block, block]) for block in blocks]
     return _substitute(factor, corners, blocks, right), info
+
+
+def _solve_by_blocks(matrix: Tensor, systems: Sequence[tuple[Tensor | float, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """All systems in step."""
+    factors = matrix.expand(len(systems), -1, -1).clone()
+    for factor, (damping, _) in zip(factors, systems, strict=True):
+        factor.diagonal().add_(damping)
+    blocks = blocks_of(len(matrix))
+    corners, infos = _factorize(factors, blocks)
+    return [
+        (_substitute(factor, [corner[number] for corner in corners], blocks, right), infos[number])
+        for number, (factor, (_, right)) in enumerate(zip(factors, systems, strict=True))
+    ]
 
 
 def by_blocks(size: int, many: int) -> bool:
     """Whether a CPU takes a system of this size with so many right sides by blocks."""
-    return size > LARGE or (size > BLOCK and many >= MANY)
+    return size > LARGE or many >= MANY
 
 
-def _factorize(factor: Tensor, blocks: list[slice]) -> tuple[list[Tensor], Tensor]:
-    """Turn a lower triangle into L in place, all but the diagonal blocks, of which the inverses return."""
+def blocks_of(size: int) -> list[slice]:
+    """Blocks of about ``BLOCK`` rows, all of a length but the last, and that a multiple of 16, for aligned products."""
+    length = 16 * math.ceil(size / max(1, round(size / BLOCK)) / 16)
+    return [slice(start, min(start + length, size)) for start in range(0, size, length)]
+
+
+def _factorize(factors: Tensor, blocks: list[slice]) -> tuple[list[Tensor], Tensor]:
+    """Turn lower triangles [k, n, n] into L in place, all but the diagonal blocks, of which the inverses return."""
     corners, infos = [], []
     for columns in blocks:
-        done, panel = slice(columns.start), factor[columns.start :, columns]
-        panel.addmm_(factor[columns.start :, done], factor[columns, done].T, alpha=-1)
-        size = panel.shape[1]
-        corner, info = torch.linalg.cholesky_ex(panel[:size])
+        done = slice(columns.start)
+        panel = factors[:, columns.start :, columns]
+        if columns.start:
+            panel = torch.baddbmm(panel, factors[:, columns.start :, done], factors[:, columns, done].mT, alpha=-1)
+        size = panel.shape[2]
+        factors[:, columns, columns] = panel[:, :size]
+        corner, info = torch.linalg.cholesky_ex(factors[:, columns, columns])
         corners.append(_inverse(corner))
         infos.append(info)
-        panel[size:] = panel[size:] @ corners[-1].T
-    return corners, torch.stack(infos).amax()
+        factors[:, columns.stop :, columns] = panel[:, size:] @ corners[-1].mT
+    return corners, torch.stack(infos).amax(0)
 
 
 def _substitute(factor: Tensor, corners: list[Tensor], blocks: list[slice], right: Tensor) -> Tensor:
@@ -73,5 +102,5 @@ def _substitute(factor: Tensor, corners: list[Tensor], blocks: list[slice], righ
 
 
 def _inverse(corner: Tensor) -> Tensor:
-    identity = torch.eye(len(corner), dtype=corner.dtype, device=corner.device)
+    identity = torch.eye(corner.shape[-1], dtype=corner.dtype, device=corner.device).expand_as(corner)
     return torch.linalg.solve_triangular(corner, identity, upper=False)

@@ -58,9 +58,11 @@ def ea_cg(
 
     by_rows = blocks(factors)
 
-    def operator(p: Tensor) -> Tensor:
+    def operator(p: Tensor, active: Tensor) -> Tensor:
         q = damping * p
         for rows, G in by_rows:
+            if active.device.type == "cpu" and not active[rows].any():
+                continue
             columns = slice(1, 1 + G.shape[-1])
             q[rows, :, columns].addcmul_(torch.bmm(p[rows, :, columns], G), scales[rows])
         return q
@@ -82,7 +84,7 @@ def ea_cg(
     status = torch.where(
         broken, Status.NEGATIVE_CURVATURE, torch.where(residual > tolerance, Status.MAX_ITERATIONS, Status.SOLVED)
     )
-    return Solution(weights, biases, iterations, residual, status)
+    return Solution(weights, biases, iterations, residual, status, tuple(rows for rows, _ in by_rows))
 
 
 def _moments(layer: Layer) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,6 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -39,65 +38,69 @@ def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.0
             puts hbar hbar^T for E[h h^T], Eq. (13); ``auto`` is the paper's way: ``factor``, and ``rank_one`` for a
             layer whose factor does not fit into memory.
     """
-    pairs = list(zip(layers, factors, strict=True))
-    for_weights = [partial(INVERSES[inverse], layer, G, damping) for layer, G in pairs]
-    for_biases = [partial(_bias, layer, G, damping) for layer, G in pairs]
-    solved = side_by_side([*for_weights, *for_biases], layers[0].delta.device)
-    directions, infos = zip(*solved, strict=True)
-    failed = torch.stack(infos).view(2, -1).T != 0
+    works = [partial(_layer, layer, G, damping, INVERSES[inverse]) for layer, G in zip(layers, factors, strict=True)]
+    weights, biases, infos = zip(*side_by_side(works, layers[0].delta.device), strict=True)
+    failed = torch.stack(infos) != 0
     return Solution(
-        cast(list[Direction], list(directions[: len(layers)])),
-        cast(list[Tensor], list(directions[len(layers) :])),
+        list(weights),
+        list(biases),
         torch.zeros_like(failed, dtype=torch.int64),
         torch.full_like(failed, math.nan, dtype=layers[0].delta.dtype),
         torch.where(failed, Status.FAILED_FACTORIZATION, Status.SOLVED),
     )
 
 
-_Inverse = Callable[[Layer, Tensor, float], tuple[Direction, Tensor]]
+# grad (E[h h^T] + lam I)^-1, and the ``info`` of its factorization
+_Inverse = Callable[[Layer, Tensor], tuple[Direction, Tensor]]
 
 
-def _bias(layer: Layer, G: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """-(G + damping I)^-1 grad b, or the negative gradient where the factorization failed."""
-    solution, info = solve_damped(G, damping, layer.bias_gradient.unsqueeze(1))
-    return torch.where(info == 0, solution.squeeze(1), layer.bias_gradient).neg_(), info
-
-
-def _factor(layer: Layer, G: Tensor, damping: float) -> tuple[Direction, Tensor]:
-    """Eq. (12) as it stands, with the I x I factor."""
+def _layer(layer: Layer, G: Tensor, damping: float, inverse: _Inverse) -> tuple[Direction, Tensor, Tensor]:
+    """Directions in the weight and in the bias, and the ``info`` of their factorizations, [2]."""
     left, right = _dampings(layer, G, damping)
-    A = gram(layer.input.T, 1 / layer.batch)
-    half, left_info = solve_damped(G, left, layer.weight_gradient)
-    whole, right_info = solve_damped(A, right, half.T)
-    info = left_info + right_info
-    return Direction(None, torch.where(info == 0, whole.T, layer.weight_gradient).neg_()), info
+    half, half_info = inverse(layer, right)
+    is_dense = half.left is None
+    sides = (left, half.right if half.left is None else half.left), (damping, layer.bias_gradient.unsqueeze(1))
+    (whole, whole_info), (bias, bias_info) = solve_damped(G, *sides)
+    info = half_info + whole_info
+    gradient = layer.weight_gradient if is_dense else layer.delta.T / layer.batch
+    direction = torch.where(info == 0, whole, gradient).neg_()
+    return (
+        Direction(None, direction) if is_dense else Direction(direction, half.right),
+        torch.where(bias_info == 0, bias.squeeze(1), layer.bias_gradient).neg_(),
+        torch.stack([info, bias_info]),
+    )
 
 
-def _gram(layer: Layer, G: Tensor, damping: float) -> tuple[Direction, Tensor]:
-    """Eq. (12) by push-through: grad (E[h h^T] + lam I)^-1 = delta^T (h h^T + B lam I)^-1 h."""
-    left, right = _dampings(layer, G, damping)
-    rows, right_info = solve_damped(layer.input_gram, right * layer.batch, layer.delta)
-    return _preconditioned(layer, G, left, rows * layer.batch, right_info)
+def _factor(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
+    """As it stands, with the I x I factor."""
+    ((half, info),) = solve_damped(gram(layer.input.T, 1 / layer.batch), (lam, layer.weight_gradient.T))
+    return Direction(None, half.T), info
 
 
-def _rank_one(layer: Layer, G: Tensor, damping: float) -> tuple[Direction, Tensor]:
-    """Eq. (13), (hbar hbar^T + lam I)^-1 for the right factor, by the Sherman-Morrison formula.
+def _gram(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
+    """By push-through: grad (E[h h^T] + lam I)^-1 = delta^T (h h^T + B lam I)^-1 h."""
+    ((rows, info),) = solve_damped(layer.input_gram, (lam * layer.batch, layer.delta))
+    return Direction(rows.T, layer.input), info
+
+
+def _rank_one(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
+    """Eq. (13), hbar hbar^T for E[h h^T], by the Sherman-Morrison formula.
 
     (hbar hbar^T + lam I)^-1 = (I - hbar hbar^T / (lam + ||hbar||^2)) / lam, and hbar^T is the mean of the rows of h.
     """
-    left, right = _dampings(layer, G, damping)
     hbar = layer.mean_input
-    shrink = (layer.delta.T @ (layer.input @ hbar)) / layer.batch / (right + torch.dot(hbar, hbar))
-    return _preconditioned(layer, G, left, (layer.delta - shrink) / right, torch.zeros_like(right, dtype=torch.int32))
+    shrink = (layer.delta.T @ (layer.input @ hbar)) / layer.batch / (lam + torch.dot(hbar, hbar))
+    rows = (layer.delta - shrink) / (lam * layer.batch)
+    return Direction(rows.T, layer.input), torch.zeros_like(lam, dtype=torch.int32)
 
 
-def _exact(layer: Layer, G: Tensor, damping: float) -> tuple[Direction, Tensor]:
-    return (_gram if layer.batch < layer.input.shape[1] else _factor)(layer, G, damping)
+def _exact(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
+    return (_gram if layer.batch < layer.input.shape[1] else _factor)(layer, lam)
 
 
-def _auto(layer: Layer, G: Tensor, damping: float) -> tuple[Direction, Tensor]:
+def _auto(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
     try:
-        return _factor(layer, G, damping)
+        return _factor(layer, lam)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -106,7 +109,7 @@ def _auto(layer: Layer, G: Tensor, damping: float) -> tuple[Direction, Tensor]:
         "rank_one, Eq. (13); inverse='exact' gives the exact direction in less memory",
         stacklevel=2,
     )
-    return _rank_one(layer, G, damping)
+    return _rank_one(layer, lam)
 
 
 INVERSES: dict[str, _Inverse] = {
@@ -131,12 +134,3 @@ def _dampings(layer: Layer, G: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     mean_delta = G.diagonal().mean().clamp_min(tiny)  # tr G / O
     pi = (mean_input / mean_delta).sqrt()
     return math.sqrt(damping) / pi, math.sqrt(damping) * pi
-
-
-def _preconditioned(
-    layer: Layer, G: Tensor, damping: Tensor, rows: Tensor, right_info: Tensor
-) -> tuple[Direction, Tensor]:
-    """-(G + damping I)^-1 rows^T h / B, or the negative gradient where a factorization failed; ``rows`` is [B, O]."""
-    left, left_info = solve_damped(G, damping, rows.T)
-    info = left_info + right_info
-    return Direction(torch.where(info == 0, left, layer.delta.T).div_(-layer.batch), layer.input), info

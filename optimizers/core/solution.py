@@ -70,6 +70,7 @@ class Solution:
 
     ``weights``: L directions. ``biases``: L tensors [O]. ``iterations`` [L, 2]: CG iterations, 0 for a direct solve.
     ``residual`` [L, 2]: ||r|| / ||r_0||, NaN for a direct solve. ``status`` [L, 2]: values of :class:`Status`.
+    ``blocks``: of layers, whose products of CG are taken at once, as long as one of their rows goes on.
     """
 
     weights: list[Direction]
@@ -77,3 +78,4 @@ class Solution:
     iterations: Tensor
     residual: Tensor
     status: Tensor
+    blocks: tuple[slice, ...] = ()

@@ -21,7 +21,7 @@ def side_by_side(works: Iterable[Callable[[], T]], device: torch.device) -> list
     main, results = torch.cuda.current_stream(device), []
     begin = main.record_event()
     for number, work in enumerate(works):
-        branch = _stream(device, number)
+        branch = _branch(main, number)
         branch.wait_event(begin)
         with torch.cuda.stream(branch):
             results.append(work())
@@ -30,5 +30,6 @@ def side_by_side(works: Iterable[Callable[[], T]], device: torch.device) -> list
 
 
 @cache
-def _stream(device: torch.device, number: int) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
+def _branch(main: torch.cuda.Stream, number: int) -> torch.cuda.Stream:
+    """Another for each stream that branches, since works may branch themselves."""
+    return torch.cuda.Stream(main.device)

@@ -50,16 +50,16 @@ class Accounts:
         solves = [
             [torch.stack(column) for column in zip(*group, strict=True)] for group in zip(*self._solves, strict=True)
         ]
-        groups = self._optimizer.param_groups if self._optimizer is not None else []
-        ran = [
-            iterations_run(group, iterations).tolist()
-            for group, (iterations, _, _) in zip(groups, solves, strict=bool(solves))
-            if "max_iter" in group
-        ]
+        ran = []
+        if self._optimizer is not None and solves:
+            pairs = zip(self._optimizer.param_groups, self._optimizer.solutions, strict=True)
+            for (group, solution), (iterations, _, _) in zip(pairs, solves, strict=True):
+                if "max_iter" in group:
+                    ran.append(iterations_run(solution, iterations, group["max_iter"]).tolist())
         steps = [self._cost.of(iterations) for iterations in (zip(*ran, strict=True) if ran else [()] * self._steps)]
         for counts in steps:
             self._total.update(counts)
-        self._total["cg_iterations"] += sum(map(sum, ran))
+        self._total["cg_iterations"] += sum(of_step[0] for of_group in ran for of_step in of_group)
         self._solves, self._steps = [], 0
         counted = ("forwards", "backwards", "cg_iterations", "factorizations")
         return {

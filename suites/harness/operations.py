@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from optimizers.core import FCNN, SecondOrder, Tape
+from optimizers.core import FCNN, SecondOrder, Solution, Tape
 from suites.harness.steps import PHASES, Step
 
 _PROBED_STEPS = 10  # of an optimizer whose steps need not be alike, as one that renews its curvature now and then
@@ -166,21 +166,23 @@ def count_gradient(step: Step) -> int:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step takes: ``fixed``, and ``iteration`` for each CG iteration over all layers, as :func:`count` counts.
+    """What a step takes: ``fixed``, and ``iteration`` for each CG iteration, as :func:`count` counts.
 
-    ``iteration`` has one entry for each parameter group whose systems CG solves. ``gradient``: operations of one
-    gradient.
+    ``iteration`` has one entry for each parameter group whose systems CG solves: what an iteration takes whatever the
+    rows, and then what the product of each block takes. ``gradient``: operations of one gradient.
     """
 
     gradient: int
     fixed: Counter[str]
-    iteration: tuple[Counter[str], ...] = ()
+    iteration: tuple[tuple[Counter[str], ...], ...] = ()
 
-    def of(self, iterations: Sequence[int]) -> Counter[str]:
-        """The counts of a step in which CG went through so many iterations, one number for each group."""
+    def of(self, iterations: Sequence[Sequence[int]]) -> Counter[str]:
+        """The counts of a step in which CG went through so many iterations: of each group, what
+        :func:`iterations_run` returns."""
         total = Counter(self.fixed)
-        for times, one in zip(iterations, self.iteration, strict=True):
-            total.update({name: times * number for name, number in one.items()})
+        for of_group, costs in zip(iterations, self.iteration, strict=True):
+            for times, one in zip(of_group, costs, strict=True):
+                total.update({name: times * number for name, number in one.items()})
         return total
 
     def gradient_equivalents(self, counts: Counter[str]) -> float:
@@ -200,19 +202,23 @@ def probe(step: Step) -> StepCost:
         return StepCost(gradient, Counter({name: _ratio(number, _PROBED_STEPS) for name, number in total.items()}))
     groups = step.optimizer.param_groups
     kept = [dict(group) for group in groups]
-    solved_by_cg = [group for group in groups if "max_iter" in group]
+    solved_by_cg = [(number, group) for number, group in enumerate(groups) if "max_iter" in group]
     for group in groups:
         group["lr"] = 0.0
-    for group in solved_by_cg:
+    for _, group in solved_by_cg:
         group.update(max_iter=1, tolerance=0.0)  # no row stops before its time
-    fixed, iteration = count(step), []
-    for group in solved_by_cg:
+    first, iteration = count(step), []
+    fixed = Counter(first)
+    for number, group in solved_by_cg:
         group["max_iter"] = 2
-        iteration.append(count(step))
+        one = count(step)
         group["max_iter"] = 1
-        iteration[-1].subtract(fixed)
-    for one in iteration:
+        one.subtract(first)
         fixed.subtract(one)
+        products = [Counter(solve=product) for product in _products(step.optimizer.solutions[number])]
+        for product in products:
+            one.subtract(product)
+        iteration.append((one, *products))
     for group, values in zip(groups, kept, strict=True):
         group.update(values)
     return StepCost(gradient, fixed, tuple(iteration))
@@ -223,10 +229,20 @@ def _ratio(number: int, parts: int) -> Any:
     return number / parts if number % parts else number // parts
 
 
-def iterations_run(group: dict[str, Any], iterations: Tensor) -> Tensor:
-    """CG iterations that the solves of a parameter group went through, [...], from those of its rows, [..., L, 2].
+def iterations_run(solution: Solution, iterations: Tensor, max_iter: int) -> Tensor:
+    """CG iterations that the solves of a parameter group went through: in all, and in each block, [..., 1 + blocks].
 
-    All layers go on until the last has converged; on a GPU, to the end.
+    On a GPU all go on to the end.
+
+    Args:
+        solution: of the group, for its blocks.
+        iterations: of the rows, [..., L, 2].
     """
-    ran = iterations.amax((-2, -1))
-    return ran if ran.device.type == "cpu" else torch.full_like(ran, group["max_iter"])
+    ran = torch.stack([iterations[..., rows, :].amax((-2, -1)) for rows in (slice(None), *solution.blocks)], dim=-1)
+    return ran if ran.device.type == "cpu" else torch.full_like(ran, max_iter)
+
+
+def _products(solution: Solution) -> list[int]:
+    """Operations of the product of each block: two rows of each layer with its G, as wide as the widest."""
+    sizes = [[len(bias) for bias in solution.biases[rows]] for rows in solution.blocks]
+    return [len(of_block) * 2 * 2 * max(of_block) ** 2 for of_block in sizes]

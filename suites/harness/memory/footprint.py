@@ -34,7 +34,7 @@ import torch
 
 from optimizers import KFAC, SGD
 from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder, ea_cg, fisher, gauss_newton, kfi, pch
-from optimizers.core.cholesky import BLOCK, LARGE, by_blocks
+from optimizers.core.cholesky import LARGE, blocks_of, by_blocks
 from optimizers.core.curvature import pch1, pch2
 from optimizers.core.ea_cg import blocks
 from optimizers.core.symmetric import STRIP
@@ -178,92 +178,86 @@ def _recursion(net: _Net, ledger: Ledger, *, bends: bool) -> None:
 
 
 def _kfi(net: _Net, ledger: Ledger, inverse: str) -> None:
-    """Layer after layer: directions in the weights by one of the forms, then those in the biases by Cholesky."""
+    """Layer after layer: the gradient times the right inverse [o, m], then two systems with G, for weight and bias."""
     for i, o in net.layers:
-        _INVERSES[inverse](net, ledger, i, o)
-    for _, o in net.layers:
+        m = _INVERSES[inverse](net, ledger, i, o)
         ledger.hold(gradients=o)
-        _solve_damped(net, ledger, o, 1)
-        ledger.hold(directions=o)
+        _solve_damped(net, ledger, o, m, 1)
+        is_dense = m == i and inverse not in ("gram", "rank_one")
+        with ledger.during(workspace=0 if is_dense else net.batch * o):  # delta^T / B
+            ledger.hold(directions=o * m + o)
+        ledger.let_go(workspace=2 * o * m + o)  # that product, and the solutions
+        if not is_dense:
+            ledger.borrow(net.batch * i)
 
 
-def _solve_damped(net: _Net, ledger: Ledger, n: int, m: int) -> None:
-    """(M + lam I)^-1 right, M [n, n], right [n, m]; the result is not held when this returns."""
-    with ledger.during(inverse=n**2):  # M + lam I
-        if net.by_blocks and n > LARGE:
-            with ledger.during(workspace=2 * BLOCK * n):  # the corners, and the product that becomes a panel
+def _solve_damped(net: _Net, ledger: Ledger, n: int, *columns: int) -> None:
+    """(M + lam I)^-1 right, M [n, n], for right sides [n, m]; the solutions are held as workspace."""
+    block = blocks_of(n)[0].stop
+    if net.by_blocks and n > LARGE:
+        systems = len(columns)
+        with ledger.during(inverse=systems * n**2):  # all M + lam I, then their Cholesky factors
+            with ledger.during(workspace=2 * systems * block * n):  # a panel, and its product with a corner
                 pass
-        else:
-            with ledger.during(inverse=n**2):  # its Cholesky factor
+            with ledger.during(inverse=systems * block * n):  # corners
+                for m in columns:
+                    ledger.hold(workspace=n * m)
+                    with ledger.during(workspace=block * m):
+                        pass
+        return
+    for m in columns:
+        with ledger.during(inverse=n**2):
+            with ledger.during(inverse=n**2):  # M + lam I and its Cholesky factor
                 pass
-        if net.by_blocks and by_blocks(n, m):
-            with ledger.during(
-                inverse=BLOCK * n, workspace=n * m + BLOCK * m
-            ):  # corners, the solution, a row of blocks
-                pass
-        else:
-            with ledger.during(workspace=n * m, library=n**2):  # cholesky_solve copies the factor
-                pass
+            if net.by_blocks and by_blocks(n, m):
+                with ledger.during(inverse=block * n, workspace=block * m):
+                    ledger.hold(workspace=n * m)
+            else:
+                with ledger.during(library=n**2):  # cholesky_solve copies the factor
+                    ledger.hold(workspace=n * m)
 
 
-def _factor(net: _Net, ledger: Ledger, i: int, o: int) -> None:
-    """A and two systems, [o, o] and [i, i], with the dense gradient on the right."""
-    B = net.batch
-    with ledger.during(workspace=B * i):
+def _factor(net: _Net, ledger: Ledger, i: int, o: int) -> int:
+    """A, and a system [i, i] with the dense gradient on the right."""
+    with ledger.during(workspace=net.batch * i):
         _symmetric(net, ledger, i, "inverse")
-    with ledger.during(workspace=B * o):
+    with ledger.during(workspace=net.batch * o):
         ledger.hold(gradients=o * i)
-    _solve_damped(net, ledger, o, i)
-    with ledger.during(workspace=o * i):
-        _solve_damped(net, ledger, i, o)
-        with ledger.during(workspace=o * i):
-            ledger.hold(directions=o * i)
+    _solve_damped(net, ledger, i, o)
     ledger.let_go(inverse=i**2)
+    return i
 
 
-def _gram(net: _Net, ledger: Ledger, i: int, o: int) -> None:
+def _gram(net: _Net, ledger: Ledger, i: int, o: int) -> int:
     """h h^T, which the tape keeps, and a system [B, B] with the deltas on the right."""
-    B = net.batch
-    _symmetric(net, ledger, B, "inverse")
-    _solve_damped(net, ledger, B, o)
-    with ledger.during(workspace=2 * B * o):
-        _preconditioned(net, ledger, i, o)
+    _symmetric(net, ledger, net.batch, "inverse")
+    _solve_damped(net, ledger, net.batch, o)
+    return net.batch
 
 
-def _rank_one(net: _Net, ledger: Ledger, i: int, o: int) -> None:
+def _rank_one(net: _Net, ledger: Ledger, i: int, o: int) -> int:
     """Sherman-Morrison: E[h], and the deltas less their share along it, divided by lam."""
     ledger.hold(activations=i)
-    with ledger.during(workspace=2 * net.batch * o):
-        pass
     with ledger.during(workspace=net.batch * o):
-        _preconditioned(net, ledger, i, o)
+        ledger.hold(workspace=net.batch * o)
+    return net.batch
 
 
-def _preconditioned(net: _Net, ledger: Ledger, i: int, o: int) -> None:
-    """A system [o, o] with B rows on the right; the direction is a product with h."""
-    B = net.batch
-    _solve_damped(net, ledger, o, B)
-    with ledger.during(workspace=B * o):
-        ledger.hold(directions=B * o)
-    ledger.borrow(B * i)
+def _exact(net: _Net, ledger: Ledger, i: int, o: int) -> int:
+    return (_gram if net.batch < i else _factor)(net, ledger, i, o)
 
 
-def _exact(net: _Net, ledger: Ledger, i: int, o: int) -> None:
-    (_gram if net.batch < i else _factor)(net, ledger, i, o)
-
-
-def _auto(net: _Net, ledger: Ledger, i: int, o: int) -> None:
+def _auto(net: _Net, ledger: Ledger, i: int, o: int) -> int:
     """The factor form as far as the budget allows, then Eq. (13)."""
     ledger.enforced = True
     try:
         with ledger.during():
-            _factor(net, ledger, i, o)
-        return
+            return _factor(net, ledger, i, o)
     except MemoryError:
         pass
     finally:
         ledger.enforced = False
-    _rank_one(net, ledger, i, o)
+    return _rank_one(net, ledger, i, o)
 
 
 def _ea_cg(net: _Net, ledger: Ledger) -> None:
@@ -310,7 +304,7 @@ _CURVATURES: dict[Any, _Formula] = {
     **dict.fromkeys((pch, pch1, pch2), partial(_recursion, bends=True)),
 }
 _SOLVERS: dict[Any, _Formula] = {kfi: _kfi, ea_cg: _ea_cg}
-_INVERSES: dict[str, _Formula] = {
+_INVERSES: dict[str, Callable[..., int]] = {
     "exact": _exact,
     "factor": _factor,
     "gram": _gram,
