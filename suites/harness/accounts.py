@@ -1,7 +1,7 @@
 """The accounts of a run: what its steps took, by phase, in seconds and operations, and how their solves went."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,18 @@ class Accounts:
     Args:
         step: is watched from now on.
         cost: of its steps, as :func:`suites.harness.operations.probe` found it.
+        total: counts from the start, of a run that goes on.
     """
 
-    def __init__(self, step: Step, cost: StepCost, device: torch.device | str) -> None:
+    def __init__(
+        self, step: Step, cost: StepCost, device: torch.device | str, total: Mapping[str, float] | None = None
+    ) -> None:
         self._cost = cost
         self._clock = PhaseClock(device)
         self._optimizer = step.optimizer if isinstance(step.optimizer, SecondOrder) else None
         self._solves: list[list[tuple[Tensor, Tensor, Tensor]]] = []  # of each step, one for each group
         self._steps = 0
-        self._total: Counter[str] = Counter()
+        self.total: Counter[str] = Counter(total or {})
         step.watch(self._clock.mark)
 
     def watch(self) -> None:
@@ -58,14 +61,14 @@ class Accounts:
                     ran.append(iterations_run(solution, iterations, group["max_iter"]).tolist())
         steps = [self._cost.of(iterations) for iterations in (zip(*ran, strict=True) if ran else [()] * self._steps)]
         for counts in steps:
-            self._total.update(counts)
-        self._total["cg_iterations"] += sum(of_step[0] for of_group in ran for of_step in of_group)
+            self.total.update(counts)
+        self.total["cg_iterations"] += sum(of_step[0] for of_group in ran for of_step in of_group)
         self._solves, self._steps = [], 0
         counted = ("forwards", "backwards", "cg_iterations", "factorizations")
         return {
             "phases": _by_phase(self._clock.drain(), steps),
-            **{name: self._total[name] for name in counted},
-            "gradient_equivalents": self._cost.gradient_equivalents(self._total),
+            **{name: self.total[name] for name in counted},
+            "gradient_equivalents": self._cost.gradient_equivalents(self.total),
             "solver": _health(solves) if solves else None,
         }
 

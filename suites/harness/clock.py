@@ -11,10 +11,10 @@ import torch
 
 
 class Stopwatch:
-    """Adds up the seconds spent inside ``with stopwatch:``."""
+    """Adds up the seconds spent inside ``with stopwatch:``, from ``seconds`` on."""
 
-    def __init__(self, device: torch.device | str) -> None:
-        self.seconds = 0.0
+    def __init__(self, device: torch.device | str, seconds: float = 0.0) -> None:
+        self.seconds = seconds
         self._device = torch.device(device)
 
     def __enter__(self) -> "Stopwatch":

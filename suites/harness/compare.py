@@ -30,7 +30,13 @@ class Comparison:
 
 
 def compare(
-    problem: Problem, choices: Sequence[Choice], seeds: int, epochs: int, target: float, output: Path
+    problem: Problem,
+    choices: Sequence[Choice],
+    seeds: int,
+    epochs: int,
+    target: float,
+    output: Path,
+    resume: bool = True,
 ) -> Comparison:
     """Train every optimizer with seeds 0 ... seeds - 1, time their steps against SGD, and write all into ``output``.
 
@@ -52,6 +58,7 @@ def compare(
                         epochs,
                         output / "runs",
                         on_epoch=lambda epoch, before=before: progress.update(bar, completed=before + epoch),
+                        resume=resume,
                     )
                 )
                 progress.update(bar, completed=before + epochs)

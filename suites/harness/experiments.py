@@ -97,17 +97,17 @@ class Problem:
             dtype=DTYPES[settings.dtype],
         )
 
-    def step(self, choice: Choice, seed: int) -> Step:
+    def step(self, choice: Choice, seed: int, first_epoch: int = 1) -> Step:
         """A fresh training step: batches follow without end, epoch after epoch."""
         network = self.network(seed)
         batches = itertools.chain.from_iterable(
-            self.dataset.batches(self.settings.batch_size, epoch, seed) for epoch in itertools.count(1)
+            self.dataset.batches(self.settings.batch_size, epoch, seed) for epoch in itertools.count(first_epoch)
         )
         return Step(network, choice.build(network, self.criterion), self.criterion, batches)
 
-    def training_step(self, choice: Choice, seed: int) -> Step:
+    def training_step(self, choice: Choice, seed: int, first_epoch: int = 1) -> Step:
         """A fresh step that is captured in a CUDA graph where the settings say so."""
-        step = self.step(choice, seed)
+        step = self.step(choice, seed, first_epoch)
         return CapturedStep(step) if self.settings.cuda_graph else step
 
     def check(self, choice: Choice) -> None:

@@ -5,7 +5,8 @@
                               since schema 2 each phase's seconds and operations, passes, gradient-equivalents
     {"kind": "end", ...}      status: finished, diverged or failed, and the reason
 
-While a run goes on its file ends in ``.part``; it gets its name at the end: one without ``.part`` is whole.
+While a run goes on its file ends in ``.part``; it gets its name at the end: one without ``.part`` is whole. A run that
+died may go on in its ``.part``.
 """
 
 import json
@@ -21,14 +22,24 @@ _READABLE = (1, SCHEMA)
 
 
 class RecordWriter:
-    """Appends lines to the record of one run; each is on disk when the call returns."""
+    """Appends lines to the record of one run; each is on disk when the call returns.
 
-    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+    Args:
+        points: that stay of what a run left behind which died, with its header; 0 begins anew.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any], points: int = 0) -> None:
         self._path = path
         self._part = path.with_name(path.name + ".part")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part.open("w", encoding="utf-8")
-        self._write({"kind": "header", "schema": SCHEMA, **header})
+        if points:
+            self._file = self._part.open("r+b")
+            for _ in range(1 + points):
+                self._file.readline()
+            self._file.truncate()
+        else:
+            self._file = self._part.open("wb")
+            self._write({"kind": "header", "schema": SCHEMA, **header})
 
     def point(self, **values: Any) -> None:
         """A measuring point."""
@@ -49,7 +60,7 @@ class RecordWriter:
         self._file.close()
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(finite(line), allow_nan=False) + "\n")
+        self._file.write((json.dumps(finite(line), allow_nan=False) + "\n").encode())
         self._file.flush()
         os.fsync(self._file.fileno())
 

@@ -2,26 +2,33 @@
 
 import math
 import re
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from optimizers.core import FCNN
 from optimizers.core.kfi import is_out_of_memory
 from suites.harness.accounts import Accounts
 from suites.harness.catalog import Choice
+from suites.harness.checkpoint import Checkpoint, restore
 from suites.harness.clock import Stopwatch
 from suites.harness.data import Split
 from suites.harness.environment import describe
 from suites.harness.experiments import Problem
+from suites.harness.identity import run_id
 from suites.harness.memory.live import peak_state_bytes, state_bytes
 from suites.harness.operations import StepCost, probe
 from suites.harness.records import Record, RecordWriter, read
 
 _WARM_UP_STEPS = 2
+CHECKPOINT_SECONDS = 10.0  # at least so long from one to the next: short runs need none
 
 
 def run(
@@ -32,71 +39,136 @@ def run(
     folder: Path,
     on_epoch: Callable[[int], None] = lambda epoch: None,
     out_of_time: Callable[[], bool] = lambda: False,
+    resume: bool = True,
 ) -> Record:
-    """Train once; whatever happens but an interrupt ends up in the record.
+    """Train once; whatever happens but an interrupt or a full disk ends up in the record.
+
+    Whoever else runs the same is waited for.
 
     Args:
-        folder: where the record goes, as ``<optimizer>_seed<seed>.jsonl``.
+        folder: where the record goes, as ``<optimizer>_seed<seed>_<run id>.jsonl``.
         on_epoch: called with the number of every epoch that is done.
         out_of_time: asked before every step; the run stops where it says so.
+        resume: take the record of the same run if it finished, and go on with one that died. One that failed or
+            diverged is run again.
+
+    Raises:
+        OSError: if the record or a checkpoint cannot be written; what was written before stays.
     """
-    path = folder / f"{re.sub(r'[^A-Za-z0-9_.+=-]+', '_', choice.spec).strip('_')}_seed{seed}.jsonl"
     header = {
         "experiment": problem.describe(choice, seed, epochs),
         "environment": describe(problem.settings.device),
         "source": choice.entry.source,
     }
-    with RecordWriter(path, header) as record:
-        try:
-            status, reason, measured = _train(problem, choice, seed, epochs, record, on_epoch, out_of_time)
-            record.end(status, reason, **measured)
-        except Exception as error:
-            what = "out of memory" if is_out_of_memory(error) else type(error).__name__
-            record.end("failed", f"{what}: {_first_line(error)}", traceback=traceback.format_exc())
+    header["run"] = run_id(header)
+    name = f"{re.sub(r'[^A-Za-z0-9_.+=-]+', '_', choice.spec).strip('_')}_seed{seed}_{header['run']}"
+    path = folder / f"{name}.jsonl"
+    with _alone(folder / f".{name}.lock"):
+        if resume and path.exists() and read(path).status == "finished":
+            on_epoch(epochs)
+            return read(path)
+        checkpoint = Checkpoint(folder / f".{name}.pt")
+        saved = _continued(path, checkpoint) if resume else None
+        points = saved["progress"]["epoch"] + 1 if saved else 0
+        with RecordWriter(path, header, points) as record:
+            training = _Training(problem, choice, seed, epochs, record, checkpoint, on_epoch, out_of_time)
+            try:
+                status, reason = training.run(saved)
+                record.end(status, reason, **training.measured)
+            except OSError:
+                raise
+            except Exception as error:
+                what = "out of memory" if is_out_of_memory(error) else type(error).__name__
+                record.end("failed", f"{what}: {_first_line(error)}", traceback=traceback.format_exc())
+        checkpoint.remove()
     return read(path)
 
 
-def _train(
-    problem: Problem,
-    choice: Choice,
-    seed: int,
-    epochs: int,
-    record: RecordWriter,
-    on_epoch: Callable[[int], None],
-    out_of_time: Callable[[], bool],
-) -> tuple[str, str | None, dict[str, Any]]:
-    peak, cost = _warm_up(problem, choice, seed)
-    step = problem.training_step(choice, seed)
-    accounts = Accounts(step, cost, problem.settings.device)
-    training, evaluation = Stopwatch(problem.settings.device), Stopwatch(problem.settings.device)
-    measured = {"state_bytes": 0, "peak_state_bytes": peak, "gradient_operations": cost.gradient}
-    for epoch in range(epochs + 1):
-        if epoch:
-            with training:
-                for _ in range(problem.steps_per_epoch):
-                    if out_of_time():
-                        return "stopped", f"out of time in epoch {epoch}", measured
-                    step()
-                    accounts.watch()
-        with evaluation:
-            train_loss, train_accuracy = evaluate(problem, step.network, problem.dataset.train)
-            test_loss, test_accuracy = evaluate(problem, step.network, problem.dataset.test)
-        record.point(
-            step=epoch * problem.steps_per_epoch,
-            epoch=epoch,
-            training_seconds=training.seconds,
-            evaluation_seconds=evaluation.seconds,
-            train_loss=train_loss,
-            train_accuracy=train_accuracy,
-            test_loss=test_loss,
-            test_accuracy=test_accuracy,
-            **accounts.close(),
-        )
-        on_epoch(epoch)
-        measured["state_bytes"] = state_bytes(step.optimizer)
-        if not math.isfinite(train_loss):
-            return "diverged", f"train loss is {train_loss} after epoch {epoch}", measured
-    return "finished", None, measured
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait for whoever has the lock; it goes with the last one."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _continued(path: Path, checkpoint: Checkpoint) -> Mapping[str, Any] | None:
+    """The checkpoint of a run that died, if its record goes as far."""
+    part, saved = path.with_name(path.name + ".part"), checkpoint.load()
+    try:
+        return saved if saved and len(read(part).points) > saved["progress"]["epoch"] else None
+    except (OSError, ValueError):
+        return None
+
+
+@dataclass
+class _Training:
+    """A run while it goes on; ``measured`` belongs into the last line of its record."""
+
+    problem: Problem
+    choice: Choice
+    seed: int
+    epochs: int
+    record: RecordWriter
+    checkpoint: Checkpoint
+    on_epoch: Callable[[int], None]
+    out_of_time: Callable[[], bool]
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, saved: Mapping[str, Any] | None) -> tuple[str, str | None]:
+        """Train from the start or from what was saved; returns status and reason."""
+        problem, device = self.problem, self.problem.settings.device
+        peak, cost = _warm_up(problem, self.choice, self.seed)
+        progress = saved["progress"] if saved else {"epoch": -1, "training": 0.0, "evaluation": 0.0, "resumed": []}
+        first = progress["epoch"] + 1
+        step = problem.training_step(self.choice, self.seed, max(first, 1))
+        if saved:
+            restore(step, saved)
+        resumed = [*progress["resumed"], *([first] if saved else [])]
+        accounts = Accounts(step, cost, device, progress.get("total"))
+        training, evaluation = Stopwatch(device, progress["training"]), Stopwatch(device, progress["evaluation"])
+        self.measured = {"peak_state_bytes": peak, "gradient_operations": cost.gradient, "resumed": resumed}
+        kept = time.monotonic()
+        for epoch in range(first, self.epochs + 1):
+            if epoch:
+                with training:
+                    for _ in range(problem.steps_per_epoch):
+                        if self.out_of_time():
+                            return "stopped", f"out of time in epoch {epoch}"
+                        step()
+                        accounts.watch()
+            with evaluation:
+                train_loss, train_accuracy = evaluate(problem, step.network, problem.dataset.train)
+                test_loss, test_accuracy = evaluate(problem, step.network, problem.dataset.test)
+            self.record.point(
+                step=epoch * problem.steps_per_epoch,
+                epoch=epoch,
+                training_seconds=training.seconds,
+                evaluation_seconds=evaluation.seconds,
+                train_loss=train_loss,
+                train_accuracy=train_accuracy,
+                test_loss=test_loss,
+                test_accuracy=test_accuracy,
+                **accounts.close(),
+            )
+            self.on_epoch(epoch)
+            self.measured["state_bytes"] = state_bytes(step.optimizer)
+            if not math.isfinite(train_loss):
+                return "diverged", f"train loss is {train_loss} after epoch {epoch}"
+            if epoch < self.epochs and time.monotonic() - kept >= CHECKPOINT_SECONDS:
+                self.checkpoint.save(
+                    step,
+                    epoch=epoch,
+                    training=training.seconds,
+                    evaluation=evaluation.seconds,
+                    total=dict(accounts.total),
+                    resumed=resumed,
+                )
+                kept = time.monotonic()
+        return "finished", None
 
 
 def _warm_up(problem: Problem, choice: Choice, seed: int) -> tuple[int, StepCost]:

@@ -43,6 +43,9 @@ def compare(
     cuda_graph: Annotated[bool, typer.Option(help="Capture each optimizer's step in a CUDA graph.")] = False,
     data_root: DataRoot = None,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/<dataset>-<criterion>.")] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Take runs that finished from their records, and go on with those that died.")
+    ] = True,
     config: Config = None,
 ) -> None:
     """Train optimizers on one problem and print who wins, at which cost."""
@@ -74,7 +77,11 @@ def compare(
         "output": output,
     }
     write_config(output / "config.toml", effective)
-    comparison = run_comparison(problem, choices, seeds, epochs, target, output)
+    try:
+        comparison = run_comparison(problem, choices, seeds, epochs, target, output, resume)
+    except OSError as error:
+        typer.echo(f"error: {error}; what was written stays, the same command goes on from there", err=True)
+        raise typer.Exit(1) from None
     typer.echo(f"\n{plain(comparison.table)}\n\n{comparison.caption}\n")
     typer.echo(f"Records, table.md, epochs.png and seconds.png (and .svg) are in {output}")
     failed = [record for record in comparison.records if record.status != "finished"]

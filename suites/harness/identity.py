@@ -1,0 +1,41 @@
+"""The identity of a run: a hash of all that decides its numbers.
+
+That is its configuration and seed, the source of the algorithms and of what feeds them, and the environment: the same
+code gives other bits with another number of threads or another BLAS.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parents[2]
+_FEEDERS = ("capture", "data", "experiments", "images", "runner", "sources", "steps")  # of this package
+_ENVIRONMENT = ("python", "torch", "blas", "platform", "cpu", "threads")
+_GPU = ("name", "memory_bytes", "cuda", "tf32")
+
+
+def run_id(header: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits for the header of a record."""
+    environment = header["environment"]
+    decides = {
+        "experiment": header["experiment"],
+        "source": header["source"],
+        "algorithms": _algorithms(),
+        "environment": {name: environment[name] for name in _ENVIRONMENT},
+        "gpu": environment["gpu"] and {name: environment["gpu"][name] for name in _GPU},
+    }
+    return _digest(json.dumps(decides, sort_keys=True).encode())
+
+
+@cache
+def _algorithms() -> str:
+    files = sorted((_ROOT / "optimizers").rglob("*.py"))
+    files += [Path(__file__).with_name(f"{name}.py") for name in _FEEDERS]
+    return _digest(b"\0".join(path.read_bytes() for path in files))
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:12]

@@ -1,0 +1,230 @@
+"""Nothing is run twice, nothing is lost: runs that are killed, disturbed, or done already."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from suites.harness import identity, runner
+from suites.harness.catalog import choose
+from suites.harness.checkpoint import Checkpoint
+from suites.harness.experiments import Problem, Settings
+from suites.harness.records import read
+from suites.harness.runner import run
+
+SETTINGS = Settings(device="cpu", network=(64, 16, 10))
+# forks before torch has made a thread, so that a child is as good as a new process and costs a tenth of one
+FORKS = """
+import itertools, os, random, resource, signal, sys, time
+from pathlib import Path
+import sklearn.datasets
+from suites.harness import runner
+from suites.harness.catalog import choose
+from suites.harness.experiments import Problem, Settings
+
+runner.CHECKPOINT_SECONDS = 0.0
+settings = Settings(device="cpu", network=(64, 16, 10))
+
+
+def fork(spec, seed, folder, bytes_of_a_file=resource.RLIM_INFINITY):
+    child = os.fork()
+    if child:
+        return child
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_of_a_file, resource.RLIM_INFINITY))
+    status = 1
+    try:
+        runner.run(Problem.load(settings), choose(spec), seed, 12, Path(folder))
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def wait(*children):
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+folder, whole = sys.argv[1:]
+"""
+
+
+def forks(script, folder, whole):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", FORKS + script, str(folder), str(whole)]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def numbers(value):
+    """Without the times."""
+    if not isinstance(value, dict):
+        return value
+    return {name: numbers(item) for name, item in value.items() if "seconds" not in name}
+
+
+def same_numbers(folder, whole):
+    """Record by record, bit for bit; returns at which epochs those in ``folder`` went on."""
+    resumed = []
+    paths = sorted(folder.glob("[!.]*.jsonl"))
+    assert [path.name for path in paths] == sorted(path.name for path in whole.glob("[!.]*.jsonl"))
+    for path in paths:
+        one, other = read(path), read(whole / path.name)
+        assert (one.status, other.status) == ("finished", "finished")
+        assert list(map(numbers, one.points)) == list(map(numbers, other.points))
+        assert one.end["state_bytes"] == other.end["state_bytes"]
+        resumed += one.end["resumed"]
+    assert not list(folder.rglob("*.part"))
+    assert len(list(folder.iterdir())) == len(paths)
+    return resumed
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return Problem.load(SETTINGS)
+
+
+def test_a_run_killed_at_any_moment_goes_on_with_the_same_numbers(tmp_path):
+    """Killed twenty times, at random moments, among them those in which a file is written."""
+    script = """
+random.seed(0)
+killed = 0
+for seed in itertools.count():
+    spec = ("sgd", "ea_cg", "kfac[labels=sampled]", "torch.optim.Adam")[seed % 4]
+    started = time.monotonic()
+    assert wait(fork(spec, seed, whole)) == [0]
+    takes = time.monotonic() - started
+    for _ in range(3):
+        child = fork(spec, seed, folder)
+        time.sleep(random.uniform(0.2, 0.9) * takes)
+        os.kill(child, signal.SIGKILL)
+        killed += wait(child) == [-signal.SIGKILL]
+    assert wait(fork(spec, seed, folder)) == [0]
+    if killed >= 20:
+        break
+"""
+    forks(script, tmp_path / "killed", tmp_path / "whole")
+    assert same_numbers(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_full_disk_loses_nothing(tmp_path):
+    """No file may grow beyond some size, which is enough for a checkpoint: the record stops there, and goes on when
+    there is room."""
+    script = """
+assert wait(fork("ea_cg", 0, folder, bytes_of_a_file=14_000)) == [1]
+assert not list(Path(folder).glob("[!.]*.jsonl"))
+assert wait(fork("ea_cg", 0, folder), fork("ea_cg", 0, whole)) == [0, 0]
+"""
+    forks(script, tmp_path / "full", tmp_path / "whole")
+    assert same_numbers(tmp_path / "full", tmp_path / "whole")
+
+
+def test_two_processes_share_a_folder(tmp_path):
+    """The second waits for the first, and takes its record."""
+    script = """
+children = [fork(spec, 0, folder) for spec in ("sgd", "ea_cg", "sgd", "ea_cg")]
+assert wait(*children) == [0] * 4
+assert wait(fork("sgd", 0, whole), fork("ea_cg", 0, whole)) == [0, 0]
+"""
+    forks(script, tmp_path / "shared", tmp_path / "whole")
+    assert same_numbers(tmp_path / "shared", tmp_path / "whole") == []
+
+
+@pytest.fixture
+def died(problem, tmp_path, monkeypatch):
+    """A run of six epochs that died in the fifth; returns its part and its checkpoint."""
+    monkeypatch.setattr(runner, "CHECKPOINT_SECONDS", 0.0)
+
+    def dies(epoch):
+        if epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(problem, choose("ea_cg"), 0, 6, tmp_path / "died", on_epoch=dies)
+    (part,) = (tmp_path / "died").glob("*.part")
+    (checkpoint,) = (tmp_path / "died").glob(".*.pt")
+    run(problem, choose("ea_cg"), 0, 6, tmp_path / "whole")
+    return part, checkpoint
+
+
+def goes_on(problem, tmp_path):
+    record = run(problem, choose("ea_cg"), 0, 6, tmp_path / "died")
+    same_numbers(tmp_path / "died", tmp_path / "whole")
+    return record.end["resumed"]
+
+
+@pytest.mark.usefixtures("died")
+def test_it_goes_on_from_its_last_checkpoint(problem, tmp_path):
+    assert goes_on(problem, tmp_path) == [4]
+
+
+def test_a_last_line_that_was_cut_off_is_written_again(died, problem, tmp_path):
+    part, _ = died
+    part.write_bytes(part.read_bytes()[:-20])
+    assert goes_on(problem, tmp_path) == [4]
+
+
+def test_a_record_that_lost_more_than_its_checkpoint_knows_begins_anew(died, problem, tmp_path):
+    part, _ = died
+    part.write_bytes(b"".join(part.read_bytes().splitlines(keepends=True)[:3]))
+    assert goes_on(problem, tmp_path) == []
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 100])
+def test_a_checkpoint_that_cannot_be_read_begins_anew(died, problem, tmp_path, damage):
+    _, checkpoint = died
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    assert goes_on(problem, tmp_path) == []
+
+
+def test_a_checkpoint_is_no_program(tmp_path):
+    """Pickled code is refused, not run."""
+    torch.save({"network": print}, tmp_path / "evil.pt")
+    assert Checkpoint(tmp_path / "evil.pt").load() is None
+
+
+def test_a_run_that_finished_is_taken_from_its_record(problem, tmp_path, monkeypatch):
+    first = run(problem, choose("sgd"), 0, 2, tmp_path)
+    monkeypatch.setattr("optimizers.sgd.SGD.step", None)  # any step would fail
+    assert run(problem, choose("sgd"), 0, 2, tmp_path) == first
+    assert run(problem, choose("sgd"), 0, 2, tmp_path, resume=False).status == "failed"
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_a_run_that_did_not_finish_is_run_again(problem, tmp_path, status):
+    record = run(problem, choose("sgd"), 0, 1, tmp_path)
+    lines = record.path.read_text().splitlines()
+    lines[-1] = json.dumps({**json.loads(lines[-1]), "status": status})
+    record.path.write_text("\n".join(lines) + "\n")
+    assert run(problem, choose("sgd"), 0, 1, tmp_path).status == "finished"
+
+
+def test_what_decides_the_numbers_decides_the_name(problem, tmp_path, monkeypatch):
+    def name(problem=problem, spec="sgd", seed=0, epochs=1):
+        return run(problem, choose(spec), seed, epochs, tmp_path).header["run"]
+
+    other = Problem.load(replace(SETTINGS, batch_size=50))
+    names = [name(), name(spec="sgd[lr=0.2]"), name(seed=1), name(epochs=2), name(other)]
+    monkeypatch.setattr(identity, "_algorithms", lambda: "other source")
+    names.append(name())
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    names.append(name())
+    monkeypatch.undo()
+    assert len(set(names)) == len(names)
+    assert name() == names[0]
+
+
+def test_who_comes_second_waits(problem, tmp_path):
+    """Threads of one process count as two."""
+    records = []
+    threads = [
+        threading.Thread(target=lambda: records.append(run(problem, choose("sgd"), 0, 3, tmp_path))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert records[0] == records[1]
