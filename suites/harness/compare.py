@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from suites.harness import report
 from suites.harness.catalog import Choice, choose
 from suites.harness.experiments import Problem
+from suites.harness.parallel import Job, Workers, run_jobs
 from suites.harness.pictures import draw_convergence
 from suites.harness.records import Record, write_atomically
 from suites.harness.runner import run
@@ -36,32 +37,32 @@ def compare(
     epochs: int,
     target: float,
     output: Path,
+    data_root: Path | None = None,
     resume: bool = True,
+    workers: Workers | None = None,
 ) -> Comparison:
     """Train every optimizer with seeds 0 ... seeds - 1, time their steps against SGD, and write all into ``output``.
 
     Seeds go round the optimizers, so that a machine that slows down slows all of them.
     """
-    records: list[Record] = []
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    runs = [(choice, seed) for seed in range(seeds) for choice in choices]
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False)) as progress:
-        bar = progress.add_task("", total=len(choices) * seeds * epochs)
-        for seed in range(seeds):
-            for number, choice in enumerate(choices):
-                before = (seed * len(choices) + number) * epochs
+        bar = progress.add_task("epochs".ljust(36), total=len(runs) * epochs)
+        if workers is None:
+            records = []
+            for number, (choice, seed) in enumerate(runs):
                 progress.update(bar, description=f"epochs: {choice.spec}, seed {seed}".ljust(36))
-                records.append(
-                    run(
-                        problem,
-                        choice,
-                        seed,
-                        epochs,
-                        output / "runs",
-                        on_epoch=lambda epoch, before=before: progress.update(bar, completed=before + epoch),
-                        resume=resume,
-                    )
-                )
-                progress.update(bar, completed=before + epochs)
+
+                def on_epoch(epoch: int, before: int = number * epochs) -> None:
+                    progress.update(bar, completed=before + epoch)
+
+                records.append(run(problem, choice, seed, epochs, output / "runs", on_epoch, resume=resume))
+                on_epoch(epochs)
+        else:
+            settings, folder = problem.settings, (output / "runs").resolve()
+            jobs = [Job(settings, data_root, choice.spec, seed, epochs, folder, resume) for choice, seed in runs]
+            records = run_jobs(jobs, workers, lambda record: progress.advance(bar, epochs))
         bar = progress.add_task("rounds: step times against SGD".ljust(36), total=_ROUNDS)
         failed = {record.experiment["optimizer"] for record in records if record.status == "failed"}
         timed = {spec: choice for choice in (choose(REFERENCE), *choices) if (spec := choice.spec) not in failed}

@@ -79,12 +79,17 @@ def caption(records: Sequence[Record], target: float) -> str:
         f"{experiment['dataset']} ({kind}: {experiment['train_images']} train, {experiment['test_images']} test), "
         f"{experiment['criterion']}, {experiment['activation']}, network {'-'.join(map(str, experiment['network']))}, "
         f"batch {experiment['batch_size']}, {experiment['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}; "
-        f"{machine(environment)}. "
+        f"{machine(environment)}. {_shared(records)}"
         "Medians over seeds with 95 % bootstrap intervals; a run that never reached test accuracy "
         f"{target:g} counts as infinite. Gradient-equivalents: operations, counted, over those of one forward and "
         "backward pass with weight gradients. Step time: ratio to SGD with momentum, interleaved in one process. "
         "Peak state: the most that the optimizer holds within a step beside parameters, activations and deltas."
     )
+
+
+def _shared(records: Sequence[Record]) -> str:
+    most = max(record.header.get("at_a_time", 1) for record in records)
+    return "" if most == 1 else f"{most} runs at a time shared the machine: their seconds are not for comparison. "
 
 
 def machine(environment: Mapping[str, Any]) -> str:

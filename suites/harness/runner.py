@@ -40,6 +40,7 @@ def run(
     on_epoch: Callable[[int], None] = lambda epoch: None,
     out_of_time: Callable[[], bool] = lambda: False,
     resume: bool = True,
+    at_a_time: int = 1,
 ) -> Record:
     """Train once; whatever happens but an interrupt or a full disk ends up in the record.
 
@@ -51,6 +52,7 @@ def run(
         out_of_time: asked before every step; the run stops where it says so.
         resume: take the record of the same run if it finished, and go on with one that died. One that failed or
             diverged is run again.
+        at_a_time: so many runs share the machine, which the record says.
 
     Raises:
         OSError: if the record or a checkpoint cannot be written; what was written before stays.
@@ -60,7 +62,7 @@ def run(
         "environment": describe(problem.settings.device),
         "source": choice.entry.source,
     }
-    header["run"] = run_id(header)
+    header |= {"run": run_id(header), "at_a_time": at_a_time}
     name = f"{re.sub(r'[^A-Za-z0-9_.+=-]+', '_', choice.spec).strip('_')}_seed{seed}_{header['run']}"
     path = folder / f"{name}.jsonl"
     with _alone(folder / f".{name}.lock"):

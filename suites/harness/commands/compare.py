@@ -24,6 +24,7 @@ from suites.harness.compare import DEFAULT_OPTIMIZERS
 from suites.harness.compare import compare as run_comparison
 from suites.harness.config import write_config
 from suites.harness.experiments import TARGETS, Problem, Settings
+from suites.harness.parallel import BACKENDS, Workers
 from suites.harness.report import plain
 
 
@@ -46,6 +47,9 @@ def compare(
     resume: Annotated[
         bool, typer.Option(help="Take runs that finished from their records, and go on with those that died.")
     ] = True,
+    jobs: Annotated[int, typer.Option(help="Runs at a time, which spoil the times of each other.")] = 1,
+    backend: Annotated[str, typer.Option(help=f"Who runs several: {', '.join(BACKENDS)}.")] = "loky",
+    address: Annotated[str | None, typer.Option(help="Of the scheduler of a Dask or Ray cluster.")] = None,
     config: Config = None,
 ) -> None:
     """Train optimizers on one problem and print who wins, at which cost."""
@@ -66,6 +70,8 @@ def compare(
             raise ValueError(f"optimizer given more than once: {', '.join(sorted(repeated))}")
         for choice in choices:
             problem.check(choice)
+        workers = Workers(jobs, backend, address)
+        workers.check(problem.settings.device)
     output = output or Path("results/latest") / f"{dataset}-{criterion}"
     target = target or TARGETS.get(dataset, 0.5)
     effective: dict[str, Any] = {
@@ -78,7 +84,8 @@ def compare(
     }
     write_config(output / "config.toml", effective)
     try:
-        comparison = run_comparison(problem, choices, seeds, epochs, target, output, resume)
+        several = None if workers == Workers() else workers
+        comparison = run_comparison(problem, choices, seeds, epochs, target, output, data_root, resume, several)
     except OSError as error:
         typer.echo(f"error: {error}; what was written stays, the same command goes on from there", err=True)
         raise typer.Exit(1) from None

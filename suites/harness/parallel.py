@@ -1,0 +1,118 @@
+"""Many runs at once: in this process one after the other, in workers of this machine, or on a Dask or Ray cluster.
+
+Results are the same bit for bit whoever runs them: a worker takes as many threads as this process has. Times are not,
+where runs share cores; a record says how many went at a time.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from suites.harness.catalog import choose
+from suites.harness.experiments import Problem, Settings
+from suites.harness.names import pick
+from suites.harness.records import Record
+from suites.harness.runner import run
+
+BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # and what must be installed
+_TRIES = 5  # of the runs that a killed worker takes along
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, in words that another process understands; ``folder`` is one that it sees too."""
+
+    settings: Settings
+    data_root: Path | None
+    spec: str
+    seed: int
+    epochs: int
+    folder: Path
+    resume: bool = True
+
+
+@dataclass(frozen=True)
+class Workers:
+    """``count`` at a time; ``address`` of a cluster's scheduler, none for one that is started here."""
+
+    count: int = 1
+    backend: str = "loky"
+    address: str | None = None
+
+    def check(self, device: str) -> None:
+        """Refuse what cannot be, before anything is written.
+
+        Raises:
+            ValueError: for an unknown backend, one that is not installed, or workers that would share one GPU.
+        """
+        needed = pick("backend", self.backend, BACKENDS)
+        if find_spec(needed) is None:
+            raise ValueError(
+                f"backend {self.backend} is not installed: python -m pip install 'kronbench[{self.backend}]'"
+            )
+        if self.count < 1:
+            raise ValueError(f"jobs must be 1 or more, got {self.count}")
+        if self.count > 1 and device == "cuda":
+            raise ValueError("jobs must be 1 on a GPU: runs that are timed do not share one")
+
+
+def run_jobs(
+    jobs: Sequence[Job], workers: Workers, on_done: Callable[[Record], None] = lambda record: None
+) -> list[Record]:
+    """Run them all; returns their records in the order of the jobs.
+
+    A worker that is killed, as one is that takes too much memory, costs its run alone: the run is taken up again.
+
+    Raises:
+        TerminatedWorkerError: if workers die again and again.
+    """
+    records: dict[Job, Record] = {}
+    with _backend(workers):
+        for left in reversed(range(_TRIES)):
+            waiting = [job for job in jobs if job not in records]
+            calls = (joblib.delayed(_run)(job, torch.get_num_threads(), workers.count) for job in waiting)
+            try:
+                parallel: Any = joblib.Parallel(workers.count, return_as="generator_unordered")
+                for job, record in parallel(calls):
+                    records[job] = record
+                    on_done(record)
+                break
+            except TerminatedWorkerError:
+                if not left:
+                    raise
+    return [records[job] for job in jobs]
+
+
+def _run(job: Job, threads: int, at_a_time: int) -> tuple[Job, Record]:
+    torch.set_num_threads(threads)
+    problem = _problem(job.settings, job.data_root)
+    record = run(problem, choose(job.spec), job.seed, job.epochs, job.folder, resume=job.resume, at_a_time=at_a_time)
+    return job, record
+
+
+@cache
+def _problem(settings: Settings, data_root: Path | None) -> Problem:
+    """Each worker loads its data once."""
+    return Problem.load(settings, data_root)
+
+
+@contextmanager
+def _backend(workers: Workers) -> Iterator[None]:
+    """Joblib's calls go to these workers."""
+    with ExitStack() as stack:
+        if workers.backend == "dask":
+            stack.enter_context(import_module("distributed").Client(workers.address))
+        elif workers.backend == "ray":
+            import_module("ray").init(workers.address)
+            import_module("ray.util.joblib").register_ray()
+        stack.enter_context(joblib.parallel_config(workers.backend))
+        yield

@@ -1,0 +1,113 @@
+"""Many runs at once: the same bits whoever runs them, and a worker that dies costs no run."""
+
+import pytest
+import torch
+
+from suites.harness.experiments import Problem, Settings
+from suites.harness.parallel import Job, Workers, run_jobs
+from suites.harness.records import read
+
+SPECS = ("sgd", "ea_cg")
+KILLS = """
+import os, signal
+from pathlib import Path
+from optimizers.sgd import SGD
+
+
+class Kills(SGD):
+    \"\"\"Takes its process along in the first step that it ever takes.\"\"\"
+
+    def step(self, tape):
+        done = Path(__file__).with_suffix(".done")
+        if not done.exists():
+            done.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().step(tape)
+"""
+
+
+def jobs(folder, specs=SPECS):
+    settings = Problem.load(Settings(device="cpu", network=(64, 16, 10))).settings
+    return [Job(settings, None, spec, seed, 3, folder) for seed in range(2) for spec in specs]
+
+
+def numbers(value):
+    """Without the times."""
+    if not isinstance(value, dict):
+        return value
+    return {name: numbers(item) for name, item in value.items() if "seconds" not in name}
+
+
+def losses(records):
+    return [(record.path.name, list(map(numbers, record.points))) for record in records]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return losses(run_jobs(jobs(tmp_path_factory.mktemp("alone")), Workers()))
+
+
+def test_workers_of_this_machine(alone, tmp_path):
+    done = []
+    records = run_jobs(jobs(tmp_path), Workers(2), done.append)
+    assert losses(records) == alone
+    assert sorted(record.path.name for record in done) == sorted(record.path.name for record in records)
+    assert {record.header["at_a_time"] for record in records} == {2}
+    assert {record.header["environment"]["threads"] for record in records} == {torch.get_num_threads()}
+
+
+def test_a_worker_that_is_killed_costs_no_run(alone, tmp_path):
+    (tmp_path / "kills.py").write_text(KILLS)
+    records = run_jobs(jobs(tmp_path / "runs", (*SPECS, str(tmp_path / "kills.py"))), Workers(2))
+    assert (tmp_path / "kills.done").exists()
+    assert {record.status for record in records} == {"finished"}
+    assert losses(record for record in records if record.experiment["optimizer"] in SPECS) == alone
+
+
+def test_a_dask_cluster(alone, tmp_path):
+    """Two worker processes; one of them is killed in the middle of its run."""
+    distributed = pytest.importorskip("distributed")
+    (tmp_path / "kills.py").write_text(KILLS)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        workers = Workers(2, "dask", cluster.scheduler_address)
+        records = run_jobs(jobs(tmp_path / "runs", (*SPECS, str(tmp_path / "kills.py"))), workers)
+    assert (tmp_path / "kills.done").exists()
+    assert {record.status for record in records} == {"finished"}
+    assert losses(record for record in records if record.experiment["optimizer"] in SPECS) == alone
+
+
+def test_a_ray_cluster(alone, tmp_path):
+    pytest.importorskip("ray")
+    assert losses(run_jobs(jobs(tmp_path), Workers(2, "ray"))) == alone
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "message"),
+    [
+        (Workers(0), "cpu", "jobs must be 1 or more"),
+        (Workers(2), "cuda", "jobs must be 1 on a GPU"),
+        (Workers(2, "daks"), "cpu", "did you mean 'dask'"),
+    ],
+)
+def test_what_cannot_be_is_refused(workers, device, message):
+    with pytest.raises(ValueError, match=message):
+        workers.check(device)
+
+
+def test_a_backend_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr("suites.harness.parallel.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'kronbench\[ray\]'"):
+        Workers(2, "ray").check("cpu")
+
+
+def test_compare_takes_them(tmp_path):
+    """From the command line, on a folder that a relative name gives."""
+    from typer.testing import CliRunner
+
+    from suites.harness.cli import app
+
+    flags = ["--network", "64,8,10", "--epochs", "1", "--seeds", "2", "--optimizer", "sgd", "--jobs", "2"]
+    result = CliRunner().invoke(app, ["compare", *flags, "--output", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert "2 runs at a time shared the machine" in result.output
+    assert len([read(path) for path in (tmp_path / "out" / "runs").glob("[!.]*.jsonl")]) == 2
