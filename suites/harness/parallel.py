@@ -81,7 +81,8 @@ def run_jobs(
             waiting = [job for job in jobs if job not in records]
             calls = (joblib.delayed(_run)(job, torch.get_num_threads(), workers.count) for job in waiting)
             try:
-                parallel: Any = joblib.Parallel(workers.count, return_as="generator_unordered")
+                as_they_come = "list" if workers.backend == "ray" else "generator_unordered"  # ray's cannot
+                parallel: Any = joblib.Parallel(workers.count, return_as=as_they_come)
                 for job, record in parallel(calls):
                     records[job] = record
                     on_done(record)
@@ -113,6 +114,7 @@ def _backend(workers: Workers) -> Iterator[None]:
             stack.enter_context(import_module("distributed").Client(workers.address))
         elif workers.backend == "ray":
             import_module("ray").init(workers.address)
+            stack.callback(import_module("ray").shutdown)
             import_module("ray.util.joblib").register_ray()
         stack.enter_context(joblib.parallel_config(workers.backend))
         yield
