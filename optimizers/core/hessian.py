@@ -11,7 +11,8 @@ recursion     H^{t-1} = diag(phi') W^tT H^t W^t diag(phi') + diag(phi'' * (W^tT 
 
 A sample takes O^2 I + O I^2 multiply-adds a layer. Of the first layer only the mean is needed, which is one product
 over samples and outputs together: no [c, n_1, n_1] is formed, and symmetry halves its O I^2. For the paper's networks
-that is 0.65 10^9 multiply-adds a sample, 0.54 10^9 of them in the second layer, and c (2 n_1 n_2 + 2 n_2^2) numbers held.
+that is 0.65 10^9 multiply-adds a sample, 0.54 10^9 of them in the second layer, and c (2 n_1 n_2 + 2 n_2^2) numbers are
+held, 6 MB a sample.
 """
 
 from typing import cast
