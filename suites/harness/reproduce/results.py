@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from suites.harness.names import pick
 from suites.harness.reproduce.tables import SCALES, TABLES, Table
 
-_COSTS = {  # measured on one core of an AMD EPYC; the last are estimates from operations, 1.3 10^9 an image and iterate
-    "cifar10": {"smoke": "seconds", "cpu": "3 minutes", "paper": "days on two cores, minutes on a GPU (estimates)"},
+_COSTS = {  # estimates come from 1.3 10^9 operations an image and iterate, and the steps between
+    "cifar10": {
+        "smoke": "seconds",
+        "cpu": "3 minutes on two cores",
+        "paper": "15 hours on two cores, minutes on a GPU (estimates)",
+    },
     "imagenet10": {
         "smoke": "seconds",
-        "cpu": "10 minutes",
-        "paper": "a day on two cores, minutes on a GPU (estimates)",
+        "cpu": "15 minutes on two cores (estimate)",
+        "paper": "6 hours on two cores, minutes on a GPU (estimates)",
     },
 }
 
