@@ -31,7 +31,10 @@ _TRAIN_IMAGES = {"cifar10": 50_000}  # of the set as published
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of a table is computed. ``dataset``: what stands in for the table's own."""
+    """How much of a table is computed. ``dataset``: what stands in for the table's own.
+
+    The iterates are chosen here, those of ``paper`` as well: the titles of tables say how many they are.
+    """
 
     name: str
     iterates: int
@@ -198,10 +201,9 @@ def title(table: Table, scale: Scale, problem: Problem) -> str:
         stand_ins.append(f"{have} training images in place of {published}")
     if scale.images:
         stand_ins.append(f"the mean over {scale.images} of the {have} training images")
-    if scale.name != "paper":
-        stand_ins.append(f"{scale.iterates} iterates")
+    stand_ins.append(f"{scale.iterates} iterates")
     of = f"Table {table.name.removeprefix('table')}: {table.shows}; {table.criterion}, {table.dataset}"
-    return f"{of} (scale {scale.name}: {'; '.join(stand_ins)})" if stand_ins else of
+    return f"{of} (scale {scale.name}: {'; '.join(stand_ins)})"
 
 
 def caption(table: Table, frame: pd.DataFrame, record: Record) -> str:
