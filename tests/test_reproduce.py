@@ -155,6 +155,9 @@ def test_a_failed_run_is_recorded_and_leaves_no_table(tmp_path, monkeypatch):
     [
         (["tabel2"], "unknown result 'tabel2': did you mean 'table2'"),
         (["table2", "--scale", "smok"], "unknown scale 'smok': did you mean 'smoke'"),
+        (["table2", "--iterates", "0"], "iterates must be 1 or more, got 0"),
+        (["table2", "--steps-between", "0"], "steps between must be 1 or more, got 0"),
+        (["table2", "--images", "5"], "images must be a multiple of the 10 classes of digits, got 5"),
         (["table1"], "table1 is not done here yet"),
         (["figures"], "figures is not done here yet"),
         ([], "which result? there are: table1"),

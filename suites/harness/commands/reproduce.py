@@ -16,6 +16,9 @@ from suites.harness.reproduce.tables import reproduce as run_table
 def reproduce(
     name: Annotated[str | None, typer.Argument(help=f"One of {', '.join(RESULTS)}.")] = None,
     scale: Annotated[str, typer.Option(help="smoke (seconds), cpu (minutes) or paper.")] = "smoke",
+    iterates: Annotated[int | None, typer.Option(help="Iterates to average over; the scale's own by default.")] = None,
+    steps_between: Annotated[int | None, typer.Option(help="Training steps from one iterate to the next.")] = None,
+    images: Annotated[int | None, typer.Option(help="Training images in the mean, a multiple of the classes.")] = None,
     seed: Annotated[int, typer.Option(help="Of the initial weights and the order of the batches.")] = 0,
     device: Device = "auto",
     data_root: DataRoot = None,
@@ -31,6 +34,7 @@ def reproduce(
         if name is None:
             raise ValueError(f"which result? there are: {', '.join(RESULTS)}")
         table, chosen = find(name), pick("scale", scale, SCALES)
+        chosen = chosen.adapted(iterates=iterates, steps_between=steps_between, images=images)
         problem = table.load(chosen, device, data_root)
     output = output or Path("results/latest") / f"{name}-{scale}"
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

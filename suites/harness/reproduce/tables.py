@@ -8,7 +8,7 @@ E                              images           training images in the mean, as 
 import math
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,18 @@ class Scale:
     steps_between: int
     images: int | None = None
     dataset: str | None = None
+
+    def adapted(self, **changes: int | None) -> "Scale":
+        """The same with other ``iterates``, ``steps_between`` or ``images``, where they are not None.
+
+        Raises:
+            ValueError: if one is below 1.
+        """
+        chosen = {name: value for name, value in changes.items() if value is not None}
+        for name, value in chosen.items():
+            if value < 1:
+                raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, got {value}")
+        return replace(self, **chosen)
 
 
 SCALES = {
@@ -154,12 +166,14 @@ def balanced(problem: Problem, images: int | None) -> Split:
     """The first training images of each class, as many of each; all training images where ``images`` is none.
 
     Raises:
-        ValueError: if a class has too few.
+        ValueError: if a class has too few, or the images are no multiple of the classes.
     """
     train, classes = problem.dataset.train, len(problem.dataset.classes)
     if images is None:
         return train
-    each = images // classes
+    each, rest = divmod(images, classes)
+    if rest or not each:
+        raise ValueError(f"images must be a multiple of the {classes} classes of {problem.dataset.name}, got {images}")
     counts = torch.bincount(train.labels, minlength=classes)
     if counts.min() < each:
         raise ValueError(
@@ -215,7 +229,8 @@ def caption(table: Table, frame: pd.DataFrame, record: Record) -> str:
         f"Errors || G - |E[H]| ||_F in the biases, averaged over {len(points)} iterates, each {scale['steps_between']} "
         f"steps after the one before, of {experiment['optimizer']} (batch {experiment['batch_size']}, "
         f"{experiment['activation']}, seed {experiment['seed']}, {experiment['dtype']}); E is the mean over {images} "
-        f"training images, on which the criterion went from {points[0]['loss']:.4g} to {points[-1]['loss']:.4g}. "
+        f"training images, on which the criterion went from {points[0]['loss']:.4g} to {points[-1]['loss']:.4g} and "
+        f"the accuracy from {points[0]['accuracy']:.3g} to {points[-1]['accuracy']:.3g}. "
         "Total: the root of the sum of squares over layers. The paper's values are those of its own images, iterates "
         f"and network of 8 layers. {machine(record.header['environment'])}.\n\n"
         f"Order of the totals here: {order(frame, 'here')}. In the paper: {order(frame, 'paper')}."
