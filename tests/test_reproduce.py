@@ -14,7 +14,9 @@ from suites.harness.experiments import NETWORKS, Problem, Settings
 from suites.harness.records import read
 from suites.harness.reproduce.errors import NORM, layer_errors, record_in_chunks, total
 from suites.harness.reproduce.published import PUBLISHED
-from suites.harness.reproduce.tables import SCALES, TABLES, balanced, errors_frame, order, reproduce
+from suites.harness.reproduce.run import reproduce
+from suites.harness.reproduce.summary import errors_frame, order
+from suites.harness.reproduce.tables import SCALES, TABLES, balanced
 
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
 
@@ -140,9 +142,9 @@ def test_a_failed_run_is_recorded_and_leaves_no_table(tmp_path, monkeypatch):
     """What goes wrong is in the record; a run that diverges stops."""
     problem = TABLES["table2"].load(SCALES["smoke"], "cpu", None)
     with monkeypatch.context() as patch:
-        patch.setattr("suites.harness.reproduce.tables.layer_errors", lambda tape, names: 1 / 0)
+        patch.setattr("suites.harness.reproduce.run.layer_errors", lambda tape, names: 1 / 0)
         done = reproduce(TABLES["table2"], SCALES["smoke"], problem, tmp_path)
-    assert done.frame is None
+    assert done.text is None
     assert done.record.status == "failed"
     problem.dataset.scale.fill_(math.nan)
     done = reproduce(TABLES["table2"], SCALES["smoke"], problem, tmp_path)

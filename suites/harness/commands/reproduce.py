@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from suites.harness.commands.options import DataRoot, Device, bad_input_is_one_line
 from suites.harness.names import pick
 from suites.harness.reproduce.results import RESULTS, find
+from suites.harness.reproduce.run import reproduce as run_table
 from suites.harness.reproduce.tables import SCALES
-from suites.harness.reproduce.tables import reproduce as run_table
 
 
 def reproduce(
@@ -43,7 +43,7 @@ def reproduce(
         done = run_table(
             table, chosen, problem, output, seed, on_iterate=lambda count: progress.update(bar, completed=count)
         )
-    if done.frame is None:
+    if done.text is None:
         reason = done.record.end["reason"] if done.record.end else None
         typer.echo(f"{done.record.status}: {name}: {reason}; the record is {done.record.path}", err=True)
         raise typer.Exit(1)

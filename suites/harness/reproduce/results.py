@@ -8,12 +8,12 @@ from suites.harness.reproduce.tables import SCALES, TABLES, Table
 _COSTS = {  # estimates come from 1.3 10^9 operations an image and iterate, and the steps between
     "cifar10": {
         "smoke": "seconds",
-        "cpu": "3 minutes on two cores",
+        "cpu": "5 minutes on one core",
         "paper": "15 hours on two cores, minutes on a GPU (estimates)",
     },
     "imagenet10": {
         "smoke": "seconds",
-        "cpu": "15 minutes on two cores (estimate)",
+        "cpu": "a quarter of an hour on two cores (estimate)",
         "paper": "6 hours on two cores, minutes on a GPU (estimates)",
     },
 }
