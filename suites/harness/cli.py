@@ -9,6 +9,7 @@ from suites.harness.commands.gate import gate
 from suites.harness.commands.gpu import gpu
 from suites.harness.commands.listing import list_
 from suites.harness.commands.memory import memory
+from suites.harness.commands.reproduce import reproduce
 
 app = typer.Typer(
     help="Second-order optimizers for fully connected networks, compared fairly.",
@@ -21,6 +22,7 @@ app.command()(gpu)
 app.command()(gate)
 app.command(name="list")(list_)
 app.command()(memory)
+app.command()(reproduce)
 
 
 def main() -> None:

@@ -1,0 +1,87 @@
+"""A table from the record of a reproduction: averages beside the paper's values, with title and caption."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from suites.harness.experiments import Problem
+from suites.harness.records import Record
+from suites.harness.report import machine, markdown
+from suites.harness.reproduce.errors import NORM, total
+from suites.harness.reproduce.published import PUBLISHED, TOTAL
+from suites.harness.reproduce.tables import LABELS, Scale, Table
+
+_TRAIN_IMAGES = {"cifar10": 50_000}  # of the set as published
+
+
+def summary(table: Table, scale: Scale, problem: Problem, record: Record) -> str:
+    """The table as Markdown, with its title and caption."""
+    frame = errors_frame(table, record)
+    return f"# {title(table, scale, problem)}\n\n{markdown(_shown(frame))}\n\n{caption(frame, record)}\n"
+
+
+def errors_frame(table: Table, record: Record) -> pd.DataFrame:
+    """Errors averaged over the iterates, each row of ours above the paper's; the norm of the Hessian is the last."""
+    rows: list[dict[str, Any]] = []
+    for name in (*table.curvatures, NORM):
+        layers = [point["errors"][name] for point in record.points]
+        means = [sum(values) / len(values) for values in zip(*layers, strict=True)]
+        rows.append({"curvature": LABELS[name], "by": "here", **_columns(means, total(means))})
+        if name in PUBLISHED[table.name]:
+            *paper, papers_total = PUBLISHED[table.name][name]
+            rows.append({"curvature": LABELS[name], "by": "paper", **_columns(paper, papers_total)})
+    return pd.DataFrame(rows, columns=["curvature", "by", *_layer_names(rows), TOTAL])
+
+
+def order(frame: pd.DataFrame, by: str) -> str:
+    """Curvatures from the largest total error to the smallest, ``Fisher > GN``."""
+    rows = frame[(frame["by"] == by) & (frame["curvature"] != LABELS[NORM])]
+    totals = sorted(zip(rows[TOTAL], rows["curvature"], strict=True), reverse=True)
+    return " > ".join(name for _, name in totals)
+
+
+def title(table: Table, scale: Scale, problem: Problem) -> str:
+    """What the table is, and all that stands in for what the paper had."""
+    stand_ins = []
+    have, published = len(problem.dataset.train), _TRAIN_IMAGES.get(problem.dataset.name)
+    if scale.dataset:
+        sizes = "-".join(map(str, problem.settings.network))
+        stand_ins.append(f"{scale.dataset} in place of {table.dataset}, network {sizes}")
+    if published and have != published:
+        stand_ins.append(f"{have} training images in place of {published}")
+    if scale.images:
+        stand_ins.append(f"the mean over {scale.images} of the {have} training images")
+    stand_ins.append(f"{scale.iterates} iterates")
+    of = f"Table {table.name.removeprefix('table')}: {table.shows}; {table.criterion}, {table.dataset}"
+    return f"{of} (scale {scale.name}: {'; '.join(stand_ins)})"
+
+
+def caption(frame: pd.DataFrame, record: Record) -> str:
+    """How the values came about, in which order the totals are, and on what it was measured."""
+    experiment, points = record.experiment, record.points
+    scale = experiment["scale"]
+    images = scale["images"] or experiment["train_images"]
+    return (
+        f"Errors || G - |E[H]| ||_F in the biases, averaged over {len(points)} iterates, each {scale['steps_between']} "
+        f"steps after the one before, of {experiment['optimizer']} (batch {experiment['batch_size']}, "
+        f"{experiment['activation']}, seed {experiment['seed']}, {experiment['dtype']}); E is the mean over {images} "
+        f"training images, on which the criterion went from {points[0]['loss']:.4g} to {points[-1]['loss']:.4g} and "
+        f"the accuracy from {points[0]['accuracy']:.3g} to {points[-1]['accuracy']:.3g}. "
+        "Total: the root of the sum of squares over layers. The paper's values are those of its own images, iterates "
+        f"and network of 8 layers. {machine(record.header['environment'])}.\n\n"
+        f"Order of the totals here: {order(frame, 'here')}. In the paper: {order(frame, 'paper')}."
+    )
+
+
+def _columns(layers: list[float], whole: float) -> dict[str, float]:
+    return {**{str(t): value for t, value in enumerate(layers, start=1)}, TOTAL: whole}
+
+
+def _layer_names(rows: list[dict[str, Any]]) -> list[str]:
+    return sorted({name for row in rows for name in row if name.isdigit()}, key=int)
+
+
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """The numbers as the paper prints them."""
+    return frame.map(lambda value: value if isinstance(value, str) else "-" if math.isnan(value) else f"{value:.4f}")

@@ -1,0 +1,186 @@
+"""Tables 2-5 of the paper: errors against the true Hessian, the paper's values, and the command line."""
+
+import math
+from csv import DictReader
+
+import pytest
+import torch
+
+from optimizers.core import CRITERIA, CURVATURES, Tape
+from optimizers.core.curvature import _recursion, pos_eig
+from optimizers.core.hessian import mean_hessians
+from suites.harness.cli import main
+from suites.harness.experiments import NETWORKS, Problem, Settings
+from suites.harness.records import read
+from suites.harness.reproduce.errors import NORM, layer_errors, record_in_chunks, total
+from suites.harness.reproduce.published import PUBLISHED
+from suites.harness.reproduce.run import reproduce
+from suites.harness.reproduce.summary import errors_frame, order
+from suites.harness.reproduce.tables import SCALES, TABLES, balanced
+
+every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
+
+
+@pytest.fixture
+def kronbench(monkeypatch, capsys):
+    """Run the command line: exit code, standard output, standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["kronbench", "reproduce", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return stop.value.code or 0, printed.out, printed.err
+
+    return call
+
+
+def _suited(criterion):
+    return [name for name in CURVATURES if criterion.convex or name != "gauss_newton"]
+
+
+@every_criterion
+def test_the_error_of_a_layer(problem, criterion):
+    """|| G - |E[hess]| ||_F with the Hessian from autograd, spelt out for every curvature and layer."""
+    case = problem(criterion=criterion)
+    errors = layer_errors(case.record(), _suited(criterion))
+    parameters = dict(case.network.named_parameters())
+    for t, bias in enumerate(name for name in parameters if name.endswith("bias")):
+
+        def loss(value, bias=bias):
+            logits = torch.func.functional_call(case.network, {**parameters, bias: value}, (case.x,))
+            return criterion.value(logits, case.labels).mean()
+
+        eigenvalues, vectors = torch.linalg.eigh(torch.func.hessian(loss)(parameters[bias]).detach())
+        target = vectors @ torch.diag(eigenvalues.abs()) @ vectors.T
+        assert errors[NORM][t] == pytest.approx(target.norm().item(), rel=1e-12)
+        for name in _suited(criterion):
+            error = (CURVATURES[name](case.record())[t] - target).norm().item()
+            assert errors[name][t] == pytest.approx(error, rel=1e-10, abs=1e-15)
+
+
+@every_criterion
+def test_the_last_layer_is_exact_but_for_fisher(problem, criterion):
+    """Gauss-Newton and PCH start from |E[hess_z C]|: layer k has no error, as in the paper's tables."""
+    errors = layer_errors(problem(criterion=criterion).record(), _suited(criterion))
+    assert errors["fisher"][-1] > 0.1 * errors[NORM][-1]
+    for name in _suited(criterion)[1:]:
+        assert errors[name][-1] <= 1e-15
+
+
+@every_criterion
+def test_one_sample_without_repair_has_no_error(problem, assert_close, criterion):
+    """With B = 1 Eq. (8) without repair is the exact Hessian, and so is what Pos-Eig makes of both."""
+    tape = problem(criterion=criterion, batch=1, seed=3).record()
+    unrepaired = _recursion(tape, tape.mean_hessian, lambda mean: mean)
+    for G, H in zip(unrepaired, mean_hessians(tape), strict=True):
+        assert_close(G, H)
+        assert_close(pos_eig(G), pos_eig(H))
+
+
+@every_criterion
+@pytest.mark.parametrize("size", [1, 4, 9, 50])
+def test_a_tape_in_chunks_is_the_tape(problem, criterion, size):
+    """The same errors as from one pass, whether or not chunks divide the batch; the data are not kept."""
+    case = problem(criterion=criterion)
+    chunks = zip(case.x.split(size), case.labels.split(size), strict=True)
+    tape = record_in_chunks(case.network, criterion, chunks)
+    assert isinstance(tape, Tape)
+    assert tape.layers[0].input.shape == (9, 0)
+    whole, joined = (layer_errors(t, _suited(criterion)) for t in (case.record(), tape))
+    for name, values in whole.items():
+        assert joined[name] == pytest.approx(values, rel=1e-10, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_papers_totals_are_roots_of_sums_of_squares(name):
+    """Guards the digits: every printed total follows from its printed layers, to the rounding of four digits."""
+    assert len(PUBLISHED[name]) == 4 if TABLES[name].criterion == "cross-entropy" else 3
+    for *layers, printed in PUBLISHED[name].values():
+        assert len(layers) == len(NETWORKS[TABLES[name].dataset]) - 1
+        assert total(layers) == pytest.approx(printed, abs=1.5e-4)
+
+
+def test_the_subset_is_balanced():
+    """As many images of each class, from the training set; more than there are is refused in one line."""
+    problem = Problem.load(Settings(device="cpu"))
+    split = balanced(problem, 50)
+    assert torch.bincount(split.labels).tolist() == [5] * 10
+    assert balanced(problem, None) is problem.dataset.train
+    with pytest.raises(ValueError, match="digits: 1000 training images of each class are needed"):
+        balanced(problem, 10_000)
+
+
+@pytest.mark.parametrize("name", ["table2", "table4"])
+def test_smoke_scale(kronbench, tmp_path, name):
+    """From the command line: a record, and a table whose title names what stands in for what the paper had."""
+    code, out, err = kronbench(name, "--output", tmp_path / "out", "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["errors.jsonl", "table.csv", "table.md"]
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert text in out
+    first = text.splitlines()[0]
+    for stand_in in ("digits in place of cifar10", "64-64-32-16-10", "100 of the 1437 training images", "3 iterates"):
+        assert stand_in in first
+    record = read(tmp_path / "out" / "errors.jsonl")
+    assert record.status == "finished"
+    assert [point["step"] for point in record.points] == [0, 20, 40]
+    assert record.points[-1]["loss"] < record.points[0]["loss"]
+    with (tmp_path / "out" / "table.csv").open() as file:
+        rows = {(row["curvature"], row["by"]): row for row in DictReader(file)}
+    assert ("GN", "here") in rows if name == "table2" else ("GN", "here") not in rows
+    fisher = [point["errors"]["fisher"] for point in record.points]
+    for t in range(4):
+        mean = sum(errors[t] for errors in fisher) / 3
+        assert float(rows["Fisher", "here"][str(t + 1)]) == pytest.approx(mean)
+    assert float(rows["Fisher", "paper"]["Total"]) == PUBLISHED[name]["fisher"][-1]
+    assert float(rows["PCH-1", "here"]["4"]) < 5e-6
+    assert order(errors_frame(TABLES[name], record), "here").startswith("Fisher > ")
+
+
+def test_a_failed_run_is_recorded_and_leaves_no_table(tmp_path, monkeypatch):
+    """What goes wrong is in the record; a run that diverges stops."""
+    problem = TABLES["table2"].load(SCALES["smoke"], "cpu", None)
+    with monkeypatch.context() as patch:
+        patch.setattr("suites.harness.reproduce.run.layer_errors", lambda tape, names: 1 / 0)
+        done = reproduce(TABLES["table2"], SCALES["smoke"], problem, tmp_path)
+    assert done.text is None
+    assert done.record.status == "failed"
+    problem.dataset.scale.fill_(math.nan)
+    done = reproduce(TABLES["table2"], SCALES["smoke"], problem, tmp_path)
+    assert done.record.status == "diverged"
+    assert [path.name for path in tmp_path.iterdir()] == ["errors.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tabel2"], "unknown result 'tabel2': did you mean 'table2'"),
+        (["table2", "--scale", "smok"], "unknown scale 'smok': did you mean 'smoke'"),
+        (["table2", "--iterates", "0"], "iterates must be 1 or more, got 0"),
+        (["table2", "--steps-between", "0"], "steps between must be 1 or more, got 0"),
+        (["table2", "--images", "5"], "images must be a multiple of the 10 classes of digits, got 5"),
+        (["table1"], "table1 is not done here yet"),
+        (["figures"], "figures is not done here yet"),
+        ([], "which result? there are: table1"),
+        (["table3", "--scale", "cpu", "--data-root", "nowhere"], "imagenet10"),
+    ],
+)
+def test_bad_input_is_one_line(kronbench, tmp_path, arguments, message):
+    code, out, err = kronbench(*arguments, "--output", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_list_says_what_there_is(kronbench):
+    """Every name, what it shows, what it costs at every scale, and what is not done."""
+    code, out, _ = kronbench("--list")
+    assert code == 0
+    for name in TABLES:
+        assert name in out
+    for scale in SCALES:
+        assert f"{scale}: " in out
+    assert out.count("not done here yet") == 2
