@@ -13,7 +13,6 @@ from suites.harness.cli import main
 from suites.harness.experiments import Problem, Settings
 from suites.harness.records import RecordWriter, read
 from suites.harness.runner import run
-from suites.harness.statistics import median_interval
 from suites.harness.steps import PHASES
 
 USERS_OWN = '''"""Signs only."""
@@ -229,12 +228,3 @@ def test_records_of_schema_1_are_read(tmp_path):
     (tmp_path / "new.jsonl").write_text(json.dumps({"kind": "header", "schema": 99, **old}) + "\n")
     with pytest.raises(ValueError, match="schema 1 to 2, found 99"):
         read(tmp_path / "new.jsonl")
-
-
-def test_medians_rank_infinite_values():
-    assert median_interval([1, 2, math.inf, math.inf, math.inf]) == (math.inf, 1, math.inf)
-    assert median_interval([0.5] * 5) == (0.5, 0.5, 0.5)
-    low, high = median_interval(range(101))[1:]
-    assert low < 50 < high
-    with pytest.raises(ValueError, match="one or more numbers"):
-        median_interval([])
