@@ -9,7 +9,6 @@ import torch
 
 from suites.harness import report
 from suites.harness.catalog import choose
-from suites.harness.cli import main
 from suites.harness.experiments import Problem, Settings
 from suites.harness.records import RecordWriter, read
 from suites.harness.runner import run
@@ -36,20 +35,6 @@ class SignDescent(TapeOptimizer):
 @pytest.fixture(scope="module")
 def problem():
     return Problem.load(Settings(device="cpu", network=(64, 16, 10)))
-
-
-@pytest.fixture
-def kronbench(monkeypatch, capsys):
-    """Run the command line: exit code, standard output, standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["kronbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return stop.value.code or 0, printed.out, printed.err
-
-    return call
 
 
 def test_specifications_are_read():

@@ -133,12 +133,12 @@ def _samples(before, after):
         ([1, 2, 3, 4, 5, 6], [0.5, 1, 1.5, 2, 2.5, 3], "faster by 2x"),
         ([1, 2, 3, 4, 5, 6], [2, 4, 6, 8, 10, 12], "slower by 2x"),
         ([10] * 6, [5, 4, 5, 4, 5, 4], "faster by 2.22x [2, 2.5]"),
-        ([10] * 6, [9, 11, 9, 11, 9, 11], "indistinguishable"),
-        ([10] * 5, [5, 4, 5, 4, 5, 4], "too few seeds (5 of 6)"),
+        ([10] * 6, [9, 11, 9, 11, 9, 11], "indistinguishable: 1x [0.9, 1.1]"),
+        ([10] * 5, [5, 4, 5, 4, 5, 4], "too few seeds (5 of 6): 0.5x [0.4, 0.5]"),
         ([10, math.inf], [10, math.inf], "the same"),
         ([math.inf] * 7, [3, 4, 5, 3, 4, 5, 3], "faster without bound"),
         ([3, 4, 5, 3, 4, 5, 3], [math.inf] * 7, "slower without bound"),
-        ([3, 4, 5, 3, 4, 5, 3], [1, math.inf] * 3 + [1], "indistinguishable"),
+        ([3, 4, 5, 3, 4, 5, 3], [1, math.inf] * 3 + [1], "indistinguishable: 0.333x [0.237, inf]"),
         ([], [1, 2, 3], "no shared seeds"),
     ],
 )
@@ -154,7 +154,7 @@ def test_a_difference_has_its_verdict_too():
 
 def test_values_in_which_no_seed_has_a_part_need_one():
     assert verdict(paired({0: 100}, {0: 50}, exact=True), "smaller", "larger") == "smaller by 2x"
-    assert verdict(paired({0: 100}, {0: 50}), "smaller", "larger") == "too few seeds (1 of 6)"
+    assert verdict(paired({0: 100}, {0: 50}), "smaller", "larger") == "too few seeds (1 of 6): 0.5x"
 
 
 def test_six_seeds_are_what_the_sign_test_needs():

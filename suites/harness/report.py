@@ -37,7 +37,7 @@ def comparison_table(
     rows = []
     for name, group in by_optimizer(records).items():
         finished = [record for record in group if record.status == "finished"]
-        reached = [_first_reaching(record, target) for record in group]
+        reached = [first_reaching(record, target) for record in group]
         timed = (
             zip(step_seconds[name], step_seconds[REFERENCE], strict=True)
             if {name, REFERENCE} <= step_seconds.keys()
@@ -103,7 +103,7 @@ def _tabulate(table: pd.DataFrame, style: str) -> str:
 _NEVER = {"epoch": math.inf, "training_seconds": math.inf, "gradient_equivalents": math.inf}
 
 
-def _first_reaching(record: Record, target: float) -> dict[str, Any]:
+def first_reaching(record: Record, target: float) -> dict[str, Any]:
     """The first measuring point at or above the target; one at infinity if there is none."""
     return next((point for point in record.points if point["test_accuracy"] >= target), _NEVER)
 

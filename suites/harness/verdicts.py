@@ -91,17 +91,22 @@ def verdict(comparison: Paired | None, smaller: str, larger: str) -> str:
     if not comparison.changed:
         return "the same"
     if not comparison.enough:
-        return f"too few seeds ({comparison.seeds} of {SEEDS_NEEDED})"
+        return f"too few seeds ({comparison.seeds} of {SEEDS_NEEDED}): {_shown(comparison.change, comparison.kind)}"
     if comparison.direction == 0:
-        return "indistinguishable"
+        return f"indistinguishable: {_shown(comparison.change, comparison.kind)}"
     word = smaller if comparison.direction < 0 else larger
-    middle, low, high = comparison.change
+    middle, low, high = change = comparison.change
     if comparison.direction < 0:  # shown as the size of what went down
-        middle, low, high = (_undone(change, comparison.kind) for change in (middle, high, low))
-    if math.isinf(middle):
+        change = Interval(*(_undone(end, comparison.kind) for end in (middle, high, low)))
+    if math.isinf(change.median):
         return f"{word} without bound"
-    interval = "" if low == high else f" [{low:.3g}, {high:.3g}]"
-    return f"{word} by {middle:.3g}{'x' if comparison.kind == 'ratio' else ''}{interval}"
+    return f"{word} by {_shown(change, comparison.kind)}"
+
+
+def _shown(change: Interval, kind: Kind) -> str:
+    """``1.8x [1.5, 2.2]``, or without its interval where that has no width."""
+    middle, low, high = (f"{value:.3g}" for value in change)
+    return f"{middle}{'x' if kind == 'ratio' else ''}" + ("" if low == high else f" [{low}, {high}]")
 
 
 def _change(before: float, after: float, kind: Kind) -> float:
