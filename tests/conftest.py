@@ -9,6 +9,7 @@ from hypothesis import settings
 from torch import Tensor
 
 from optimizers.core import CROSS_ENTROPY, FCNN, Activation, Criterion, Tape
+from suites.harness.cli import main
 
 settings.register_profile("kronbench", deadline=None, derandomize=True, database=None, max_examples=60)
 settings.load_profile("kronbench")
@@ -64,3 +65,19 @@ def assert_close() -> Callable[..., None]:
         assert error <= tolerance * size, f"relative error {error / size if size else error:.1e} above {tolerance:.0e}"
 
     return check
+
+
+@pytest.fixture
+def kronbench(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["kronbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return stop.value.code or 0, printed.out, printed.err
+
+    return call

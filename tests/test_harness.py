@@ -9,11 +9,9 @@ import torch
 
 from suites.harness import report
 from suites.harness.catalog import choose
-from suites.harness.cli import main
 from suites.harness.experiments import Problem, Settings
 from suites.harness.records import RecordWriter, read
 from suites.harness.runner import run
-from suites.harness.statistics import median_interval
 from suites.harness.steps import PHASES
 
 USERS_OWN = '''"""Signs only."""
@@ -37,20 +35,6 @@ class SignDescent(TapeOptimizer):
 @pytest.fixture(scope="module")
 def problem():
     return Problem.load(Settings(device="cpu", network=(64, 16, 10)))
-
-
-@pytest.fixture
-def kronbench(monkeypatch, capsys):
-    """Run the command line: exit code, standard output, standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["kronbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return stop.value.code or 0, printed.out, printed.err
-
-    return call
 
 
 def test_specifications_are_read():
@@ -229,12 +213,3 @@ def test_records_of_schema_1_are_read(tmp_path):
     (tmp_path / "new.jsonl").write_text(json.dumps({"kind": "header", "schema": 99, **old}) + "\n")
     with pytest.raises(ValueError, match="schema 1 to 2, found 99"):
         read(tmp_path / "new.jsonl")
-
-
-def test_medians_rank_infinite_values():
-    assert median_interval([1, 2, math.inf, math.inf, math.inf]) == (math.inf, 1, math.inf)
-    assert median_interval([0.5] * 5) == (0.5, 0.5, 0.5)
-    low, high = median_interval(range(101))[1:]
-    assert low < 50 < high
-    with pytest.raises(ValueError, match="one or more numbers"):
-        median_interval([])

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from suites.harness.commands.compare import compare
+from suites.harness.commands.diff import diff
 from suites.harness.commands.gate import gate
 from suites.harness.commands.gpu import gpu
 from suites.harness.commands.listing import list_
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(compare)
+app.command()(diff)
 app.command()(gpu)
 app.command()(gate)
 app.command(name="list")(list_)

@@ -8,7 +8,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from suites.harness.records import Record
-from suites.harness.statistics import median_interval
+from suites.harness.statistics import attained_level, median_interval
 from suites.harness.timing import REFERENCE
 from suites.harness.units import shown_bytes
 
@@ -24,7 +24,7 @@ def by_optimizer(records: Iterable[Record]) -> dict[str, list[Record]]:
 def comparison_table(
     records: Sequence[Record], step_seconds: Mapping[str, Sequence[float]], target: float
 ) -> pd.DataFrame:
-    """One row an optimizer: medians over its seeds with 95 % bootstrap intervals.
+    """One row an optimizer: medians over its seeds with intervals, see :func:`median_interval`.
 
     A run that failed or diverged counts as one that never reached the target; its losses are left out and it is counted
     in the column ``runs``.
@@ -37,7 +37,7 @@ def comparison_table(
     rows = []
     for name, group in by_optimizer(records).items():
         finished = [record for record in group if record.status == "finished"]
-        reached = [_first_reaching(record, target) for record in group]
+        reached = [first_reaching(record, target) for record in group]
         timed = (
             zip(step_seconds[name], step_seconds[REFERENCE], strict=True)
             if {name, REFERENCE} <= step_seconds.keys()
@@ -74,13 +74,14 @@ def caption(records: Sequence[Record], target: float) -> str:
     """What the table shows and on what it was measured, in one paragraph."""
     experiment, environment = records[0].experiment, records[0].header["environment"]
     seeds = len({record.experiment["seed"] for record in records})
+    level = f" with intervals that cover {100 * attained_level(seeds):.3g} %" if seeds > 1 else ""
     kind = "synthetic images" if experiment["synthetic"] else "real images"
     return (
         f"{experiment['dataset']} ({kind}: {experiment['train_images']} train, {experiment['test_images']} test), "
         f"{experiment['criterion']}, {experiment['activation']}, network {'-'.join(map(str, experiment['network']))}, "
         f"batch {experiment['batch_size']}, {experiment['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}; "
         f"{machine(environment)}. {_shared(records)}"
-        "Medians over seeds with 95 % bootstrap intervals; a run that never reached test accuracy "
+        f"Medians over seeds{level}; a run that never reached test accuracy "
         f"{target:g} counts as infinite. Gradient-equivalents: operations, counted, over those of one forward and "
         "backward pass with weight gradients. Step time: ratio to SGD with momentum, interleaved in one process. "
         "Peak state: the most that the optimizer holds within a step beside parameters, activations and deltas."
@@ -107,7 +108,7 @@ def _tabulate(table: pd.DataFrame, style: str) -> str:
 _NEVER = {"epoch": math.inf, "training_seconds": math.inf, "gradient_equivalents": math.inf}
 
 
-def _first_reaching(record: Record, target: float) -> dict[str, Any]:
+def first_reaching(record: Record, target: float) -> dict[str, Any]:
     """The first measuring point at or above the target; one at infinity if there is none."""
     return next((point for point in record.points if point["test_accuracy"] >= target), _NEVER)
 

@@ -1,38 +1,148 @@
-"""Statistics that hold for a handful of seeds: medians with bootstrap intervals."""
+"""Statistics that hold for a handful of seeds.
 
-from collections.abc import Sequence
-from typing import NamedTuple
+A *sample* is the values of one optimizer, one a seed; a *stratum* is its sample on one of several problems. A run that
+missed is infinite: it is ranked, never dropped. Coverage was measured by simulation, and a test keeps it:
+
+* The median of a sample has the interval between two of its order statistics, which is exact for any distribution,
+  interpolated between the nearest two exact levels (Hettmansperger and Sheather 1986): 94 to 96 % from 6 values on. The
+  percentile bootstrap covers 86 to 95 % there. Fewer than 6 values cannot reach 95 %: theirs is the whole range,
+  which covers :func:`attained_level`, 93.75 % of 5, 75 % of 3.
+* A statistic of several strata, as the interquartile mean (Agarwal et al. 2021), has the expanded percentile bootstrap
+  (Hesterberg 2015): 93 to 98 % where the percentile bootstrap, too narrow for few seeds, covers 84 to 95 %.
+* The probability of improvement has a score interval (Newcombe 2006, method 5), 92 to 98 % from 3 seeds on, even of
+  samples that hardly overlap, where a bootstrap of 3 to 10 seeds covers 41 to 91 %.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import optimize, stats
 
+LEVEL = 0.95
 _RESAMPLES = 2000
+
+Strata = Sequence[Sequence[float]]
 
 
 class Interval(NamedTuple):
-    """A median with the ends of its 95 % bootstrap interval."""
+    """A median with the ends of its interval."""
 
     median: float
     low: float
     high: float
 
 
-def median_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """The median of a sample and its percentile bootstrap interval.
+class Estimate(NamedTuple):
+    """Any other statistic with the ends of its 95 % interval."""
 
-    A value may be infinite, as the time of a run that never reached its target: it is ranked, not dropped.
+    value: float
+    low: float
+    high: float
+
+
+def attained_level(size: int) -> float:
+    """The level that :func:`median_interval` reaches with a sample of a size: 0.95, or what the whole range covers."""
+    return min(LEVEL, 1 - 2.0 ** (1 - size))
+
+
+def median_interval(values: Iterable[float]) -> Interval:
+    """The median of a sample and its 95 % interval of order statistics; of fewer than 6 values, the range.
 
     Raises:
         ValueError: for an empty sample or one with NaN.
     """
-    sample = np.asarray(values, dtype=float)
+    sample = np.sort(checked(values))
+    rank, weight = _order(sample.size)
+    low, high = (
+        _between(ends[rank], ends[rank + 1], weight) if weight else ends[rank] for ends in (sample, sample[::-1])
+    )
+    return Interval(float(np.median(sample)), float(low), float(high))
+
+
+def interquartile_mean(values: Any, axis: int = -1) -> Any:
+    """The mean of the middle half: a quarter of the values, rounded down, is cut off at each end."""
+    return stats.trim_mean(values, 0.25, axis=axis)
+
+
+def stratified_interval(strata: Strata, statistic: Callable[..., Any] = interquartile_mean) -> Estimate:
+    """A statistic of all strata together, and its 95 % interval: seeds are drawn anew within each stratum.
+
+    The ends are infinite where 95 % is out of reach: below 5 seeds, or 3 of each of 6 problems.
+
+    Args:
+        statistic: takes an array and ``axis``, as :func:`interquartile_mean` and :func:`numpy.median`.
+    """
+    samples = [checked(stratum) for stratum in strata]
+    estimate = float(statistic(np.concatenate(samples), axis=-1))
+    seeds = min(sample.size for sample in samples)
+    if seeds < (3 if len(samples) >= 6 else 5):
+        return Estimate(estimate, -math.inf, math.inf)
+    # by hand: an infinite value makes the quantiles of scipy's bootstrap NaN; seeded: same records, same table
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate([rng.choice(sample, (_RESAMPLES, sample.size)) for sample in samples], axis=-1)
+    ordered = np.sort(statistic(drawn, axis=-1))
+    # about half of the values decide a median or a mean of the middle half
+    freedom = max(seeds - 1, sum(sample.size - 1 for sample in samples) / 2)
+    tail = float(stats.norm.cdf(math.sqrt(seeds / (seeds - 1)) * stats.t.ppf((1 - LEVEL) / 2, freedom)))
+    rank = round(tail * _RESAMPLES)
+    return Estimate(estimate, float(ordered[rank]), float(ordered[-1 - rank]))
+
+
+def probability_of_improvement(own: Strata, other: Strata) -> Estimate:
+    """P(own < other), a tie counting half, averaged over strata, with its 95 % score interval; smaller is better.
+
+    For values of which larger is better, the arguments change places.
+    """
+    pairs = [(checked(x), checked(y)) for x, y in zip(own, other, strict=True)]
+    won = float(np.mean([np.less.outer(x, y).mean() + np.equal.outer(x, y).mean() / 2 for x, y in pairs]))
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+
+    def outside(p: float) -> float:
+        """Positive where a true probability ``p`` is too far from what was seen."""
+        variances = [
+            p * (1 - p) * (1 + ((x.size + y.size) / 2 - 1) * ((1 - p) / (2 - p) + p / (1 + p))) / (x.size * y.size)
+            for x, y in pairs
+        ]
+        return (won - p) ** 2 - z**2 * sum(variances) / len(pairs) ** 2
+
+    inside = min(max(won, 1e-9), 1 - 1e-9)
+    low, high = (optimize.root_scalar(outside, bracket=ends).root for ends in ((0, inside), (inside, 1)))
+    return Estimate(won, low, high)
+
+
+def improvements(strata: Mapping[str, Strata]) -> dict[tuple[str, str], Estimate]:
+    """:func:`probability_of_improvement` of every ordered pair of names."""
+    pairs = itertools.permutations(strata, 2)
+    return {(own, other): probability_of_improvement(strata[own], strata[other]) for own, other in pairs}
+
+
+@cache
+def _order(size: int) -> tuple[int, float]:
+    """Where the 95 % interval of a median ends: at which value from outside, and how far towards the next."""
+    rank = int(stats.binom.ppf((1 - LEVEL) / 2, size, 0.5))
+    if rank == 0:
+        return 0, 0.0
+    outer, inner = 1 - 2 * stats.binom.cdf([rank - 1, rank], size, 0.5)
+    excess = (outer - LEVEL) / (outer - inner)
+    return rank - 1, (size - rank) * excess / (rank + (size - 2 * rank) * excess)
+
+
+def checked(values: Iterable[float]) -> np.ndarray:
+    """The values as an array.
+
+    Raises:
+        ValueError: for no values, or NaN among them.
+    """
+    sample = np.asarray(list(values), dtype=float)
     if sample.size == 0 or np.isnan(sample).any():
-        raise ValueError(f"a median needs one or more numbers that are not NaN, got {list(values)}")
-    median = float(np.median(sample))
-    if sample.size == 1:
-        return Interval(median, median, median)
-    # by hand: an infinite value makes the standard error in scipy's bootstrap NaN; seeded: same records, same table
-    resampled = np.median(np.random.default_rng(0).choice(sample, size=(_RESAMPLES, sample.size)), axis=1)
-    # ends that are values of the sorted sample: interpolating would meet inf - inf
-    rank = round((1 - level) / 2 * _RESAMPLES)
-    low, high = np.sort(resampled)[[rank, -1 - rank]]
-    return Interval(median, float(low), float(high))
+        raise ValueError(f"a sample must be one or more numbers that are not NaN, got {sample.tolist()}")
+    return sample
+
+
+def _between(outer: float, inner: float, weight: float) -> float:
+    """From the outer end of an interval towards the inner one; the outer where one of them is infinite."""
+    return float(outer if math.isinf(outer) or math.isinf(inner) else outer + weight * (inner - outer))

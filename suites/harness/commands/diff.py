@@ -1,0 +1,44 @@
+"""``kronbench diff``: two result folders, what got better, what worse, and what cannot be told apart."""
+
+from collections import Counter
+from dataclasses import astuple
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tabulate import tabulate
+
+from suites.harness.commands.options import bad_input_is_one_line
+from suites.harness.diff import diff as compare_records
+from suites.harness.diff import read_folder
+
+_LEGEND = """\
+Medians; changes are paired by seed, with 95 % intervals, or the range where fewer than 6 seeds are shared: too few to
+tell. Of twenty numbers that did not change, one is told apart by chance. A run that failed, diverged or missed the
+target is infinite; its accuracy is 0 where it failed or diverged."""
+
+
+def diff(
+    before: Annotated[Path, typer.Argument(help="Folder with runs/*.jsonl, in it or below.")],
+    after: Annotated[Path, typer.Argument(help="The other; changes are those from the first to this one.")],
+    show_all: Annotated[bool, typer.Option("--all", help="Show also what is the same.")] = False,
+) -> None:
+    """Say what got better or worse from one result folder to another, seed by seed, and what cannot be told."""
+    with bad_input_is_one_line():
+        found = compare_records(read_folder(before), read_folder(after))
+    for difference in found.differences:
+        typer.echo(f"\n{difference.experiment}")
+        for note in difference.notes:
+            typer.echo(f"  {note}")
+        for optimizer in difference.one_sided:
+            typer.echo(f"  on one side only: {optimizer}")
+        rows = [astuple(row) for row in difference.rows if show_all or row.outcome != "same"]
+        if rows:
+            headers = ("optimizer", "metric", "before", "after", "", "verdict")
+            typer.echo("\n" + tabulate(rows, headers, tablefmt="simple", disable_numparse=True))
+    for side, names in (("before", found.only_before), ("after", found.only_after)):
+        for name in names:
+            typer.echo(f"\non one side only ({side}): {name}")
+    counts = Counter(row.outcome for difference in found.differences for row in difference.rows)
+    typer.echo(f"\n{', '.join(f'{count} {outcome}' for outcome, count in counts.most_common()) or 'nothing in common'}")
+    typer.echo(_LEGEND)

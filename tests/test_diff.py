@@ -1,0 +1,204 @@
+"""``kronbench diff``: better, worse, the same or not to be told apart, and why."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from suites.harness.diff import diff, read_folder
+from suites.harness.records import RecordWriter
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENT = {
+    "optimizer": "sgd",
+    "options": {"lr": 0.1},
+    "dataset": "digits",
+    "criterion": "cross-entropy",
+    "network": [64, 10],
+    "activation": "sigmoid",
+    "batch_size": 100,
+    "dtype": "float32",
+    "epochs": 2,
+    "device": "cpu",
+    "train_images": 1437,
+    "test_images": 360,
+    "synthetic": False,
+}
+ENVIRONMENT = {"git": None, "torch": "2.14", "cpu": "EPYC", "cores": 2, "threads": 2, "gpu": None}
+
+
+def _write(folder, losses, *, status="finished", seconds=1.0, state=80, environment=ENVIRONMENT, **experiment):
+    """A record a loss, with seeds 0, 1, ...; the target is reached where the loss is below 1."""
+    shared = {**EXPERIMENT, **experiment}
+    for seed, loss in enumerate(losses):
+        header = {"experiment": {**shared, "seed": seed}, "environment": environment, "source": None}
+        with RecordWriter(folder / "runs" / f"{shared['optimizer']}_seed{seed}.jsonl", header) as record:
+            for epoch in (0, 1, 2):
+                record.point(
+                    step=14 * epoch,
+                    epoch=epoch,
+                    training_seconds=seconds * epoch * (1 + seed / 100),
+                    train_loss=loss,
+                    test_accuracy=0.96 if epoch and loss < 1 else 0.1,
+                    gradient_equivalents=14.0 * epoch,
+                )
+            record.end(status, peak_state_bytes=state)
+
+
+def _outcomes(before, after, optimizer="sgd"):
+    """Outcome and verdict by metric."""
+    (difference,) = diff(read_folder(before), read_folder(after)).differences
+    return {row.metric: (row.outcome, row.verdict) for row in difference.rows if row.optimizer == optimizer}
+
+
+def test_better_and_worse_are_told(tmp_path):
+    _write(tmp_path / "a", [0.5, 0.6, 0.5, 0.4, 0.5, 0.6], seconds=1.0, state=80)
+    _write(tmp_path / "b", [0.25, 0.3, 0.25, 0.2, 0.25, 0.3], seconds=2.0, state=40)
+    forth, back = _outcomes(tmp_path / "a", tmp_path / "b"), _outcomes(tmp_path / "b", tmp_path / "a")
+    assert forth["train loss"] == ("better", "lower by 2x")
+    assert back["train loss"] == ("worse", "higher by 2x")
+    assert forth["seconds / step"] == ("worse", "slower by 2x")
+    assert back["seconds to 0.95"] == ("better", "faster by 2x")
+    assert forth["epochs to 0.95"] == forth["test accuracy"] == ("same", "the same")
+    assert forth["peak state"] == ("better", "smaller by 2x")
+
+
+def test_accuracy_is_better_where_it_is_higher(tmp_path):
+    _write(tmp_path / "a", [2.0] * 6)
+    _write(tmp_path / "b", [0.5] * 6)
+    forth, back = _outcomes(tmp_path / "a", tmp_path / "b"), _outcomes(tmp_path / "b", tmp_path / "a")
+    assert forth["test accuracy"] == ("better", "higher by 0.86")
+    assert back["test accuracy"] == ("worse", "lower by 0.86")
+    assert forth["epochs to 0.95"] == ("better", "fewer without bound")
+    assert back["gradients to 0.95"] == ("worse", "more without bound")
+
+
+def test_what_cannot_be_told_says_why(tmp_path):
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "b", [0.4, 0.6, 0.4, 0.6, 0.4, 0.6])
+    _write(tmp_path / "few", [0.2] * 5, state=90)
+    assert _outcomes(tmp_path / "a", tmp_path / "b")["train loss"] == ("untold", "indistinguishable: 1x [0.8, 1.2]")
+    few = _outcomes(tmp_path / "a", tmp_path / "few")
+    assert few["train loss"] == ("untold", "too few seeds (5 of 6): 0.4x")
+    assert few["peak state"] == ("worse", "larger by 1.12x")
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_runs_that_failed_or_diverged_are_infinite(tmp_path, status):
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "b", [0.5] * 6, status=status)
+    outcomes = _outcomes(tmp_path / "a", tmp_path / "b")
+    assert outcomes["train loss"] == ("worse", "higher without bound")
+    assert outcomes["test accuracy"] == ("worse", "lower by 0.96")
+    assert outcomes["epochs to 0.95"] == ("worse", "more without bound")
+    assert _outcomes(tmp_path / "b", tmp_path / "b")["train loss"] == ("same", "the same")
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        ({"environment": {**ENVIRONMENT, "threads": 8}}, "threads 2 -> 8"),
+        ({"environment": {**ENVIRONMENT, "gpu": {"name": "H100"}}}, "GPU None -> H100"),
+        ({"cuda_graph": True}, "CUDA graph False -> True"),
+    ],
+)
+def test_times_of_another_machine_are_not_compared(tmp_path, change, note):
+    """Everything else is."""
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "b", [0.4] * 6, seconds=9.0, **change)
+    (difference,) = diff(read_folder(tmp_path / "a"), read_folder(tmp_path / "b")).differences
+    assert difference.notes == [f"another machine, times are not compared: {note}"]
+    outcomes = _outcomes(tmp_path / "a", tmp_path / "b")
+    assert outcomes["seconds / step"] == outcomes["seconds to 0.95"] == ("not compared", "another machine")
+    assert outcomes["train loss"] == ("better", "lower by 1.25x")
+    assert outcomes["epochs to 0.95"] == ("same", "the same")
+
+
+def test_other_software_is_noted_and_times_are_compared(tmp_path):
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "b", [0.5] * 6, seconds=9.0, environment={**ENVIRONMENT, "torch": "2.15"})
+    (difference,) = diff(read_folder(tmp_path / "a"), read_folder(tmp_path / "b")).differences
+    assert difference.notes == ["torch 2.14 -> 2.15"]
+    assert _outcomes(tmp_path / "a", tmp_path / "b")["seconds / step"] == ("worse", "slower by 9x")
+
+
+def test_other_options_are_not_compared_and_new_ones_do_not_matter(tmp_path):
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "b", [0.5] * 6, options={"lr": 0.2})
+    _write(tmp_path / "c", [0.5] * 6, options={"lr": 0.1, "nesterov": False})
+    assert _outcomes(tmp_path / "a", tmp_path / "b") == {"all": ("not compared", "other options: lr 0.1 -> 0.2")}
+    assert _outcomes(tmp_path / "a", tmp_path / "c")["train loss"] == ("same", "the same")
+
+
+def test_what_is_on_one_side_only_is_listed(kronbench, tmp_path):
+    _write(tmp_path / "a" / "one", [0.5])
+    _write(tmp_path / "a" / "one", [0.5], optimizer="kfac")
+    _write(tmp_path / "a" / "two", [0.5], criterion="bounded")
+    _write(tmp_path / "b", [0.5], optimizer="sgd")
+    _write(tmp_path / "b" / "deep" / "er", [0.5], epochs=3)
+    code, out, error = kronbench("diff", tmp_path / "a", tmp_path / "b")
+    assert (code, error) == (0, "")
+    assert "on one side only: kfac (before)" in out
+    assert "only (before): digits (1437 + 360 images), bounded" in out
+    assert (
+        "only (after): digits (1437 + 360 images), cross-entropy, sigmoid, 64-10, batch 100, float32, 3 epochs" in out
+    )
+    assert "7 same" in out
+    assert "peak state" not in out
+    assert "peak state" in kronbench("diff", tmp_path / "a", tmp_path / "b", "--all")[1]
+
+
+def test_runs_of_one_seed_count_once(tmp_path):
+    for folder in ("x", "y", "z"):
+        _write(tmp_path / "a" / folder, [0.5, 0.5])
+    _write(tmp_path / "b", [0.4, 0.4])
+    assert _outcomes(tmp_path / "a", tmp_path / "b")["train loss"] == ("untold", "too few seeds (2 of 6): 0.8x")
+
+
+def test_records_of_schema_1_have_no_operations_to_compare(tmp_path):
+    _write(tmp_path / "a", [0.5] * 6)
+    for path in (tmp_path / "a" / "runs").iterdir():
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            line.pop("gradient_equivalents", None)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    outcomes = _outcomes(tmp_path / "a", tmp_path / "a")
+    assert outcomes["gradients to 0.95"] == ("not compared", "not recorded")
+    assert outcomes["epochs to 0.95"] == ("same", "the same")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no such folder"),
+        ({}, "no records in it; there should be runs/*.jsonl"),
+        ({"runs/a.jsonl": ""}, "a.jsonl: it is empty"),
+        ({"runs/a.jsonl": '{"kind": "header", "schema": 99}\n'}, "found 99"),
+        ({"runs/a.jsonl": '{"kind": "header", "schema": 2, "experiment": {}}\n'}, "does not say the dataset"),
+        ({"a.jsonl": ""}, "no records in it"),
+    ],
+)
+@pytest.mark.parametrize("side", [0, 1])
+def test_bad_input_is_one_line(kronbench, tmp_path, content, message, side):
+    _write(tmp_path / "good", [0.5])
+    bad = tmp_path / "bad"
+    if content is not None:
+        (bad / "runs").mkdir(parents=True)
+        for name, text in content.items():
+            (bad / name).write_text(text)
+    code, out, error = kronbench("diff", *((bad, tmp_path / "good") if side == 0 else (tmp_path / "good", bad)))
+    assert (code, out) == (2, "")
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("folder", ["published/digits-cross-entropy", "gpu/NVIDIA-H100-80GB-HBM3/convergence"])
+def test_published_records_are_the_same_as_themselves(folder):
+    records = read_folder(ROOT / "results" / folder)
+    found = diff(records, records)
+    assert found.differences
+    assert not found.only_before
+    assert not found.only_after
+    for difference in found.differences:
+        assert not difference.notes
+        assert {row.outcome for row in difference.rows} == {"same"}

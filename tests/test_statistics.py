@@ -1,0 +1,167 @@
+"""Statistics of few seeds: intervals cover what they say, against simulation and enumeration; verdicts in words."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from suites.harness.statistics import (
+    attained_level,
+    improvements,
+    interquartile_mean,
+    median_interval,
+    probability_of_improvement,
+    stratified_interval,
+)
+from suites.harness.verdicts import by_seed, paired, verdict
+
+NORMAL, SKEWED = stats.norm(), stats.lognorm(0.7)
+
+
+def _coverage(intervals, truth):
+    return np.mean([low <= truth <= high for _, low, high in intervals])
+
+
+def test_medians_rank_infinite_values():
+    assert median_interval([1, 2, math.inf, math.inf, math.inf]) == (math.inf, 1, math.inf)
+    assert median_interval([1, 2, 3, 4, 5, 6, math.inf])[::2] == (4, math.inf)
+    assert median_interval([0.5] * 8) == (0.5, 0.5, 0.5)
+    assert median_interval([7]) == (7, 7, 7)
+    with pytest.raises(ValueError, match="one or more numbers"):
+        median_interval([])
+    with pytest.raises(ValueError, match="not NaN"):
+        median_interval([1, math.nan])
+
+
+@pytest.mark.parametrize("distribution", [NORMAL, SKEWED, stats.t(2)], ids=["normal", "skewed", "heavy"])
+@pytest.mark.parametrize("size", [3, 4, 5, 6, 7, 8, 10, 15])
+def test_median_intervals_cover_what_they_say(distribution, size):
+    samples = distribution.rvs(size=(1500, size), random_state=np.random.default_rng(size))
+    covered = _coverage(map(median_interval, samples), distribution.median())
+    assert covered == pytest.approx(attained_level(size), abs=0.02)
+    assert 0.93 <= attained_level(size) <= 0.95 or size < 5
+
+
+@pytest.mark.parametrize("size", [6, 8, 10, 11])
+def test_the_median_has_the_exact_interval_where_that_is_nearest(size):
+    """Between the two exact intervals of scipy whose levels enclose 95 %."""
+    values = np.random.default_rng(size).normal(size=size)
+    exact = stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+    _, low, high = median_interval(values)
+    ordered = np.sort(values)
+    assert exact.low <= low < ordered[list(ordered).index(exact.low) + 1]
+    assert ordered[list(ordered).index(exact.high) - 1] < high <= exact.high
+
+
+@pytest.mark.parametrize("distribution", [NORMAL, SKEWED], ids=["normal", "skewed"])
+@pytest.mark.parametrize(("problems", "seeds"), [(1, 5), (1, 10), (3, 5), (6, 3)])
+def test_intervals_of_the_interquartile_mean_cover(distribution, problems, seeds):
+    rng = np.random.default_rng(problems * seeds)
+    shifts = np.linspace(0, 2, problems)[:, None]
+    truth = interquartile_mean((distribution.rvs(size=(problems, 50_000), random_state=rng) + shifts).ravel())
+    draws = (distribution.rvs(size=(problems, seeds), random_state=rng) + shifts for _ in range(150))
+    # 150 simulations of a coverage of 95 % stay within these bounds 99 times of 100
+    assert 0.90 <= _coverage(map(stratified_interval, draws), truth) <= 1
+
+
+@pytest.mark.parametrize("strata", [[[1, 2, 3]], [[1, 2, 3, 4]] * 5, [[1, 2]] * 9])
+def test_too_few_seeds_have_no_interval_of_an_interquartile_mean(strata):
+    assert stratified_interval(strata)[1:] == (-math.inf, math.inf)
+
+
+def test_an_interquartile_mean_ranks_infinite_values():
+    value, low, high = stratified_interval([[1, 2, 3, 4, 5, 6, 7, math.inf]])
+    assert value == pytest.approx(4.5)
+    assert low < value < high
+    assert stratified_interval([[math.inf] * 5], np.median) == (math.inf, math.inf, math.inf)
+
+
+def test_a_bootstrap_agrees_with_all_its_draws():
+    """The 5^5 ways to draw five values: the ends are quantiles of those, widened for five."""
+    values = [1.0, 2.0, 4.0, 8.0, 16.0]
+    means = np.sort([np.mean(draw) for draw in itertools.product(values, repeat=5)])
+    tail = stats.norm.cdf(math.sqrt(5 / 4) * stats.t.ppf(0.025, 4))
+    value, low, high = stratified_interval([values], np.mean)
+    assert value == np.mean(values)
+    assert np.mean(means <= low) == pytest.approx(tail, abs=0.003)
+    assert np.mean(means >= high) == pytest.approx(tail, abs=0.003)
+
+
+def test_seeds_are_drawn_within_their_problem():
+    assert stratified_interval([[1.0] * 5, [9.0] * 5], np.mean) == (5, 5, 5)
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize(("problems", "seeds"), [(1, 3), (1, 5), (1, 10), (3, 5)])
+def test_intervals_of_the_probability_of_improvement_cover(effect, problems, seeds):
+    rng = np.random.default_rng(seeds)
+    truth = NORMAL.cdf(effect / math.sqrt(2))
+    draws = rng.normal(size=(150, 2, problems, seeds))
+    intervals = (probability_of_improvement(own, other + effect) for own, other in draws)
+    assert 0.88 <= _coverage(intervals, truth) <= 1
+
+
+def test_the_probability_of_improvement_is_counted():
+    own, other = [[1, 2, math.inf], [3.0]], [[2, 3, math.inf, math.inf], [4.0, 1.0]]
+    won = [stats.mannwhitneyu(ys, xs).statistic / (len(xs) * len(ys)) for xs, ys in zip(own, other, strict=True)]
+    value, low, high = probability_of_improvement(own, other)
+    assert value == pytest.approx(np.mean(won))
+    assert 0 < low < value < high < 1
+    table = improvements({"a": own, "b": other, "c": own})
+    assert len(table) == 6
+    assert table["a", "b"].value + table["b", "a"].value == pytest.approx(1)
+    assert table["a", "c"].value == 0.5
+    assert table["b", "a"].low == pytest.approx(1 - table["a", "b"].high)
+    apart = probability_of_improvement([[1, 2, 3]], [[4, 5, 6]])
+    assert apart.value == apart.high == 1
+    assert apart.low < 0.75
+
+
+def test_runs_that_share_a_seed_count_once():
+    assert by_seed([(0, 1.0), (1, 5.0), (0, 3.0), (0, 9.0)]) == {0: 3.0, 1: 5.0}
+
+
+def _samples(before, after):
+    return dict(enumerate(before)), dict(enumerate(after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ([1, 2, 3, 4, 5, 6], [0.5, 1, 1.5, 2, 2.5, 3], "faster by 2x"),
+        ([1, 2, 3, 4, 5, 6], [2, 4, 6, 8, 10, 12], "slower by 2x"),
+        ([10] * 6, [5, 4, 5, 4, 5, 4], "faster by 2.22x [2, 2.5]"),
+        ([10] * 6, [9, 11, 9, 11, 9, 11], "indistinguishable: 1x [0.9, 1.1]"),
+        ([10] * 5, [5, 4, 5, 4, 5, 4], "too few seeds (5 of 6): 0.5x [0.4, 0.5]"),
+        ([10, math.inf], [10, math.inf], "the same"),
+        ([math.inf] * 7, [3, 4, 5, 3, 4, 5, 3], "faster without bound"),
+        ([3, 4, 5, 3, 4, 5, 3], [math.inf] * 7, "slower without bound"),
+        ([3, 4, 5, 3, 4, 5, 3], [1, math.inf] * 3 + [1], "indistinguishable: 0.333x [0.237, inf]"),
+        ([], [1, 2, 3], "no shared seeds"),
+    ],
+)
+def test_verdicts_in_words(before, after, words):
+    assert verdict(paired(*_samples(before, after)), "faster", "slower") == words
+
+
+def test_a_difference_has_its_verdict_too():
+    before, after = _samples([0.90] * 8, [0.95, 0.93, 0.94, 0.92, 0.95, 0.93, 0.94, 0.96])
+    assert verdict(paired(before, after, "difference"), "lower", "higher").startswith("higher by 0.04 [0.0")
+    assert verdict(paired(after, before, "difference"), "lower", "higher").startswith("lower by 0.04 [0.0")
+
+
+def test_values_in_which_no_seed_has_a_part_need_one():
+    assert verdict(paired({0: 100}, {0: 50}, exact=True), "smaller", "larger") == "smaller by 2x"
+    assert verdict(paired({0: 100}, {0: 50}), "smaller", "larger") == "too few seeds (1 of 6): 0.5x"
+
+
+def test_six_seeds_are_what_the_sign_test_needs():
+    """And equal optimizers are told apart about once in twenty."""
+    six, five = (paired(*_samples([1.0] * size, [2.0] * size)) for size in (6, 5))
+    assert six.sign_p == pytest.approx(2**-5)
+    assert five.sign_p == pytest.approx(2**-4)
+    draws = np.exp(np.random.default_rng(0).normal(size=(600, 2, 8)))
+    apart = np.mean([paired(*_samples(before, after)).direction != 0 for before, after in draws])
+    assert 0.03 <= apart <= 0.07
