@@ -8,7 +8,7 @@ from suites.harness.reproduce.tables import SCALES, TABLES, Table
 _COSTS = {  # estimates come from 1.3 10^9 operations an image and iterate, and the steps between
     "cifar10": {
         "smoke": "seconds",
-        "cpu": "5 minutes on one core",
+        "cpu": "3 minutes on an idle core",
         "paper": "15 hours on two cores, minutes on a GPU (estimates)",
     },
     "imagenet10": {
