@@ -50,6 +50,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Diff:
+    """All experiments of two folders: those of both, and the names of those that one side alone has."""
+
     differences: list[Difference]
     only_before: list[str]
     only_after: list[str]

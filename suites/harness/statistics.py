@@ -5,12 +5,12 @@ missed is infinite: it is ranked, never dropped. Coverage was measured by simula
 
 * The median of a sample has the interval between two of its order statistics, which is exact for any distribution,
   interpolated between the nearest two exact levels (Hettmansperger and Sheather 1986): 94 to 96 % from 6 values on. The
-  percentile bootstrap covers 86 to 95 % there. Fewer than 6 values cannot reach 95 %: theirs is the whole range,
+  percentile bootstrap covers 86 to 96 % there. Fewer than 6 values cannot reach 95 %: theirs is the whole range,
   which covers :func:`attained_level`, 93.75 % of 5, 75 % of 3.
 * A statistic of several strata, as the interquartile mean (Agarwal et al. 2021), has the expanded percentile bootstrap
-  (Hesterberg 2015): 93 to 98 % where the percentile bootstrap, too narrow for few seeds, covers 84 to 95 %.
-* The probability of improvement has a score interval (Newcombe 2006, method 5), 92 to 98 % from 3 seeds on, even of
-  samples that hardly overlap, where a bootstrap of 3 to 10 seeds covers 41 to 91 %.
+  (Hesterberg 2015): 92 to 98 % where the percentile bootstrap, too narrow for few seeds, covers 84 to 95 %.
+* The probability of improvement has a score interval (Newcombe 2006, method 5): 93 to 97 % from 5 seeds on, 89 to 97 %
+  of 3 seeds of one problem. Of samples that hardly overlap a bootstrap of 3 to 10 seeds covers 41 to 87 %.
 """
 
 import itertools
