@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -53,6 +54,18 @@ def problem() -> Callable[..., Problem]:
         return Problem(network, criterion, x, labels)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def without_times() -> Callable[[Any], Any]:
+    """A measuring point of a record without its seconds: what the same seed must give again, bit for bit."""
+
+    def strip(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: strip(item) for name, item in value.items() if "seconds" not in name}
+
+    return strip
 
 
 @pytest.fixture(scope="session")

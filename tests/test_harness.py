@@ -1,5 +1,6 @@
 """The harness: specifications, records, statistics, tables, and the command line as its users see it."""
 
+import importlib
 import json
 import math
 from itertools import pairwise
@@ -78,7 +79,7 @@ def test_bad_input_is_one_line_and_writes_nothing(kronbench, tmp_path, arguments
     assert not (tmp_path / "out").exists()
 
 
-def test_compare_writes_records_table_and_pictures(kronbench, tmp_path):
+def test_compare_writes_records_table_and_pictures(kronbench, without_times, tmp_path):
     """From flags to files, and again from the configuration that was written beside them: the same numbers."""
     flags = ["--network", "64,8,10", "--epochs", 2, "--seeds", 2, "--optimizer", "sgd", "--optimizer", "ea_cg[gamma=0]"]
     code, out, error = kronbench("compare", *flags, "--output", tmp_path / "a")
@@ -93,14 +94,7 @@ def test_compare_writes_records_table_and_pictures(kronbench, tmp_path):
     assert [path.name for path in first] == [path.name for path in second]
     assert len(first) == 4
     for one, other in zip(first, second, strict=True):
-        assert [_numbers(point) for point in read(one).points] == [_numbers(point) for point in read(other).points]
-
-
-def _numbers(point):
-    """A point without its times."""
-    if not isinstance(point, dict):
-        return point
-    return {name: _numbers(value) for name, value in point.items() if "seconds" not in name}
+        assert list(map(without_times, read(one).points)) == list(map(without_times, read(other).points))
 
 
 def test_a_file_of_a_users_own_is_an_optimizer(kronbench, tmp_path):
@@ -146,6 +140,21 @@ def test_a_failure_is_recorded(problem, tmp_path, monkeypatch):
     table = report.comparison_table([record], {"sgd": [1.0, 1.0]}, target=0.9)
     assert table["runs"].tolist() == ["1 failed"]
     assert table["epochs to 0.9"].tolist() == ["not reached"]
+
+
+def test_a_record_says_that_the_factor_did_not_fit(problem, tmp_path, monkeypatch):
+    """The warning is in the record, once, and is shown."""
+
+    def does_not_fit(layer, lam):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(importlib.import_module("optimizers.core.kfi"), "_factor", does_not_fit)
+    with pytest.warns(UserWarning, match="falling back to rank_one"):
+        record = run(problem, choose("kfac[inverse=auto]"), seed=0, epochs=1, folder=tmp_path)
+    assert record.status == "finished"
+    assert record.end is not None
+    assert [text for text in record.end["warnings"] if "the 64 x 64 factor" in text]
+    assert len(record.end["warnings"]) == len(set(record.end["warnings"]))
 
 
 def test_a_record_grows_line_by_line(tmp_path):

@@ -31,23 +31,17 @@ def jobs(folder, specs=SPECS):
     return [Job(settings, None, spec, seed, 3, folder) for seed in range(2) for spec in specs]
 
 
-def numbers(value):
-    """Without the times."""
-    if not isinstance(value, dict):
-        return value
-    return {name: numbers(item) for name, item in value.items() if "seconds" not in name}
-
-
-def losses(records):
-    return [(record.path.name, list(map(numbers, record.points))) for record in records]
+@pytest.fixture(scope="module")
+def losses(without_times):
+    return lambda records: [(record.path.name, list(map(without_times, record.points))) for record in records]
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(losses, tmp_path_factory):
     return losses(run_jobs(jobs(tmp_path_factory.mktemp("alone")), Workers()))
 
 
-def test_workers_of_this_machine(alone, tmp_path):
+def test_workers_of_this_machine(alone, losses, tmp_path):
     done = []
     records = run_jobs(jobs(tmp_path), Workers(2), done.append)
     assert losses(records) == alone
@@ -56,7 +50,7 @@ def test_workers_of_this_machine(alone, tmp_path):
     assert {record.header["environment"]["threads"] for record in records} == {torch.get_num_threads()}
 
 
-def test_a_worker_that_is_killed_costs_no_run(alone, tmp_path):
+def test_a_worker_that_is_killed_costs_no_run(alone, losses, tmp_path):
     (tmp_path / "kills.py").write_text(KILLS)
     records = run_jobs(jobs(tmp_path / "runs", (*SPECS, str(tmp_path / "kills.py"))), Workers(2))
     assert (tmp_path / "kills.done").exists()
@@ -64,7 +58,7 @@ def test_a_worker_that_is_killed_costs_no_run(alone, tmp_path):
     assert losses(record for record in records if record.experiment["optimizer"] in SPECS) == alone
 
 
-def test_a_dask_cluster(alone, tmp_path):
+def test_a_dask_cluster(alone, losses, tmp_path):
     """Two worker processes; one of them is killed in the middle of its run."""
     distributed = pytest.importorskip("distributed")
     (tmp_path / "kills.py").write_text(KILLS)
@@ -76,7 +70,7 @@ def test_a_dask_cluster(alone, tmp_path):
     assert losses(record for record in records if record.experiment["optimizer"] in SPECS) == alone
 
 
-def test_a_ray_cluster(alone, tmp_path):
+def test_a_ray_cluster(alone, losses, tmp_path):
     pytest.importorskip("ray")
     assert losses(run_jobs(jobs(tmp_path), Workers(2, "ray"))) == alone
 
@@ -101,13 +95,15 @@ def test_a_backend_that_is_missing_is_named(monkeypatch):
 
 
 def test_compare_takes_them(tmp_path):
-    """From the command line, on a folder that a relative name gives."""
+    """From the command line, an optimizer in a file of its own too."""
     from typer.testing import CliRunner
 
     from suites.harness.cli import app
 
-    flags = ["--network", "64,8,10", "--epochs", "1", "--seeds", "2", "--optimizer", "sgd", "--jobs", "2"]
+    flags = ["--network", "64,8,10", "--epochs", "1", "--seeds", "2", "--jobs", "2"]
+    (tmp_path / "mine.py").write_text("from optimizers.sgd import SGD\n\nclass Mine(SGD):\n    pass\n")
+    flags += ["--optimizer", "sgd", "--optimizer", str(tmp_path / "mine.py")]
     result = CliRunner().invoke(app, ["compare", *flags, "--output", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "2 runs at a time shared the machine" in result.output
-    assert len([read(path) for path in (tmp_path / "out" / "runs").glob("[!.]*.jsonl")]) == 2
+    assert len([read(path) for path in (tmp_path / "out" / "runs").glob("[!.]*.jsonl")]) == 4

@@ -58,27 +58,25 @@ def forks(script, folder, whole):
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
-def numbers(value):
-    """Without the times."""
-    if not isinstance(value, dict):
-        return value
-    return {name: numbers(item) for name, item in value.items() if "seconds" not in name}
+@pytest.fixture(scope="module")
+def same_numbers(without_times):
+    """Holds two folders against each other, bit for bit; returns at which epochs runs in the first went on."""
 
+    def check(folder, whole):
+        resumed = []
+        paths = sorted(folder.glob("[!.]*.jsonl"))
+        assert [path.name for path in paths] == sorted(path.name for path in whole.glob("[!.]*.jsonl"))
+        for path in paths:
+            one, other = read(path), read(whole / path.name)
+            assert (one.status, other.status) == ("finished", "finished")
+            assert list(map(without_times, one.points)) == list(map(without_times, other.points))
+            assert one.end["state_bytes"] == other.end["state_bytes"]
+            resumed += one.end["resumed"]
+        assert not list(folder.rglob("*.part"))
+        assert len(list(folder.iterdir())) == len(paths)
+        return resumed
 
-def same_numbers(folder, whole):
-    """Record by record, bit for bit; returns at which epochs those in ``folder`` went on."""
-    resumed = []
-    paths = sorted(folder.glob("[!.]*.jsonl"))
-    assert [path.name for path in paths] == sorted(path.name for path in whole.glob("[!.]*.jsonl"))
-    for path in paths:
-        one, other = read(path), read(whole / path.name)
-        assert (one.status, other.status) == ("finished", "finished")
-        assert list(map(numbers, one.points)) == list(map(numbers, other.points))
-        assert one.end["state_bytes"] == other.end["state_bytes"]
-        resumed += one.end["resumed"]
-    assert not list(folder.rglob("*.part"))
-    assert len(list(folder.iterdir())) == len(paths)
-    return resumed
+    return check
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +84,7 @@ def problem():
     return Problem.load(SETTINGS)
 
 
-def test_a_run_killed_at_any_moment_goes_on_with_the_same_numbers(tmp_path):
+def test_a_run_killed_at_any_moment_goes_on_with_the_same_numbers(same_numbers, tmp_path):
     """Killed twenty times, at random moments, among them those in which a file is written."""
     script = """
 random.seed(0)
@@ -109,7 +107,7 @@ for seed in itertools.count():
     assert same_numbers(tmp_path / "killed", tmp_path / "whole")
 
 
-def test_a_full_disk_loses_nothing(tmp_path):
+def test_a_full_disk_loses_nothing(same_numbers, tmp_path):
     """No file may grow beyond some size, which is enough for a checkpoint: the record stops there, and goes on when
     there is room."""
     script = """
@@ -121,7 +119,7 @@ assert wait(fork("ea_cg", 0, folder), fork("ea_cg", 0, whole)) == [0, 0]
     assert same_numbers(tmp_path / "full", tmp_path / "whole")
 
 
-def test_two_processes_share_a_folder(tmp_path):
+def test_two_processes_share_a_folder(same_numbers, tmp_path):
     """The second waits for the first, and takes its record."""
     script = """
 children = [fork(spec, 0, folder) for spec in ("sgd", "ea_cg", "sgd", "ea_cg")]
@@ -149,34 +147,38 @@ def died(problem, tmp_path, monkeypatch):
     return part, checkpoint
 
 
-def goes_on(problem, tmp_path):
-    record = run(problem, choose("ea_cg"), 0, 6, tmp_path / "died")
-    same_numbers(tmp_path / "died", tmp_path / "whole")
-    return record.end["resumed"]
+@pytest.fixture
+def goes_on(died, same_numbers, problem, tmp_path):
+    """Runs it again; returns at which epochs it went on."""
+
+    def again():
+        run(problem, choose("ea_cg"), 0, 6, tmp_path / "died")
+        return same_numbers(tmp_path / "died", tmp_path / "whole")
+
+    return again
 
 
-@pytest.mark.usefixtures("died")
-def test_it_goes_on_from_its_last_checkpoint(problem, tmp_path):
-    assert goes_on(problem, tmp_path) == [4]
+def test_it_goes_on_from_its_last_checkpoint(goes_on):
+    assert goes_on() == [4]
 
 
-def test_a_last_line_that_was_cut_off_is_written_again(died, problem, tmp_path):
+def test_a_last_line_that_was_cut_off_is_written_again(died, goes_on):
     part, _ = died
     part.write_bytes(part.read_bytes()[:-20])
-    assert goes_on(problem, tmp_path) == [4]
+    assert goes_on() == [4]
 
 
-def test_a_record_that_lost_more_than_its_checkpoint_knows_begins_anew(died, problem, tmp_path):
+def test_a_record_that_lost_more_than_its_checkpoint_knows_begins_anew(died, goes_on):
     part, _ = died
     part.write_bytes(b"".join(part.read_bytes().splitlines(keepends=True)[:3]))
-    assert goes_on(problem, tmp_path) == []
+    assert goes_on() == []
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 100])
-def test_a_checkpoint_that_cannot_be_read_begins_anew(died, problem, tmp_path, damage):
+def test_a_checkpoint_that_cannot_be_read_begins_anew(died, goes_on, damage):
     _, checkpoint = died
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
-    assert goes_on(problem, tmp_path) == []
+    assert goes_on() == []
 
 
 def test_a_checkpoint_is_no_program(tmp_path):

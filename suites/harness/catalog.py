@@ -44,11 +44,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Choice:
-    """An entry with options chosen, as written in ``spec``."""
+    """An entry with options chosen, as written in ``spec``; ``choose(given)`` chooses it again, in any process."""
 
     spec: str
     entry: Entry
     options: dict[str, Any]
+    given: str
 
     def build(self, network: FCNN, criterion: Criterion) -> torch.optim.Optimizer:
         """The optimizer over the parameters of a network.
@@ -100,7 +101,7 @@ def choose(spec: str) -> Choice:
         if name not in entry.options:
             raise ValueError(f"optimizer {spec!r}: {unknown('option', name, entry.options)}")
     written = ",".join(f"{name}={value}" for name, value in options.items())
-    return Choice(f"{entry.name}[{written}]" if written else entry.name, entry, options)
+    return Choice(f"{entry.name}[{written}]" if written else entry.name, entry, options, spec)
 
 
 def _find(name: str) -> Entry:

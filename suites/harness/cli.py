@@ -11,6 +11,7 @@ from suites.harness.commands.gpu import gpu
 from suites.harness.commands.listing import list_
 from suites.harness.commands.memory import memory
 from suites.harness.commands.reproduce import reproduce
+from suites.harness.commands.tune import tune
 
 app = typer.Typer(
     help="Second-order optimizers for fully connected networks, compared fairly.",
@@ -25,6 +26,7 @@ app.command()(gate)
 app.command(name="list")(list_)
 app.command()(memory)
 app.command()(reproduce)
+app.command()(tune)
 
 
 def main() -> None:

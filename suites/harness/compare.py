@@ -61,7 +61,7 @@ def compare(
                 on_epoch(epochs)
         else:
             settings, folder = problem.settings, (output / "runs").resolve()
-            jobs = [Job(settings, data_root, choice.spec, seed, epochs, folder, resume) for choice, seed in runs]
+            jobs = [Job(settings, data_root, choice.given, seed, epochs, folder, resume) for choice, seed in runs]
             records = run_jobs(jobs, workers, lambda record: progress.advance(bar, epochs))
         bar = progress.add_task("rounds: step times against SGD".ljust(36), total=_ROUNDS)
         failed = {record.experiment["optimizer"] for record in records if record.status == "failed"}

@@ -1,7 +1,7 @@
 """Data sets by name, loaded whole onto the device as uint8, and normalized one batch at a time."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,20 @@ class Dataset:
         order = torch.randperm(total, generator=torch.Generator().manual_seed(mixed))
         rows = order[: total - total % batch_size].to(self.train.labels.device).split(batch_size)
         return ((self.inputs(self.train.images[batch]), self.train.labels[batch]) for batch in rows)
+
+    def with_validation(self, share: float) -> "Dataset":
+        """A share of the training images of each class, drawn once and for all, in place of the test set."""
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
+        classes = self.train.labels.cpu()[order]
+        held = torch.zeros(len(order), dtype=torch.bool)
+        for label in range(len(self.classes)):
+            of_class = (classes == label).nonzero().squeeze(1)
+            held[of_class[: round(share * len(of_class))]] = True
+        train, validation = (
+            Split(self.train.images[rows], self.train.labels[rows])
+            for rows in (order[mask].to(self.train.labels.device) for mask in (~held, held))
+        )
+        return replace(self, train=train, test=validation)
 
     def chunks(self, split: Split, size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
         """A whole split in order: inputs [up to ``size``, D] and labels."""

@@ -31,6 +31,7 @@ DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.flo
 class Settings:
     """What the runs of a comparison share. ``network`` and ``device`` may be left open: see :meth:`Problem.load`.
 
+    ``validation``: the share of the training images that is held out, and evaluated in place of the test set.
     ``cuda_graph``: take steps as replays of a CUDA graph, see :class:`suites.harness.capture.CapturedStep`.
     """
 
@@ -42,6 +43,7 @@ class Settings:
     dtype: str = "float32"
     device: str = "auto"
     cuda_graph: bool = False
+    validation: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,8 @@ class Problem:
         if settings.cuda_graph and device != "cuda":
             raise ValueError("cuda graph: there is no capture on a CPU; use --device cuda, or leave it out")
         dataset = load(settings.dataset, data_root=data_root, device=device, dtype=dtype, download=download)
+        if settings.validation:
+            dataset = dataset.with_validation(settings.validation)
         network = settings.network or NETWORKS[settings.dataset]
         if len(network) < 2 or min(network) < 1:
             raise ValueError(f"network must be two or more sizes of at least 1, got {list(network)}")

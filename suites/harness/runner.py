@@ -4,6 +4,7 @@ import math
 import re
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,8 +76,9 @@ def run(
         with RecordWriter(path, header, points) as record:
             training = _Training(problem, choice, seed, epochs, record, checkpoint, on_epoch, out_of_time)
             try:
-                status, reason = training.run(saved)
-                record.end(status, reason, **training.measured)
+                with _warnings_kept() as said:
+                    status, reason = training.run(saved)
+                record.end(status, reason, **training.measured, warnings=said)
             except OSError:
                 raise
             except Exception as error:
@@ -84,6 +86,22 @@ def run(
                 record.end("failed", f"{what}: {_first_line(error)}", traceback=traceback.format_exc())
         checkpoint.remove()
     return read(path)
+
+
+@contextmanager
+def _warnings_kept() -> Iterator[list[str]]:
+    """What warnings say meanwhile, as that KFI's factor did not fit; they are shown as ever."""
+    said: list[str] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def keep(message: Warning | str, *where: Any, **more: Any) -> None:
+            if str(message) not in said:
+                said.append(str(message))
+            show(message, *where, **more)
+
+        warnings.showwarning = keep
+        yield said
 
 
 @contextmanager
