@@ -33,7 +33,7 @@ def conjugate_gradient(
         q = operator(p, active)
         curvature = torch.linalg.vecdot(p, q)
         positive = curvature > 0
-        broken |= active > positive
+        broken |= active > positive  # active and not positive
         active &= positive
         step = torch.where(active, squared / curvature, 0).unsqueeze(-1)
         x.addcmul_(step, p)

@@ -108,7 +108,7 @@ def blocks(factors: Iterable[Tensor]) -> list[tuple[slice, Tensor]]:
         block = left[0].unsqueeze(0)
         if length > 1:
             block = block.new_zeros(length, size, size)
-            for G, place in zip(left, block):  # noqa: B905
+            for G, place in zip(left[:length], block, strict=True):
                 place[: len(G), : len(G)] = G
         start = found[-1][0].stop if found else 0
         found.append((slice(start, start + length), block))

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from suites.harness import report
 from suites.harness.catalog import Choice, choose
 from suites.harness.experiments import Problem
 from suites.harness.parallel import Job, Workers, run_jobs
 from suites.harness.pictures import draw_convergence
+from suites.harness.progress import progress_bars
 from suites.harness.records import Record, write_atomically
 from suites.harness.runner import run
 from suites.harness.timing import REFERENCE, interleaved_step_seconds
@@ -45,9 +45,8 @@ def compare(
 
     Seeds go round the optimizers, so that a machine that slows down slows all of them.
     """
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     runs = [(choice, seed) for seed in range(seeds) for choice in choices]
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False)) as progress:
+    with progress_bars() as progress:
         bar = progress.add_task("epochs".ljust(36), total=len(runs) * epochs)
         if workers is None:
             records = []

@@ -78,17 +78,16 @@ def tune(
     """Run every setting, and write the best of each method into ``output`` as a configuration for ``compare``.
 
     Args:
-        settings: of all runs, but for the batch size.
+        settings: of all runs, with the share of validation images; each setting has its own batch size.
         methods: the grids, by the name of the method.
 
     Raises:
         ValueError: if no setting of a method finished.
     """
-    held = replace(settings, validation=VALIDATION)
     every = [setting for grid in methods.values() for setting in grid]
     tried = [(setting, seed) for seed in range(FIRST_SEED, FIRST_SEED + seeds) for setting in every]
     jobs = [
-        Job(replace(held, batch_size=one.batch_size), data_root, one.choice.given, seed, epochs, output / "runs")
+        Job(replace(settings, batch_size=one.batch_size), data_root, one.choice.given, seed, epochs, output / "runs")
         for one, seed in tried
     ]
     records: dict[Setting, list[Record]] = {}

@@ -8,6 +8,8 @@ import typer
 from suites.harness import catalog
 from suites.harness.commands.options import (
     ActivationName,
+    Address,
+    Backend,
     BatchSize,
     Config,
     CriterionName,
@@ -15,8 +17,10 @@ from suites.harness.commands.options import (
     DatasetName,
     Device,
     Dtype,
+    Jobs,
     Network,
     Optimizers,
+    at_least_one,
     bad_input_is_one_line,
     sizes,
 )
@@ -24,7 +28,7 @@ from suites.harness.compare import DEFAULT_OPTIMIZERS
 from suites.harness.compare import compare as run_comparison
 from suites.harness.config import write_config
 from suites.harness.experiments import TARGETS, Problem, Settings
-from suites.harness.parallel import BACKENDS, Workers
+from suites.harness.parallel import Workers
 from suites.harness.report import plain
 
 
@@ -47,16 +51,14 @@ def compare(
     resume: Annotated[
         bool, typer.Option(help="Take runs that finished from their records, and go on with those that died.")
     ] = True,
-    jobs: Annotated[int, typer.Option(help="Runs at a time, which spoil the times of each other.")] = 1,
-    backend: Annotated[str, typer.Option(help=f"Who runs several: {', '.join(BACKENDS)}.")] = "loky",
-    address: Annotated[str | None, typer.Option(help="Of the scheduler of a Dask or Ray cluster.")] = None,
+    jobs: Jobs = 1,
+    backend: Backend = "loky",
+    address: Address = None,
     config: Config = None,
 ) -> None:
     """Train optimizers on one problem and print who wins, at which cost."""
     with bad_input_is_one_line():
-        for name, value in (("epochs", epochs), ("seeds", seeds)):
-            if value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}")
+        at_least_one(epochs=epochs, seeds=seeds)
         if target is not None and not 0 < target <= 1:
             raise ValueError(f"target must be an accuracy in (0, 1], got {target}")
         choices = [catalog.choose(spec) for spec in optimizer or DEFAULT_OPTIMIZERS]

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from suites.harness.commands.options import (
     BatchSize,
@@ -18,6 +17,7 @@ from suites.harness.commands.options import (
 )
 from suites.harness.environment import describe
 from suites.harness.memory.case import DEFAULT_OPTIMIZERS, Case, Row, caption, compare_memory, table
+from suites.harness.progress import progress_bars
 from suites.harness.report import plain
 from suites.harness.units import parse_bytes
 
@@ -51,8 +51,7 @@ def memory(
 
 def _measured(case: Case, specs: list[str], output: Path) -> list[Row]:
     """The rows, with a bar while they are made and the optimizers' warnings."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress:
+    with progress_bars() as progress:
         bar = progress.add_task(specs[0], total=len(specs))
 
         def shown(row: Row) -> None:

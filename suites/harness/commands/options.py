@@ -10,6 +10,7 @@ import typer
 from optimizers.core import ACTIVATIONS, CRITERIA
 from suites.harness.config import read_config
 from suites.harness.data import DATASETS
+from suites.harness.parallel import BACKENDS
 
 
 @contextmanager
@@ -41,6 +42,13 @@ def sizes(text: str | None) -> tuple[int, ...]:
         raise ValueError(f"network must be sizes such as 64,32,10, got {text!r}") from None
 
 
+def at_least_one(**values: int) -> None:
+    """Refuse a count below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} must be 1 or more, got {value}")
+
+
 Optimizers = Annotated[
     list[str] | None,
     typer.Option(help="Repeatable: kfac, ea_cg[gamma=0,max_iter=20], fisher+ea_cg, mine.py, torch.optim.AdamW."),
@@ -53,6 +61,9 @@ BatchSize = Annotated[int, typer.Option(help="Images of a mini-batch.")]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of the images.")]
+Jobs = Annotated[int, typer.Option(help="Runs at a time, which spoil the times of each other.")]
+Backend = Annotated[str, typer.Option(help=f"Who runs several: {', '.join(BACKENDS)}.")]
+Address = Annotated[str | None, typer.Option(help="Of the scheduler of a Dask or Ray cluster.")]
 Config = Annotated[
     Path | None, typer.Option(help="TOML file with any of these flags.", is_eager=True, callback=_load_config)
 ]

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from suites.harness.commands.options import DataRoot, Device, bad_input_is_one_line
 from suites.harness.names import pick
+from suites.harness.progress import progress_bars
 from suites.harness.reproduce.results import RESULTS, find
 from suites.harness.reproduce.run import reproduce as run_table
 from suites.harness.reproduce.tables import SCALES
@@ -37,8 +37,7 @@ def reproduce(
         chosen = chosen.adapted(iterates=iterates, steps_between=steps_between, images=images)
         problem = table.load(chosen, device, data_root)
     output = output or Path("results/latest") / f"{name}-{scale}"
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False)) as progress:
+    with progress_bars() as progress:
         bar = progress.add_task(f"iterates: {name}, {scale}", total=chosen.iterates)
         done = run_table(
             table, chosen, problem, output, seed, on_iterate=lambda count: progress.update(bar, completed=count)

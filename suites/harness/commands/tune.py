@@ -4,25 +4,29 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tabulate import tabulate
 
 from suites.harness.commands.options import (
     ActivationName,
+    Address,
+    Backend,
     Config,
     CriterionName,
     DataRoot,
     DatasetName,
     Device,
     Dtype,
+    Jobs,
     Network,
     Optimizers,
+    at_least_one,
     bad_input_is_one_line,
     sizes,
 )
 from suites.harness.compare import DEFAULT_OPTIMIZERS
 from suites.harness.experiments import Problem, Settings
-from suites.harness.parallel import BACKENDS, Workers
+from suites.harness.parallel import Workers
+from suites.harness.progress import progress_bars
 from suites.harness.tune import BATCHES, GRID, VALIDATION, settings_of
 from suites.harness.tune import tune as run_search
 
@@ -44,22 +48,22 @@ def tune(
     device: Device = "auto",
     data_root: DataRoot = None,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/tune-<dataset>-<criterion>.")] = None,
-    jobs: Annotated[int, typer.Option(help="Runs at a time.")] = 1,
-    backend: Annotated[str, typer.Option(help=f"Who runs several: {', '.join(BACKENDS)}.")] = "loky",
-    address: Annotated[str | None, typer.Option(help="Of the scheduler of a Dask or Ray cluster.")] = None,
+    jobs: Jobs = 1,
+    backend: Backend = "loky",
+    address: Address = None,
     config: Config = None,
 ) -> None:
     """Search the best setting of each optimizer, on a fifth of the training images that is held out."""
     output = (output or Path("results/latest") / f"tune-{dataset}-{criterion}").resolve()
     with bad_input_is_one_line():
-        for name, value in (("epochs", epochs), ("seeds", seeds)):
-            if value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}")
+        at_least_one(epochs=epochs, seeds=seeds)
         texts = {"lr": lr, "damping": damping, "max_iter": max_iter, "tolerance": tolerance}
         grid = {name: _numbers(name, text) for name, text in texts.items()}
         batches = [int(batch) for batch in _numbers("batch_size", batch_size)]
-        settings = Settings(dataset, criterion, sizes(network), activation, max(batches), dtype, device)
-        problem = Problem.load(Settings(**{**vars(settings), "validation": VALIDATION}), data_root)
+        settings = Settings(
+            dataset, criterion, sizes(network), activation, max(batches), dtype, device, validation=VALIDATION
+        )
+        problem = Problem.load(settings, data_root)
         names = optimizer or [name for name in DEFAULT_OPTIMIZERS if name != "kfra" or problem.criterion.convex]
         methods = {name: settings_of(name, grid, batches) for name in names}
         for found in methods.values():
@@ -67,12 +71,11 @@ def tune(
                 problem.check(setting.choice)
         workers = Workers(jobs, backend, address)
         workers.check(problem.settings.device)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False)) as progress:
+    with progress_bars() as progress:
         bar = progress.add_task("runs", total=seeds * sum(map(len, methods.values())))
         with bad_input_is_one_line():
             tuned = run_search(
-                Settings(**{**vars(problem.settings), "validation": 0.0}),
+                problem.settings,
                 methods,
                 seeds,
                 epochs,

@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from suites.harness.environment import describe
 from suites.harness.gate.cases import cases
+from suites.harness.progress import progress_bars
 from suites.harness.records import finite, write_atomically
 
 SCHEMA = 1
@@ -139,14 +139,13 @@ def in_a_fresh_process(device: str) -> Measure:
 
     def measure(limits: Mapping[str, float]) -> dict[str, float]:
         values = {}
-        columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with (
-            Progress(*columns, console=Console(stderr=True)) as progress,
+            progress_bars(Console(stderr=True)) as progress,
             ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) as process,
         ):
             bar = progress.add_task("", total=len(limits))
             for name, limit in limits.items():
-                progress.update(bar, description=name)
+                progress.update(bar, description=name.ljust(32))
                 try:
                     values[name] = process.submit(measure_here, name, device, limit).result()
                 except Exception as error:

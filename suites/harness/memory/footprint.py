@@ -1,46 +1,14 @@
-"""Memory footprints: the bytes of one training step by formula, each line beside the line of code that it counts.
+"""Memory footprints: the bytes of one training step, by formula."""
 
-symbol        meaning
-B             batch
-i, o          n_{t-1}, n_t: inputs and outputs of layer t
-x = h^0       B n_0
-h^t, z^t      B n_t                activation and pre-activation
-delta^t       B n_t                with W^tT delta^t and phi' of the same size at each hidden layer
-G^t           o^2                  curvature
-A = E[hh^T]   i^2                  KFI's ``factor`` form; in ``gram``, h h^T: B^2
-d             o B, or o i dense    direction, as ``left`` of the product left @ h
-
-A formula replays a step on a ledger: it holds a tensor from the line that makes it to the line that lets it go, and the
-ledger keeps the fullest moment of each phase. Parts of a footprint:
-
-parameters, state   weights and biases; what the optimizer keeps (momenta)
-activations         x, h, z and the means and second derivatives taken from them
-gradients           delta, W^T delta, phi', and gradients where they are formed
-curvature           G
-inverse             KFI's factor A or Gram matrix, and the Cholesky factor of any system
-directions          d; between steps also the inputs that d is a product with
-workspace           what one line needs beside its result
-library             copies inside one call of LAPACK, which no tensor of ours shows
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from inspect import unwrap
-from itertools import pairwise
 from typing import Any
 
-import torch
-
-from optimizers import KFAC, SGD
-from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder, ea_cg, fisher, gauss_newton, kfi, pch
-from optimizers.core.cholesky import LARGE, blocks_of, by_blocks
-from optimizers.core.curvature import pch1, pch2
-from optimizers.core.ea_cg import blocks
-from optimizers.core.symmetric import STRIP
-from optimizers.core.tape import Layer
+from optimizers import SGD
+from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder
 from suites.harness.catalog import choose
 from suites.harness.experiments import DTYPES
+from suites.harness.memory.formulas import CURVATURES, SOLVERS, Net, second_order, sgd
 from suites.harness.memory.ledger import Footprint, Ledger
 from suites.harness.names import pick
 
@@ -71,37 +39,23 @@ def predict(
         raise ValueError(f"device of a prediction must be cpu or cuda, got {device!r}")
     width = pick("dtype", dtype, DTYPES).itemsize
     optimizer = choose(spec).build(FCNN((1, 1)), CROSS_ENTROPY)
-    net = _Net(sizes, batch, device == "cpu")
+    net = Net(sizes, batch, device == "cpu")
     ledger = Ledger(width, budget_bytes, library)
     parameters = sum(o * (i + 1) for i, o in net.layers)
     if type(optimizer) is SGD:
         ledger.hold(parameters=parameters, state=parameters)
-        step = _sgd
+        step = sgd
     elif isinstance(optimizer, SecondOrder) and unwrap(type(optimizer).step) is unwrap(SecondOrder.step):
-        curvature, solver = _CURVATURES.get(_plain(optimizer.curvature)), _SOLVERS.get(_plain(optimizer.solver))
+        curvature, solver = CURVATURES.get(_plain(optimizer.curvature)), SOLVERS.get(_plain(optimizer.solver))
         if curvature is None or solver is None:
             return None
         ledger.hold(parameters=parameters)
-        step = partial(_second_order, curvature=curvature, solver=partial(solver, **_options(optimizer)))
+        step = partial(second_order, curvature=curvature, solver=partial(solver, **_options(optimizer)))
     else:
         return None
     for _ in range(2):  # from the second step on, the last one's directions are there at first
         step(net, ledger)
     return ledger.footprint()
-
-
-@dataclass(frozen=True)
-class _Net:
-    """Sizes n_0 ... n_k, B, and whether matrices are worked on by blocks, as on a CPU."""
-
-    sizes: tuple[int, ...]
-    batch: int
-    by_blocks: bool
-
-    @property
-    def layers(self) -> list[tuple[int, int]]:
-        """(i, o) of each layer."""
-        return list(pairwise(self.sizes))
 
 
 def _plain(function: Any) -> Any:
@@ -114,200 +68,3 @@ def _plain(function: Any) -> Any:
 def _options(optimizer: SecondOrder) -> dict[str, Any]:
     (group,) = optimizer.param_groups
     return {"inverse": group["inverse"]} if "inverse" in group else {}
-
-
-def _record(net: _Net, ledger: Ledger) -> None:
-    """x; z and delta of every layer; h, W^T delta and phi' of the hidden ones."""
-    B, (first, *hidden, last) = net.batch, net.sizes
-    ledger.begin("forward_backward")
-    ledger.hold(activations=B * (first + 2 * sum(hidden) + last), gradients=B * (3 * sum(hidden) + last))
-
-
-def _sgd(net: _Net, ledger: Ledger) -> None:
-    """delta^T / B of every layer and the gradients of the biases; the rest is accumulated into the momenta."""
-    _record(net, ledger)
-    ledger.begin("update")
-    ledger.hold(gradients=sum(net.batch * o + o for _, o in net.layers))
-    ledger.end_step()
-
-
-def _second_order(net: _Net, ledger: Ledger, curvature: "_Formula", solver: "_Formula") -> None:
-    _record(net, ledger)
-    ledger.begin("curvature")
-    ledger.forget_directions()
-    curvature(net, ledger)
-    ledger.begin("solve")
-    solver(net, ledger)
-    ledger.begin("update")
-    ledger.end_step()
-
-
-def _symmetric(net: _Net, ledger: Ledger, n: int, part: str, temporaries: int = 1) -> None:
-    """A symmetric [n, n]: at once, where the first temporary is the result, or by strips."""
-    whole = not net.by_blocks or n <= STRIP
-    ledger.hold(**{part: n**2})
-    with ledger.during(workspace=(temporaries - 1) * n**2 if whole else temporaries * STRIP * n):
-        pass
-
-
-def _fisher(net: _Net, ledger: Ledger) -> None:
-    """E[delta delta^T]; delta / B beside it."""
-    for _, o in net.layers:
-        with ledger.during(workspace=net.batch * o):
-            _symmetric(net, ledger, o, "curvature")
-
-
-def _sampled_fisher(net: _Net, ledger: Ledger) -> None:
-    """The same from another set of deltas."""
-    with ledger.during(gradients=net.batch * sum(net.sizes[1:])):
-        _fisher(net, ledger)
-
-
-def _recursion(net: _Net, ledger: Ledger, *, bends: bool) -> None:
-    """Eq. (8): G W [o, i], phi' / B, and two strips of the product beside each G; for PCH phi'' and its mean."""
-    B, C = net.batch, net.sizes[-1]
-    with ledger.during(workspace=B * C + 2 * C**2):  # p, diag(E[p]), and E[p p^T] before the difference
-        ledger.hold(curvature=C**2)
-    for i, o in net.layers[:0:-1]:
-        with ledger.during(workspace=o * i + B * i):
-            _symmetric(net, ledger, i, "curvature", temporaries=2)
-            if bends:
-                ledger.hold(activations=B * i + i)
-                with ledger.during(workspace=2 * B * i):  # 2 h and 1 - 2 h
-                    pass
-
-
-def _kfi(net: _Net, ledger: Ledger, inverse: str) -> None:
-    """Layer after layer: the gradient times the right inverse [o, m], then two systems with G, for weight and bias."""
-    for i, o in net.layers:
-        m = _INVERSES[inverse](net, ledger, i, o)
-        ledger.hold(gradients=o)
-        _solve_damped(net, ledger, o, m, 1)
-        is_dense = m == i and inverse not in ("gram", "rank_one")
-        with ledger.during(workspace=0 if is_dense else net.batch * o):  # delta^T / B
-            ledger.hold(directions=o * m + o)
-        ledger.let_go(workspace=2 * o * m + o)  # that product, and the solutions
-        if not is_dense:
-            ledger.borrow(net.batch * i)
-
-
-def _solve_damped(net: _Net, ledger: Ledger, n: int, *columns: int) -> None:
-    """(M + lam I)^-1 right, M [n, n], for right sides [n, m]; the solutions are held as workspace."""
-    block = blocks_of(n)[0].stop
-    if net.by_blocks and n > LARGE:
-        systems = len(columns)
-        with ledger.during(inverse=systems * n**2):  # all M + lam I, then their Cholesky factors
-            with ledger.during(workspace=2 * systems * block * n):  # a panel, and its product with a corner
-                pass
-            with ledger.during(inverse=systems * block * n):  # corners
-                for m in columns:
-                    ledger.hold(workspace=n * m)
-                    with ledger.during(workspace=block * m):
-                        pass
-        return
-    for m in columns:
-        with ledger.during(inverse=n**2):
-            with ledger.during(inverse=n**2):  # M + lam I and its Cholesky factor
-                pass
-            if net.by_blocks and by_blocks(n, m):
-                with ledger.during(inverse=block * n, workspace=block * m):
-                    ledger.hold(workspace=n * m)
-            else:
-                with ledger.during(library=n**2):  # cholesky_solve copies the factor
-                    ledger.hold(workspace=n * m)
-
-
-def _factor(net: _Net, ledger: Ledger, i: int, o: int) -> int:
-    """A, and a system [i, i] with the dense gradient on the right."""
-    with ledger.during(workspace=net.batch * i):
-        _symmetric(net, ledger, i, "inverse")
-    with ledger.during(workspace=net.batch * o):
-        ledger.hold(gradients=o * i)
-    _solve_damped(net, ledger, i, o)
-    ledger.let_go(inverse=i**2)
-    return i
-
-
-def _gram(net: _Net, ledger: Ledger, i: int, o: int) -> int:
-    """h h^T, which the tape keeps, and a system [B, B] with the deltas on the right."""
-    _symmetric(net, ledger, net.batch, "inverse")
-    _solve_damped(net, ledger, net.batch, o)
-    return net.batch
-
-
-def _rank_one(net: _Net, ledger: Ledger, i: int, o: int) -> int:
-    """Sherman-Morrison: E[h], and the deltas less their share along it, divided by lam."""
-    ledger.hold(activations=i)
-    with ledger.during(workspace=net.batch * o):
-        ledger.hold(workspace=net.batch * o)
-    return net.batch
-
-
-def _exact(net: _Net, ledger: Ledger, i: int, o: int) -> int:
-    return (_gram if net.batch < i else _factor)(net, ledger, i, o)
-
-
-def _auto(net: _Net, ledger: Ledger, i: int, o: int) -> int:
-    """The factor form as far as the budget allows, then Eq. (13)."""
-    ledger.enforced = True
-    try:
-        with ledger.during():
-            return _factor(net, ledger, i, o)
-    except MemoryError:
-        pass
-    finally:
-        ledger.enforced = False
-    return _rank_one(net, ledger, i, o)
-
-
-def _ea_cg(net: _Net, ledger: Ledger) -> None:
-    """Gram matrices or the dense gradient for ||grad||; CG on rows (v, c); then a direction a layer."""
-    B, widest = net.batch, max(net.sizes[1:])
-    rows = 2 * len(net.layers) * (widest + 1)
-    with ledger.during(workspace=rows):  # right
-        for i, o in net.layers:
-            ledger.hold(activations=i, gradients=2 * o)
-            if _prefers_factors(B, i, o):
-                with ledger.during(workspace=B**2):  # delta delta^T
-                    _symmetric(net, ledger, B, "inverse")
-            else:
-                with ledger.during(workspace=B * o):
-                    ledger.hold(gradients=o * i)
-        padded = sum(G.numel() for _, G in blocks(_empty(o, o) for o in net.sizes[1:]) if len(G) > 1)
-        with ledger.during(workspace=padded):
-            with ledger.during(workspace=5 * rows):  # -right, r, p, q, and one of a line's own
-                ledger.hold(directions=rows)  # x, of which the biases are views
-            for i, o in net.layers:
-                if _prefers_factors(B, i, o):
-                    ledger.hold(directions=B * o)
-                    ledger.borrow(B * i)
-                else:
-                    ledger.hold(directions=o * i)
-
-
-def _prefers_factors(batch: int, inputs: int, outputs: int) -> bool:
-    weight, bias, h, delta = (
-        _empty(*size) for size in ((outputs, inputs), (outputs,), (batch, inputs), (batch, outputs))
-    )
-    return Layer(weight, bias, h, None, delta).prefers_factors
-
-
-def _empty(*size: int) -> torch.Tensor:
-    return torch.empty(size, device="meta")
-
-
-_Formula = Callable[..., None]
-_CURVATURES: dict[Any, _Formula] = {
-    fisher: _fisher,
-    KFAC._sampled_fisher: _sampled_fisher,
-    gauss_newton: partial(_recursion, bends=False),
-    **dict.fromkeys((pch, pch1, pch2), partial(_recursion, bends=True)),
-}
-_SOLVERS: dict[Any, _Formula] = {kfi: _kfi, ea_cg: _ea_cg}
-_INVERSES: dict[str, Callable[..., int]] = {
-    "exact": _exact,
-    "factor": _factor,
-    "gram": _gram,
-    "rank_one": _rank_one,
-    "auto": _auto,
-}
