@@ -43,17 +43,16 @@ def halve(count: int, epochs: int, first_epochs: int, train: Callable[[list[int]
     shares = 1  # 1, 3, 9, ... of them go to a rung, all to the last
     while first_epochs * shares * FACTOR <= epochs:
         shares *= FACTOR
-    search = HalvingGridSearchCV(
-        Setting(),
-        {"number": list(range(count))},
-        resource="share",
-        max_resources=shares,
-        factor=FACTOR,
-        cv=[([0], [0])],  # one split, of no matter what
-        refit=False,
-        error_score="raise",
-        return_train_score=False,
-    )
+    options: dict[str, Any] = {
+        "resource": "share",
+        "max_resources": shares,
+        "factor": FACTOR,
+        "cv": [([0], [0])],  # one split, of no matter what
+        "refit": False,
+        "error_score": "raise",
+        "return_train_score": False,
+    }
+    search = HalvingGridSearchCV(Setting(), {"number": list(range(count))}, **options)
     # it asks for one score after the other; asked again when those of a rung are known, it comes to the next
     while True:
         asked.clear()

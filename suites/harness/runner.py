@@ -24,8 +24,8 @@ from suites.harness.environment import describe
 from suites.harness.experiments import Problem
 from suites.harness.identity import run_id
 from suites.harness.memory.live import peak_state_bytes, state_bytes
-from suites.harness.operations import StepCost, probe
 from suites.harness.names import file_name
+from suites.harness.operations import StepCost, probe
 from suites.harness.records import Record, RecordWriter, read
 
 _WARM_UP_STEPS = 2
