@@ -6,7 +6,7 @@ where runs share cores; a record says how many went at a time.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -89,14 +89,15 @@ def run_jobs(
 
 def _run(job: Job, threads: int, at_a_time: int) -> tuple[Job, Record]:
     torch.set_num_threads(threads)
-    problem = _problem(job.settings, job.data_root)
+    loaded = _problem(replace(job.settings, batch_size=1), job.data_root)
+    problem = replace(loaded, settings=replace(loaded.settings, batch_size=job.settings.batch_size))
     record = run(problem, choose(job.spec), job.seed, job.epochs, job.folder, resume=job.resume, at_a_time=at_a_time)
     return job, record
 
 
 @cache
 def _problem(settings: Settings, data_root: Path | None) -> Problem:
-    """Each worker loads its data once."""
+    """Each worker loads its data once, for all batch sizes."""
     return Problem.load(settings, data_root)
 
 
