@@ -3,6 +3,7 @@
 import math
 from csv import DictReader
 
+import pandas as pd
 import pytest
 import torch
 
@@ -15,8 +16,8 @@ from suites.harness.records import read
 from suites.harness.reproduce.errors import NORM, layer_errors, record_in_chunks, total
 from suites.harness.reproduce.published import PUBLISHED
 from suites.harness.reproduce.run import reproduce
-from suites.harness.reproduce.summary import errors_frame, order
-from suites.harness.reproduce.tables import SCALES, TABLES, balanced
+from suites.harness.reproduce.summary import accumulation, errors_frame, order
+from suites.harness.reproduce.tables import LABELS, SCALES, TABLES, balanced
 
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
 
@@ -111,12 +112,23 @@ def test_the_subset_is_balanced():
         balanced(problem, 10_000)
 
 
+def test_growing_towards_the_first_layer_is_said():
+    """Over the norm of the Hessian: GN's error grows with every layer, PCH-1's does not."""
+    rows = {"GN": (0.3, 0.4, 0.0), "PCH-1": (0.1, 0.6, 0.0), LABELS[NORM]: (1.0, 2.0, 4.0)}
+    here = [{"curvature": name, "by": "here", "1": a, "2": b, "3": c} for name, (a, b, c) in rows.items()]
+    paper = {"curvature": "GN", "by": "paper", "1": 1.0, "2": 9.0, "3": 0.0, "4": 0.0}
+    said = accumulation(pd.DataFrame([*here, paper]).assign(Total=1.0))
+    assert "layers 1 to 3: GN 0.3, 0.2, 0; PCH-1 0.1, 0.3, 0." in said
+    assert said.endswith("as accumulating errors do: GN.")
+
+
 @pytest.mark.parametrize("name", ["table2", "table4"])
 def test_smoke_scale(kronbench, tmp_path, name):
     """From the command line: a record, and a table whose title names what stands in for what the paper had."""
     code, out, err = kronbench(name, "--output", tmp_path / "out", "--device", "cpu")
     assert (code, err) == (0, "")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["errors.jsonl", "table.csv", "table.md"]
+    files = ["bound.csv", "errors.jsonl", "table.csv", "table.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
     text = (tmp_path / "out" / "table.md").read_text()
     assert text in out
     first = text.splitlines()[0]
@@ -136,6 +148,12 @@ def test_smoke_scale(kronbench, tmp_path, name):
     assert float(rows["Fisher", "paper"]["Total"]) == PUBLISHED[name]["fisher"][-1]
     assert float(rows["PCH-1", "here"]["4"]) < 5e-6
     assert order(errors_frame(TABLES[name], record), "here").startswith("Fisher > ")
+    with (tmp_path / "out" / "bound.csv").open() as file:
+        error, bound, share = DictReader(file)
+    for t in ("1", "2", "3"):
+        assert 0 < float(error[t]) < float(bound[t])
+        assert float(share[t]) == pytest.approx(float(error[t]) / float(bound[t]))
+    assert "above its bound in 0 of 9 layers and iterates" in text
 
 
 def test_a_failed_run_is_recorded_and_leaves_no_table(tmp_path, monkeypatch):

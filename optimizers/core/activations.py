@@ -5,11 +5,13 @@ z               z        [B, n]   pre-activation
 h = sigma(z)    h        [B, n]   activation
 phi'  = dh/dz   slope    [B, n]
 phi'' = d2h/dz2 bend     [B, n]
+L               lipschitz         a number: |phi'| <= L
 
 The four named activations have closed forms; any other twice-differentiable elementwise function gets its derivatives
 from ``torch.func`` through :func:`from_function`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -20,12 +22,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise function and its derivatives, both given ``(z, h)`` so that each may use what is cheaper."""
+    """An elementwise function and its derivatives, both given ``(z, h)`` so that each may use what is cheaper.
+
+    ``lipschitz``: L, the least there is; NaN where nobody knows.
+    """
 
     name: str
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor, Tensor], Tensor]
     bend: Callable[[Tensor, Tensor], Tensor]
+    lipschitz: float = math.nan
 
 
 def from_function(function: Callable[[Tensor], Tensor], name: str | None = None) -> Activation:
@@ -80,9 +86,9 @@ def _relu_bend(z: Tensor, h: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation
     for activation in (
-        Activation("sigmoid", torch.sigmoid, _sigmoid_slope, _sigmoid_bend),
-        Activation("tanh", torch.tanh, _tanh_slope, _tanh_bend),
-        Activation("softplus", torch.nn.functional.softplus, _softplus_slope, _softplus_bend),
-        Activation("relu", torch.relu, _relu_slope, _relu_bend),
+        Activation("sigmoid", torch.sigmoid, _sigmoid_slope, _sigmoid_bend, 0.25),
+        Activation("tanh", torch.tanh, _tanh_slope, _tanh_bend, 1.0),
+        Activation("softplus", torch.nn.functional.softplus, _softplus_slope, _softplus_bend, 1.0),
+        Activation("relu", torch.relu, _relu_slope, _relu_bend, 1.0),
     )
 }

@@ -136,12 +136,12 @@ def _recursion(tape: Tape, G: Tensor, repair: _Repair | None) -> list[Tensor]:
     """Eq. (8) from the last layer to the first."""
     factors = [G]
     for layer in tape.layers[:0:-1]:
-        factors.append(_propagate(layer, factors[-1], repair))
+        factors.append(propagate(layer, factors[-1], repair))
     return factors[::-1]
 
 
-def _propagate(layer: Layer, G: Tensor, repair: _Repair | None) -> Tensor:
-    """Eq. (8) through one layer, [O, O] -> [I, I]."""
+def propagate(layer: Layer, G: Tensor, repair: _Repair | None) -> Tensor:
+    """Eq. (8) through one layer, [O, O] -> [I, I]; ``repair`` takes E[phi'' * W^tT delta^t], and None leaves it out."""
     W, slope = layer.weight, layer.slope
     GW, scaled = G @ W, slope / layer.batch
 

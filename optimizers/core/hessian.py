@@ -15,6 +15,7 @@ that is 0.65 10^9 multiply-adds a sample, 0.54 10^9 of them in the second layer,
 held, 6 MB a sample.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -25,11 +26,14 @@ from optimizers.core.tape import Tape
 
 
 @torch.no_grad()
-def mean_hessians(tape: Tape, chunk: int = 16) -> list[Tensor]:
+def mean_hessians(
+    tape: Tape, chunk: int = 16, watch: Callable[[int, Tensor], None] = lambda t, H: None
+) -> list[Tensor]:
     """E[hess_{b^t} C] over the samples of a tape: [n_t, n_t] for each layer, first to last.
 
     Args:
         chunk: samples at a time, which bounds the memory; the module header gives the numbers that are held.
+        watch: is given the place of a layer in the tape, never the first, and the Hessians of a chunk, [c, n_t, n_t].
 
     Raises:
         ValueError: if chunk is below 1.
@@ -39,7 +43,7 @@ def mean_hessians(tape: Tape, chunk: int = 16) -> list[Tensor]:
     samples = len(tape.labels)
     totals = [layer.bias.new_zeros(2 * layer.bias.shape) for layer in tape.layers]
     for start in range(0, samples, chunk):
-        _add_chunk(tape, slice(start, start + chunk), totals)
+        _add_chunk(tape, slice(start, start + chunk), totals, watch)
     return [total.div_(samples) for total in totals]
 
 
@@ -49,11 +53,12 @@ def output_hessians(tape: Tape, rows: slice) -> Tensor:
     return cast(Tensor, of_one(tape.logits[rows], tape.labels[rows]))
 
 
-def _add_chunk(tape: Tape, rows: slice, totals: list[Tensor]) -> None:
+def _add_chunk(tape: Tape, rows: slice, totals: list[Tensor], watch: Callable[[int, Tensor], None]) -> None:
     """Add the sum over a chunk of samples of every layer's Hessian."""
     H = output_hessians(tape, rows)
     totals[-1].add_(H.sum(0))
     for t in range(len(tape.layers) - 1, 0, -1):
+        watch(t, H)
         layer = tape.layers[t]
         assert layer.pullback is not None, "the first layer alone is fed by the data"
         slope = layer.slope[rows]

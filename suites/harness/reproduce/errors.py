@@ -5,6 +5,7 @@ G~^t                                         G        [n_t, n_t]   of a curvatur
 |E[hess_{b^t} C]|                            target   [n_t, n_t]   absolute values of the eigenvalues
 || G~^t - |E[hess_{b^t} C]| ||_F             error    one number a layer
 (sum over t of the squares)^(1/2)            total    one number
+both sides of Eq. (7), their roots           EXPECTATION, BOUND   one number a layer but the last
 """
 
 import math
@@ -15,18 +16,24 @@ from torch import Tensor
 
 from optimizers.core import CURVATURES, FCNN, Criterion, Layer, Tape
 from optimizers.core.curvature import pos_eig
-from optimizers.core.hessian import mean_hessians
+from optimizers.core.expectation import expectation
 
 NORM = "hessian"  # the key of the targets' own norms
+EXPECTATION, BOUND = "expectation", "bound"
 
 _SAMPLES = {"cpu": 16, "cuda": 128}  # of a chunk: 6 MB each in the paper's networks
 
 
 def layer_errors(tape: Tape, curvatures: Sequence[str]) -> dict[str, list[float]]:
-    """The error of each layer, first to last, by curvature; under ``NORM`` the norms of the targets themselves."""
-    targets = [pos_eig(mean) for mean in mean_hessians(tape, _SAMPLES[tape.logits.device.type])]
+    """The error of each layer, first to last, by curvature; under ``NORM`` the norms of the targets themselves.
+
+    Under ``EXPECTATION`` is the error of Eq. (6) in each layer but the last, under ``BOUND`` that of Eq. (7).
+    """
+    exact = expectation(tape, _SAMPLES[tape.logits.device.type])
+    targets = [pos_eig(mean) for mean in exact.means]
     distances = {name: _norms(CURVATURES[name](tape), targets) for name in curvatures}
-    return {**distances, NORM: [target.norm().item() for target in targets]}
+    norms = [target.norm().item() for target in targets]
+    return {**distances, NORM: norms, EXPECTATION: exact.errors, BOUND: exact.bounds}
 
 
 def total(errors: Iterable[float]) -> float:

@@ -11,7 +11,7 @@ from suites.harness.environment import describe
 from suites.harness.experiments import Problem
 from suites.harness.records import Record, RecordWriter, read, write_atomically
 from suites.harness.reproduce.errors import layer_errors, record_in_chunks
-from suites.harness.reproduce.summary import errors_frame, summary
+from suites.harness.reproduce.summary import bound_frame, errors_frame, summary
 from suites.harness.reproduce.tables import OPTIMIZER, Scale, Table, balanced
 
 
@@ -31,7 +31,8 @@ def reproduce(
     seed: int = 0,
     on_iterate: Callable[[int], None] = lambda done: None,
 ) -> Reproduction:
-    """Train, measure the errors at every iterate, and write errors.jsonl, table.md and table.csv into ``output``."""
+    """Train, measure the errors at every iterate, and write errors.jsonl, table.md, table.csv and bound.csv into
+    ``output``."""
     path, choice = output / "errors.jsonl", choose(OPTIMIZER)
     epochs = math.ceil((scale.iterates - 1) * scale.steps_between / problem.steps_per_epoch)
     header = {
@@ -47,7 +48,8 @@ def reproduce(
     if done.status != "finished":
         return Reproduction(done)
     text = summary(table, scale, problem, done)
-    write_atomically(output / "table.csv", errors_frame(table, done).to_csv(index=False, lineterminator="\n"))
+    for name, frame in (("table", errors_frame(table, done)), ("bound", bound_frame(done))):
+        write_atomically(output / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_atomically(output / "table.md", text)
     return Reproduction(done, text)
 

@@ -1,6 +1,7 @@
 """A table from the record of a reproduction: averages beside the paper's values, with title and caption."""
 
 import math
+from operator import truediv
 from typing import Any
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pandas as pd
 from suites.harness.experiments import Problem
 from suites.harness.records import Record
 from suites.harness.report import machine, markdown
-from suites.harness.reproduce.errors import NORM, total
+from suites.harness.reproduce.errors import BOUND, EXPECTATION, NORM, total
 from suites.harness.reproduce.published import PUBLISHED, TOTAL
 from suites.harness.reproduce.tables import LABELS, Scale, Table
 
@@ -16,17 +17,19 @@ _TRAIN_IMAGES = {"cifar10": 50_000}  # of the set as published
 
 
 def summary(table: Table, scale: Scale, problem: Problem, record: Record) -> str:
-    """The table as Markdown, with its title and caption."""
+    """The table as Markdown, with its title and caption; below it the bound of Eq. (7)."""
     frame = errors_frame(table, record)
-    return f"# {title(table, scale, problem)}\n\n{markdown(_shown(frame))}\n\n{caption(frame, record)}\n"
+    return (
+        f"# {title(table, scale, problem)}\n\n{markdown(_shown(frame))}\n\n{caption(frame, record)}\n\n"
+        f"{markdown(_shown(bound_frame(record), '.3g'))}\n\n{_bound_caption(record)}\n"
+    )
 
 
 def errors_frame(table: Table, record: Record) -> pd.DataFrame:
     """Errors averaged over the iterates, each row of ours above the paper's; the norm of the Hessian is the last."""
     rows: list[dict[str, Any]] = []
     for name in (*table.curvatures, NORM):
-        layers = [point["errors"][name] for point in record.points]
-        means = [sum(values) / len(values) for values in zip(*layers, strict=True)]
+        means = _means(record, name)
         rows.append({"curvature": LABELS[name], "by": "here", **_columns(means, total(means))})
         if name in PUBLISHED[table.name]:
             *paper, papers_total = PUBLISHED[table.name][name]
@@ -34,11 +37,37 @@ def errors_frame(table: Table, record: Record) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["curvature", "by", *_layer_names(rows), TOTAL])
 
 
+def bound_frame(record: Record) -> pd.DataFrame:
+    """The error of Eq. (6) and its bound in each layer but the last, averaged over the iterates."""
+    error, bound = (_means(record, name) for name in (EXPECTATION, BOUND))
+    rows = {"error of Eq. (6)": error, "bound of Eq. (7)": bound, "error / bound": map(truediv, error, bound)}
+    return pd.DataFrame(
+        [{"": name, **{str(t): value for t, value in enumerate(values, start=1)}} for name, values in rows.items()]
+    )
+
+
+def _means(record: Record, name: str) -> list[float]:
+    layers = [point["errors"][name] for point in record.points]
+    return [sum(values) / len(values) for values in zip(*layers, strict=True)]
+
+
 def order(frame: pd.DataFrame, by: str) -> str:
     """Curvatures from the largest total error to the smallest, ``Fisher > GN``."""
     rows = frame[(frame["by"] == by) & (frame["curvature"] != LABELS[NORM])]
     totals = sorted(zip(rows[TOTAL], rows["curvature"], strict=True), reverse=True)
     return " > ".join(name for _, name in totals)
+
+
+def accumulation(frame: pd.DataFrame) -> str:
+    """Each curvature's errors over the norm of the Hessian, by layer, and whose grow all the way to the first."""
+    here = frame[frame["by"] == "here"].set_index("curvature").drop(columns=["by", TOTAL]).dropna(axis=1)
+    shares = here.drop(LABELS[NORM]) / here.loc[LABELS[NORM]]
+    listed = "; ".join(f"{name} {', '.join(f'{share:.2g}' for share in row)}" for name, row in shares.iterrows())
+    growing = [str(name) for name, row in shares.iterrows() if row.is_monotonic_decreasing]
+    return (
+        f"Errors over the norm of the Hessian, layers 1 to {len(here.columns)}: {listed}. They grow with every layer "
+        f"towards the first, as accumulating errors do: {', '.join(growing) or 'of no curvature'}."
+    )
 
 
 def title(table: Table, scale: Scale, problem: Problem) -> str:
@@ -70,7 +99,23 @@ def caption(frame: pd.DataFrame, record: Record) -> str:
         f"the accuracy from {points[0]['accuracy']:.3g} to {points[-1]['accuracy']:.3g}. "
         "Total: the root of the sum of squares over layers. The paper's values are those of its own images, iterates "
         f"and network of 8 layers. {machine(record.header['environment'])}.\n\n"
-        f"Order of the totals here: {order(frame, 'here')}. In the paper: {order(frame, 'paper')}."
+        f"Order of the totals here: {order(frame, 'here')}. In the paper: {order(frame, 'paper')}.\n\n"
+        f"{accumulation(frame)}"
+    )
+
+
+def _bound_caption(record: Record) -> str:
+    pairs = [
+        pair
+        for point in record.points
+        for pair in zip(point["errors"][EXPECTATION], point["errors"][BOUND], strict=True)
+    ]
+    above = sum(error > bound for error, bound in pairs)
+    return (
+        "The expectation approximation, Eq. (6), of each step of the recursion from the exact Hessian of the layer "
+        "above, at the same iterates and images: ||E[X * Y] - E[X] * E[Y]||_F with X = W^T H W and Y = phi' phi'^T. "
+        "Bound: L^2 (sum Var[X])^(1/2), where L is the Lipschitz constant of the activation. "
+        f"The error is above its bound in {above} of {len(pairs)} layers and iterates."
     )
 
 
@@ -82,6 +127,6 @@ def _layer_names(rows: list[dict[str, Any]]) -> list[str]:
     return sorted({name for row in rows for name in row if name.isdigit()}, key=int)
 
 
-def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+def _shown(frame: pd.DataFrame, form: str = ".4f") -> pd.DataFrame:
     """The numbers as the paper prints them."""
-    return frame.map(lambda value: value if isinstance(value, str) else "-" if math.isnan(value) else f"{value:.4f}")
+    return frame.map(lambda value: value if isinstance(value, str) else "-" if math.isnan(value) else f"{value:{form}}")
