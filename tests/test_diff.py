@@ -1,10 +1,13 @@
 """``kronbench diff``: better, worse, the same or not to be told apart, and why."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from suites.harness.cli import app
 from suites.harness.diff import diff, read_folder
 from suites.harness.records import RecordWriter
 
@@ -202,3 +205,28 @@ def test_published_records_are_the_same_as_themselves(folder):
     for difference in found.differences:
         assert not difference.notes
         assert {row.outcome for row in difference.rows} == {"same"}
+
+
+def test_commits_are_compared_by_what_they_hold(tmp_path, monkeypatch):
+    """Two commits of results, by name and with a folder; a third side is the folder at hand."""
+    monkeypatch.chdir(tmp_path)
+    for number, loss in enumerate((0.5, 0.25)):
+        _write(tmp_path / "results" / "mine", [loss] * 6)
+        for command in (
+            ["init", "-q"],
+            ["add", "."],
+            ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c"],
+        ):
+            subprocess.run(["git", *command], check=True)
+        subprocess.run(["git", "tag", f"v{number}"], check=True)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")  # sides of a commit count from the top
+    for sides in (("v0", "v1"), ("v0:results/mine", "../results/mine")):
+        shown = CliRunner().invoke(app, ["diff", *sides])
+        assert shown.exit_code == 0, shown.output
+        assert "lower by 2x" in shown.output
+    for side in ("v2", "v1:results/yours", "nowhere"):
+        refused = CliRunner().invoke(app, ["diff", side, "v1"])
+        assert refused.exit_code == 2
+        assert refused.output.count("\n") == 1
+        assert side in refused.output

@@ -1,8 +1,7 @@
-"""``kronbench diff``: two result folders, what got better, what worse, and what cannot be told apart."""
+"""``kronbench diff``: two result folders or commits, what got better, what worse, and what cannot be told apart."""
 
 from collections import Counter
 from dataclasses import astuple
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from tabulate import tabulate
 from suites.harness.commands.options import bad_input_is_one_line
 from suites.harness.diff import diff as compare_records
 from suites.harness.diff import read_folder
+from suites.harness.sides import folder_of
 
 _LEGEND = """\
 Medians; changes are paired by seed, with 95 % intervals, or the range where fewer than 6 seeds are shared: too few to
@@ -19,13 +19,13 @@ target is infinite; its accuracy is 0 where it failed or diverged."""
 
 
 def diff(
-    before: Annotated[Path, typer.Argument(help="Folder with runs/*.jsonl, in it or below.")],
-    after: Annotated[Path, typer.Argument(help="The other; changes are those from the first to this one.")],
+    before: Annotated[str, typer.Argument(help="Folder with runs/*.jsonl, in it or below; or COMMIT, COMMIT:FOLDER.")],
+    after: Annotated[str, typer.Argument(help="The other; changes are those from the first to this one.")],
     show_all: Annotated[bool, typer.Option("--all", help="Show also what is the same.")] = False,
 ) -> None:
-    """Say what got better or worse from one result folder to another, seed by seed, and what cannot be told."""
-    with bad_input_is_one_line():
-        found = compare_records(read_folder(before), read_folder(after))
+    """Say what got better or worse from one result folder or commit to another, and what cannot be told."""
+    with bad_input_is_one_line(), folder_of(before) as first, folder_of(after) as second:
+        found = compare_records(read_folder(first), read_folder(second))
     for difference in found.differences:
         typer.echo(f"\n{difference.experiment}")
         for note in difference.notes:
