@@ -167,7 +167,8 @@ def test_an_interrupted_search_goes_on(tmp_path):
 
 def test_the_best_run_again_on_fresh_seeds(kronbench, tmp_path):
     """On the whole training set and the test set, each with its own batch; the cost of the search is added once."""
-    flags = [*FLAGS, "--epochs", 3, "--optimizer", "sgd", "--optimizer", "kfac[lr=0.2]", "--target", 0.6, "--rerun", 2]
+    flags = [*FLAGS, "--epochs", 3, "--batch-size", "50,500", "--target", 0.6, "--rerun", 2]
+    flags += ["--optimizer", "sgd", "--optimizer", "kfac[lr=0.2]"]
     code, _, error = kronbench("tune", *flags, "--output", tmp_path)
     assert code == 0, error
     records = _records(tmp_path / "best", "")
