@@ -44,7 +44,7 @@ def tune(
     criterion: CriterionName = "cross-entropy",
     network: Network = None,
     activation: ActivationName = "sigmoid",
-    epochs: Annotated[int, typer.Option(help="Epochs of each run.")] = 10,
+    epochs: Annotated[int, typer.Option(help="Epochs of each run, or of the last rung of --halving.")] = 10,
     halving: Annotated[
         bool, typer.Option("--halving", help="Successive halving: only the best third go on to three times the epochs.")
     ] = False,
