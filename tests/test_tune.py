@@ -2,16 +2,31 @@
 
 import json
 from dataclasses import replace
+from statistics import median
+from unittest.mock import ANY
 
+import pandas as pd
 import pytest
 import torch
 
-from suites.harness import tune
+from suites.harness import parallel, tune
 from suites.harness.experiments import Problem, Settings
+from suites.harness.halving import halve, rungs
 from suites.harness.records import read
+from suites.harness.report import first_reaching
+from suites.harness.rerun import rerun
+from suites.harness.sources import SOURCES
 
 SETTINGS = Settings(device="cpu", network=(64, 16, 10))
 FLAGS = ["--network", "64,16,10", "--epochs", 2, "--batch-size", "100,500", "--lr", "0.001,0.2", "--damping", "0.01"]
+
+
+def _records(folder, method):
+    return [read(path) for path in sorted((folder / "runs").glob(f"{method}*.jsonl"))]
+
+
+def _cost(folder, method):
+    return json.loads((folder / f"{method}.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -37,13 +52,13 @@ def test_validation_images_are_held_out():
 
 def test_the_best_is_found_and_compared(kronbench, tmp_path):
     """A learning rate that learns beats one that does not; compare reads what was written."""
-    code, out, error = kronbench("tune", *FLAGS, "--optimizer", "sgd", "--optimizer", "kfac", "--output", tmp_path)
+    flags = [*FLAGS, "--optimizer", "sgd", "--optimizer", "kfac", "--rerun", 0, "--output", tmp_path]
+    code, out, error = kronbench("tune", *flags)
     assert code == 0, error
     assert "kfac[lr=0.2,damping=0.01]" in out
-    cost = json.loads((tmp_path / "kfac.json").read_text())
-    records = [read(path) for path in (tmp_path / "runs").glob("kfac*.jsonl")]
-    assert (cost["settings"], cost["runs"], len(records)) == (4, 4, 4)
-    assert cost["training_seconds"] == pytest.approx(sum(r.points[-1]["training_seconds"] for r in records))
+    assert not (tmp_path / "best").exists()
+    cost, records = _cost(tmp_path, "kfac"), _records(tmp_path, "kfac")
+    assert (cost["rungs"], cost["runs"], len(records)) == ([[4, 2]], 4, 4)
     best = max(records, key=lambda record: record.points[-1]["test_accuracy"])
     assert cost["validation_accuracy"] == best.points[-1]["test_accuracy"]
     assert {record.experiment["seed"] for record in records} == {tune.FIRST_SEED}
@@ -56,14 +71,175 @@ def test_the_best_is_found_and_compared(kronbench, tmp_path):
     assert record.experiment["validation"] == 0
 
 
+def test_halving_finds_the_best_of_the_grid_in_fewer_epochs(kronbench, tmp_path):
+    """Nine settings of which one learns fast: 9 train one epoch, 3 three, 1 nine; the grid has 9 times 9 epochs."""
+    flags = ["--network", "64,16,10", "--epochs", 9, "--batch-size", "100", "--rerun", 0, "--optimizer", "sgd"]
+    flags += ["--lr", "1e-6,2e-6,3e-6,4e-6,0.2,5e-6,6e-6,7e-6,0.02"]
+    for name, how in (("grid", []), ("halving", ["--halving"])):
+        code, _, error = kronbench("tune", *flags, *how, "--output", tmp_path / name)
+        assert code == 0, error
+    grid, halved = _cost(tmp_path / "grid", "sgd"), _cost(tmp_path / "halving", "sgd")
+    assert grid["setting"] == halved["setting"] == "sgd[lr=0.2]"
+    assert grid["validation_accuracy"] == halved["validation_accuracy"]
+    assert (grid["rungs"], halved["rungs"]) == ([[9, 9]], [[9, 1], [3, 3], [1, 9]])
+    for folder, cost, epochs in ((tmp_path / "grid", grid, 81), (tmp_path / "halving", halved, 27)):
+        last = [record.points[-1] for record in _records(folder, "sgd")]
+        assert cost["epochs"] == sum(point["epoch"] for point in last) == epochs
+        for name in ("training_seconds", "gradient_equivalents"):
+            assert cost[name] == pytest.approx(sum(point[name] for point in last))
+    third = {r.experiment["options"]["lr"] for r in _records(tmp_path / "halving", "sgd") if len(r.points) == 1 + 3}
+    assert {0.2, 0.02} < third
+
+
+@pytest.mark.parametrize(
+    ("count", "first", "epochs", "expected"),
+    [
+        (36, 1, 10, [(36, 1), (12, 3), (4, 10)]),
+        (36, 4, 40, [(36, 4), (12, 13), (4, 40)]),
+        (9, 1, 100, [(9, 11), (3, 33), (1, 100)]),  # no more rungs than it takes
+        (2, 1, 10, [(2, 10)]),
+        (1, 1, 1, [(1, 1)]),
+        (36, 10, 10, [(36, 10)]),
+        (36, 20, 10, [(36, 10)]),
+    ],
+)
+def test_rungs(count, first, epochs, expected):
+    assert rungs(count, first, epochs) == expected
+
+
+@pytest.mark.parametrize("best", [0, 17, 35])
+def test_halving_keeps_the_best_third(best):
+    """In any place; what ranks low in the first rung is not asked for again."""
+    asked = []
+
+    def train(numbers, epochs):
+        asked.append(numbers)
+        return sorted(numbers, key=lambda number: abs(number - best - 0.1))
+
+    assert halve(36, 1, 10, train) == best
+    order = sorted(range(36), key=lambda number: abs(number - best - 0.1))
+    assert asked == [sorted(order[:count]) for count in (36, 12, 4)]
+
+
+def test_the_test_set_chooses_nothing(monkeypatch, tmp_path):
+    """With every label of the test set wrong, where the worst network would look best, the choice is the same."""
+    grid = tune.settings_of("sgd", {"lr": (1e-6, 0.2)}, [100])
+    settings = Problem.load(replace(SETTINGS, validation=0.2)).settings
+    found = tune.tune(settings, grid, 1, 3, 3, tmp_path / "right")
+    digits = SOURCES["digits"]
+
+    def wrong(*given):
+        arrays = digits.read(*given)
+        pixels, labels = arrays.test
+        return arrays._replace(test=(pixels, (labels + 1) % 10))
+
+    monkeypatch.setitem(SOURCES, "digits", digits._replace(read=wrong))
+    parallel._problem.cache_clear()
+    try:
+        again = tune.tune(settings, grid, 1, 3, 3, tmp_path / "wrong")
+        (tested, *_) = rerun(settings, [again], 1, 3, 0.5, tmp_path / "best").records
+    finally:
+        parallel._problem.cache_clear()
+    assert again.setting.choice.spec == found.setting.choice.spec == "sgd[lr=0.2]"
+    assert again.validation_accuracy == found.validation_accuracy > 0.5
+    assert tested.points[-1]["test_accuracy"] < 0.2  # the rerun does see the test set
+
+
+def test_an_interrupted_search_goes_on(tmp_path):
+    """Runs that finished are taken from their records, and the result is that of a search without a break."""
+    grid = tune.settings_of("sgd", {"lr": (1e-6, 0.02, 0.2)}, [100])
+    settings = Problem.load(replace(SETTINGS, validation=0.2)).settings
+    done = []
+
+    def stop(record):
+        done.append(record.path)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune.tune(settings, grid, 1, 1, 3, tmp_path, on_done=stop)
+    kept = {path: path.stat().st_mtime_ns for path in done}
+    found = tune.tune(settings, grid, 1, 1, 3, tmp_path)
+    assert kept == {path: path.stat().st_mtime_ns for path in done}
+    assert tune.tune(settings, grid, 1, 1, 3, tmp_path) == replace(found, setting=ANY)
+    assert (found.setting.choice.spec, found.rungs, found.runs) == ("sgd[lr=0.2]", [(3, 1), (1, 3)], 4)
+
+
+def test_the_best_run_again_on_fresh_seeds(kronbench, tmp_path):
+    """On the whole training set and the test set, each with its own batch; the cost of the search is added once."""
+    flags = [*FLAGS, "--epochs", 3, "--batch-size", "50,500", "--target", 0.6, "--rerun", 2]
+    flags += ["--optimizer", "sgd", "--optimizer", "kfac[lr=0.2]"]
+    code, _, error = kronbench("tune", *flags, "--output", tmp_path)
+    assert code == 0, error
+    records = _records(tmp_path / "best", "")
+    assert len(records) == 4
+    assert {record.experiment["seed"] for record in records} == {0, 1}
+    assert {record.experiment["validation"] for record in records} == {0}
+    assert {len(Problem.load(SETTINGS).dataset.train)} == {record.experiment["train_images"] for record in records}
+    table = pd.read_csv(tmp_path / "best" / "table.csv")
+    for (_, row), method in zip(table.iterrows(), ("sgd", "kfac_lr=0.2"), strict=True):
+        cost, own = _cost(tmp_path, method), _records(tmp_path / "best", method.partition("_")[0])
+        assert (row["setting"], row["batch"]) == (cost["setting"], cost["batch_size"])
+        assert {record.experiment["batch_size"] for record in own} == {cost["batch_size"]}
+        assert row["test accuracy"] == pytest.approx(median(record.points[-1]["test_accuracy"] for record in own))
+        seconds = median(first_reaching(record, 0.6)["training_seconds"] for record in own)
+        assert row["seconds to 0.6"] == pytest.approx(seconds)
+        assert row["with tuning"] == pytest.approx(seconds + cost["training_seconds"])
+        added = row["gradient-equivalents with tuning"] - row["gradient-equivalents to 0.6"]
+        assert added == pytest.approx(cost["gradient_equivalents"])
+    text = (tmp_path / "best" / "table.md").read_text()
+    assert "cover 50 %" in text
+    assert "2 finished" in text
+    before = {record.path: record.path.stat().st_mtime_ns for record in records}
+    assert kronbench("tune", *flags, "--output", tmp_path)[0] == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_several_workers_choose_the_same(tmp_path):
+    grid = tune.settings_of("sgd", {"lr": (1e-6, 0.02, 0.2)}, [100])
+    settings = Problem.load(replace(SETTINGS, validation=0.2)).settings
+    alone, two = (
+        tune.tune(settings, grid, 1, 1, 3, tmp_path / str(count), workers=parallel.Workers(count)) for count in (1, 2)
+    )
+    assert two == replace(alone, setting=ANY, training_seconds=ANY)
+
+
 def test_what_diverges_is_never_the_best(kronbench, tmp_path):
-    flags = [*FLAGS, "--lr", "1e30,0.1", "--activation", "relu", "--optimizer", "sgd"]
-    code, out, error = kronbench("tune", *flags, "--output", tmp_path)
+    """And a method without a setting that finishes does not keep the others from theirs."""
+    flags = [*FLAGS, "--activation", "relu", "--rerun", 0, "--output", tmp_path]
+    code, out, error = kronbench("tune", *flags, "--lr", "1e30,0.1", "--optimizer", "sgd")
     assert code == 0, error
     assert "sgd[lr=0.1]" in out
-    code, _, error = kronbench("tune", *flags, "--lr", "1e30", "--output", tmp_path / "none")
-    assert code == 2
-    assert "no setting of sgd finished" in error
+    assert "4, 2 did not finish" in out
+    code, out, error = kronbench("tune", *flags, "--optimizer", "sgd[lr=1e30]", "--optimizer", "sgd[momentum=0.8]")
+    assert code == 1
+    assert "error: sgd[lr=1e+30]: no setting finished; sgd_lr=1e+30" in error
+    assert "train loss is" in error
+    assert "sgd[momentum=0.8,lr=0.2]" in out
+    assert not (tmp_path / "sgd_lr=1e+30.toml").exists()
+
+
+def test_a_tuned_setting_is_read_back(tmp_path):
+    """By the name of the method, whatever characters it has."""
+    mine = tmp_path / "mine.py"
+    mine.write_text("from optimizers.sgd import SGD\n\nclass Mine(SGD):\n    pass\n")
+    for method in ("fisher+kfi[damping=0.1]", "ea_cg[gamma=0]", str(mine), "torch.optim.Adam[lr=0.1]"):
+        (setting, *_) = tune.settings_of(method, {"lr": (0.3,)}, [500])
+        found = tune.Tuned(setting, 0.9, 0.1, [(1, 1)], 1, 0, 1, 1.0, 1.0)
+        tune.write_tuned(tmp_path / "out", method, SETTINGS, 1, found)
+        back = tune.tuned_setting(tmp_path / "out", method, "digits", "cross-entropy")
+        assert (back.choice.spec, back.batch_size) == (setting.choice.spec, 500)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    stems = {"fisher+kfi_damping=0.1", "ea_cg_gamma=0", "mine", "torch.optim.Adam_lr=0.1"}
+    assert names == {f"{stem}.{ending}" for stem in stems for ending in ("toml", "json")}
+    with pytest.raises(ValueError, match="expected a setting for cifar10 with cross-entropy, found digits") as caught:
+        tune.tuned_setting(tmp_path / "out", str(mine), "cifar10", "cross-entropy")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"config .*kfac.toml: No such file"):
+        tune.tuned_setting(tmp_path / "out", "kfac", "digits", "cross-entropy")
+    (tmp_path / "kfac.toml").write_text('dataset = "digits"\ncriterion = "cross-entropy"\noptimizer = ["a", "b"]\n')
+    with pytest.raises(ValueError, match="expected one optimizer and a batch_size"):
+        tune.tuned_setting(tmp_path, "kfac", "digits", "cross-entropy")
 
 
 @pytest.mark.parametrize(
@@ -74,6 +250,11 @@ def test_what_diverges_is_never_the_best(kronbench, tmp_path):
         (["--batch-size", "1400"], "batch size must be from 1"),
         (["--optimizer", "kfcc"], "did you mean 'kfac'"),
         (["--jobs", "0"], "jobs must be 1 or more"),
+        (["--rerun", "-1"], "rerun must be 0 or more"),
+        (["--first-epochs", "0"], "first_epochs must be 1 or more"),
+        (["--batch-size", "0,100"], "batch_size must be 1 or more"),
+        (["--target", "2"], "target must be an accuracy"),
+        (["--optimizer", "sgd", "--optimizer", "sgd[]"], "optimizer given more than once"),
     ],
 )
 def test_bad_input_is_one_line(kronbench, tmp_path, arguments, message):

@@ -11,13 +11,14 @@ from typing import Any
 FACTOR = 3
 
 
-def halve(count: int, epochs: int, first_epochs: int, train: Callable[[list[int], int], Sequence[int]]) -> int:
+def halve(count: int, first_epochs: int, epochs: int, train: Callable[[list[int], int], Sequence[int]]) -> int:
     """The best of so many settings, by number.
 
     Args:
+        first_epochs: at least so many in the first rung; the only one where ``epochs`` is below three times as many, or
+            ``count`` below three.
         epochs: of the last rung.
-        first_epochs: at least so many in the first; that is the last as well where ``epochs`` or ``count`` is small.
-        train: given the numbers of the settings of a rung and its epochs, returns the numbers, best first.
+        train: given the numbers of the settings of a rung, ascending, and its epochs, returns them best first.
     """
     # imported late: it takes most of a second
     from sklearn.base import BaseEstimator
@@ -60,11 +61,11 @@ def halve(count: int, epochs: int, first_epochs: int, train: Callable[[list[int]
         if not asked:
             return best
         share = min(asked)
-        ranked = train(asked[share], epochs * share // shares)
+        ranked = train(sorted(asked[share]), epochs * share // shares)
         scores[share] = {number: -place for place, number in enumerate(ranked)}
 
 
-def rungs(count: int, epochs: int, first_epochs: int) -> list[tuple[int, int]]:
+def rungs(count: int, first_epochs: int, epochs: int) -> list[tuple[int, int]]:
     """How many settings each rung has, and their epochs."""
     found = []
 
@@ -72,5 +73,5 @@ def rungs(count: int, epochs: int, first_epochs: int) -> list[tuple[int, int]]:
         found.append((len(numbers), of_rung))
         return numbers
 
-    halve(count, epochs, first_epochs, note)
+    halve(count, first_epochs, epochs, note)
     return found

@@ -1,7 +1,7 @@
 """The best settings trained again: on all training images and fresh seeds, and only now evaluated on the test set."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,16 @@ from suites.harness.tune import Tuned
 
 @dataclass(frozen=True)
 class Rerun:
-    """What the best settings gave; ``records`` by method."""
+    """What the best settings gave."""
 
-    records: dict[str, list[Record]]
+    records: list[Record]
     table: pd.DataFrame
     caption: str
 
 
 def rerun(
     settings: Settings,
-    tuned: Mapping[str, Tuned],
+    tuned: Sequence[Tuned],
     seeds: int,
     epochs: int,
     target: float,
@@ -53,11 +53,11 @@ def rerun(
             output / "runs",
         )
         for seed in range(seeds)
-        for found in tuned.values()
+        for found in tuned
     ]
     done = run_jobs(jobs, workers or Workers(), on_done)
-    records = {method: done[place :: len(tuned)] for place, method in enumerate(tuned)}
-    shown, numbers = zip(*(_rows(tuned[method], records[method], target) for method in tuned), strict=True)
+    rows = [_rows(found, done[place :: len(tuned)], target) for place, found in enumerate(tuned)]
+    shown, numbers = zip(*rows, strict=True)
     table = pd.DataFrame(list(shown))
     caption = (
         f"{report.measured(done, target)} Settings: the best on {settings.validation:.0%} of the training images, held "
@@ -66,7 +66,7 @@ def rerun(
     )
     write_atomically(output / "table.csv", pd.DataFrame(list(numbers)).to_csv(index=False, lineterminator="\n"))
     write_atomically(output / "table.md", f"{report.markdown(table)}\n\n{caption}\n")
-    return Rerun(records, table, caption)
+    return Rerun(done, table, caption)
 
 
 def _rows(tuned: Tuned, records: list[Record], target: float) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -78,9 +78,9 @@ def tune(
     settings: Settings,
     grid: Sequence[Setting],
     seeds: int,
+    first_epochs: int,
     epochs: int,
     output: Path,
-    first_epochs: int | None = None,
     data_root: Path | None = None,
     workers: Workers | None = None,
     on_done: Callable[[Record], None] = lambda record: None,
@@ -89,8 +89,9 @@ def tune(
 
     Args:
         settings: of all runs, with the share of validation images; each setting of the grid has its own batch size.
-        epochs: of each run, or of those of the last rung of successive halving.
-        first_epochs: of the first rung of successive halving; None tries the whole grid.
+        first_epochs: at least so many in the first rung of successive halving; with ``epochs`` there is one rung, which
+            is the grid search.
+        epochs: of the last rung.
 
     Raises:
         ValueError: if no setting finished.
@@ -114,8 +115,7 @@ def tune(
         scores.update({number: _score(records[place :: len(numbers)]) for place, number in enumerate(numbers)})
         return sorted(numbers, key=lambda number: (*scores[number], -number), reverse=True)
 
-    every = range(len(grid))
-    best = train(every, epochs)[0] if first_epochs is None else halve(len(grid), epochs, first_epochs, train)
+    best = halve(len(grid), first_epochs, epochs, train)
     unfinished = [record for record in done if record.status != "finished"]
     accuracy, negative_loss = scores[best]
     if accuracy < 0:
@@ -158,7 +158,7 @@ def write_tuned(folder: Path, method: str, settings: Settings, epochs: int, tune
     }
     path = _path(folder, method)
     write_config(path, flags)
-    rule = (__doc__ or "").partition("The rule: ")[2].strip()
+    rule = " ".join((__doc__ or "").partition("The rule: ")[2].split())
     facts = {**vars(tuned), "setting": tuned.setting.choice.spec, "batch_size": tuned.setting.batch_size, "rule": rule}
     write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
 

@@ -22,6 +22,7 @@ from suites.harness.commands.options import (
     Optimizers,
     at_least_one,
     bad_input_is_one_line,
+    say_what_failed,
     sizes,
 )
 from suites.harness.compare import DEFAULT_OPTIMIZERS
@@ -93,11 +94,4 @@ def compare(
         raise typer.Exit(1) from None
     typer.echo(f"\n{plain(comparison.table)}\n\n{comparison.caption}\n")
     typer.echo(f"Records, table.md, epochs.png and seconds.png (and .svg) are in {output}")
-    failed = [record for record in comparison.records if record.status != "finished"]
-    for record in failed:
-        reason = record.end["reason"] if record.end else None
-        typer.echo(
-            f"{record.status}: {record.experiment['optimizer']}, seed {record.experiment['seed']}: {reason}", err=True
-        )
-    if any(record.status == "failed" for record in failed):
-        raise typer.Exit(1)
+    say_what_failed(comparison.records)

@@ -1,6 +1,6 @@
 """What commands share: flags with their help, a configuration file for them, and bad input as one line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,7 @@ from optimizers.core import ACTIVATIONS, CRITERIA
 from suites.harness.config import read_config
 from suites.harness.data import DATASETS
 from suites.harness.parallel import BACKENDS
+from suites.harness.records import Record
 
 
 @contextmanager
@@ -21,6 +22,17 @@ def bad_input_is_one_line() -> Iterator[None]:
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
+
+
+def say_what_failed(records: Sequence[Record]) -> None:
+    """One line for each run that did not finish; exit code 1 if one failed."""
+    for record in records:
+        if record.status != "finished":
+            reason = record.end["reason"] if record.end else None
+            what = f"{record.experiment['optimizer']}, seed {record.experiment['seed']}"
+            typer.echo(f"{record.status}: {what}: {reason}", err=True)
+    if any(record.status == "failed" for record in records):
+        raise typer.Exit(1)
 
 
 def _load_config(context: typer.Context, path: Path | None) -> Path | None:

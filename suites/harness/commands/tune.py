@@ -22,6 +22,7 @@ from suites.harness.commands.options import (
     Optimizers,
     at_least_one,
     bad_input_is_one_line,
+    say_what_failed,
     sizes,
 )
 from suites.harness.compare import DEFAULT_OPTIMIZERS
@@ -43,7 +44,7 @@ def tune(
     criterion: CriterionName = "cross-entropy",
     network: Network = None,
     activation: ActivationName = "sigmoid",
-    epochs: Annotated[int, typer.Option(help="Epochs of each run.")] = 10,
+    epochs: Annotated[int, typer.Option(help="Epochs of each run, or of the last rung of --halving.")] = 10,
     halving: Annotated[
         bool, typer.Option("--halving", help="Successive halving: only the best third go on to three times the epochs.")
     ] = False,
@@ -78,6 +79,7 @@ def tune(
         texts = {"lr": lr, "damping": damping, "max_iter": max_iter, "tolerance": tolerance}
         grid = {name: _numbers(name, text) for name, text in texts.items()}
         batches = [int(batch) for batch in _numbers("batch_size", batch_size)]
+        at_least_one(batch_size=min(batches))
         settings = Settings(
             dataset, criterion, sizes(network), activation, max(batches), dtype, device, validation=VALIDATION
         )
@@ -86,17 +88,13 @@ def tune(
         methods = _methods(problem, optimizer, grid, batches)
         workers = Workers(jobs, backend, address)
         workers.check(settings.device)
-    first = first_epochs if halving else None
-    planned = sum(
-        count * of_rung
-        for found in methods.values()
-        for count, of_rung in (rungs(len(found), epochs, first_epochs) if halving else [(len(found), epochs)])
-    )
+    first = first_epochs if halving else epochs  # a halving of one rung is the grid search
+    planned = [count * each for found in methods.values() for count, each in rungs(len(found), first, epochs)]
     tuned: dict[str, Tuned] = {}
     again = None
     try:
         with progress_bars() as progress:
-            bar = progress.add_task("epochs", total=planned * seeds + rerun * epochs * len(methods))
+            bar = progress.add_task("epochs", total=sum(planned) * seeds + rerun * epochs * len(methods))
 
             def on_done(record: Record) -> None:
                 progress.advance(bar, record.experiment["epochs"])
@@ -104,7 +102,7 @@ def tune(
             for name, found in methods.items():
                 progress.update(bar, description=f"epochs: {name}".ljust(36))
                 try:
-                    tuned[name] = run_search(settings, found, seeds, epochs, output, first, data_root, workers, on_done)
+                    tuned[name] = run_search(settings, found, seeds, first, epochs, output, data_root, workers, on_done)
                 except ValueError as error:
                     typer.echo(f"error: {name}: {error}", err=True)
                 else:
@@ -112,17 +110,22 @@ def tune(
             if rerun and tuned:
                 progress.update(bar, description="epochs: the best again".ljust(36))
                 goal, folder = target or TARGETS.get(dataset, 0.5), output / "best"
-                again = run_best(settings, tuned, rerun, epochs, goal, folder, data_root, workers, on_done)
+                again = run_best(
+                    settings, list(tuned.values()), rerun, epochs, goal, folder, data_root, workers, on_done
+                )
     except OSError as error:
         typer.echo(f"error: {error}; what was written stays, the same command goes on from there", err=True)
         raise typer.Exit(1) from None
+    if not tuned:
+        raise typer.Exit(1)
     typer.echo(f"\n{tabulate(map(_row, tuned.values()), headers='keys', disable_numparse=True)}\n")
     typer.echo(f"For each a configuration of compare (--config) and what the search cost are in {output}")
     if again:
         typer.echo(
             f"\n{plain(again.table)}\n\n{again.caption}\n\nRecords, table.md and table.csv are in {output / 'best'}"
         )
-    if len(tuned) < len(methods) or (again and any(r.status == "failed" for of in again.records.values() for r in of)):
+        say_what_failed(again.records)
+    if len(tuned) < len(methods):
         raise typer.Exit(1)
 
 
