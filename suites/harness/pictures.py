@@ -1,6 +1,6 @@
 """Pictures from records: loss and accuracy against epochs and against seconds, with bands over the seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +82,26 @@ def _common_end(records: Sequence[Record]) -> float | None:
     """Three times the median length of a run, or the longest: so that one slow method does not squeeze the others."""
     ends = [record.points[-1]["training_seconds"] for record in records]
     return min(max(ends), 3 * float(np.median(ends))) if ends else None
+
+
+def draw_growth(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], stem: Path, title: str
+) -> list[Path]:
+    """Write ``stem`` as PNG and SVG: seconds against width, both logarithmic.
+
+    Args:
+        panels: by title, the widths and the seconds of each line by name.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        figure.suptitle(title, fontsize=10, wrap=True)
+        shared = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (name, lines) in zip(shared, panels.items(), strict=True):
+            for colour, marker, (label, (widths, seconds)) in zip(_COLOURS, _MARKERS, lines.items(), strict=False):
+                axes.plot(widths, seconds, label=label, color=colour, marker=marker, markersize=4)
+            axes.set(title=name, xlabel="width", ylabel="seconds", xscale="log", yscale="log")
+            axes.legend(frameon=False)
+        paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg")]
+        for path, metadata in zip(paths, ({}, {"Date": None}), strict=True):
+            figure.savefig(path, dpi=130, metadata=metadata)
+    return paths
