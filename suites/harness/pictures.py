@@ -100,6 +100,9 @@ def draw_growth(
             for colour, marker, (label, (widths, seconds)) in zip(_COLOURS, _MARKERS, lines.items(), strict=False):
                 axes.plot(widths, seconds, label=label, color=colour, marker=marker, markersize=4)
             axes.set(title=name, xlabel="width", ylabel="seconds", xscale="log", yscale="log")
+            widths = sorted({width for along, _ in lines.values() for width in along})
+            axes.set_xticks(widths, [f"{width:g}" for width in widths])
+            axes.set_xticks([], minor=True)
             axes.legend(frameon=False)
         paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg")]
         for path, metadata in zip(paths, ({}, {"Date": None}), strict=True):
