@@ -158,9 +158,11 @@ def test_seconds_are_the_shortest_and_sizes_the_largest():
     """Rounds that another load made longer, and small sizes that do not follow, change nothing."""
     sweep = Sweep("iterations", (1, 10, 20, 40, 60, 80), Case())
     record = _record(sweep, lambda case: [5.0] if case.iterations == 1 else [case.iterations * 2.0, 1e3])
-    rows = exponents_frame(GrowthScale("any", 1, (sweep,)), record).set_index(["terms", "part", "quantity"])
+    scale = GrowthScale("any", 1, (sweep,))
+    frame = exponents_frame(scale, record)
+    rows = frame.set_index(["terms", "part", "quantity"])
     assert list(rows.loc[("paper", "solve", "seconds"), ["measured", "low", "high"]]) == pytest.approx([1, 1, 1])
-    assert "1.00 [1.00, 1.00]" in summary(GrowthScale("any", 1, (sweep,)), record)
+    assert "1.00 [1.00, 1.00]" in summary(scale, frame, record)
 
 
 def test_a_run_that_fails_keeps_what_it_measured(kronbench, tmp_path, monkeypatch):

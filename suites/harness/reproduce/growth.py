@@ -34,6 +34,7 @@ SPECS = {  # "factor" is the form of the paper
     "KFAC rank_one": "kfac[inverse=rank_one]",
 }
 ONLY_CG = ("EA-CG",)  # the methods that have iterations
+_ROUNDS = 200  # at most
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def measure(case: Case, methods: tuple[str, ...], device: str, at_most_seconds: 
     """
     problem = Problem.load(Settings(network=case.network, batch_size=case.batch, device=device))
     choices = {method: choose(SPECS[method].format(iterations=case.iterations)) for method in methods}
-    seconds = interleaved_phase_seconds(problem, list(choices.values()), at_most_seconds=at_most_seconds)
+    seconds = interleaved_phase_seconds(problem, list(choices.values()), _ROUNDS, at_most_seconds)
     return {
         method: {
             "optimizer": choice.spec,

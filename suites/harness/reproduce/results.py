@@ -21,7 +21,7 @@ _COSTS = {  # estimates come from 1.6 10^9 operations an image and iterate, and 
         "paper": "8 hours on two cores, minutes on a GPU (estimates)",
     },
 }
-_COSTS_OF_TABLE1 = {"smoke": "seconds", "cpu": "a minute on an idle core", "paper": "an hour (estimate)"}
+_COSTS_OF_TABLE1 = {"smoke": "seconds", "cpu": "3 minutes on an idle core", "paper": "an hour (estimate)"}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Table 1: the terms that the paper states for each method, beside the growth that is measured here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ from suites.harness.progress import progress_bars
 from suites.harness.records import Record, write_atomically
 from suites.harness.report import machine, markdown
 from suites.harness.reproduce import terms
-from suites.harness.reproduce.growth import GROWTH_SCALES, PHASES, GrowthScale, Sweep, measure_growth
+from suites.harness.reproduce.growth import GROWTH_SCALES, GrowthScale, Sweep, measure_growth
 from suites.harness.reproduce.request import Reproduction, Request
 from suites.harness.reproduce.terms import Term
 from suites.harness.statistics import growth_exponent
@@ -68,10 +68,12 @@ def prepare(request: Request) -> Callable[[], Reproduction]:
             record = measure_growth(scale, device, path, lambda done: progress.update(bar, completed=done))
         if record.status != "finished":
             return Reproduction(record)
-        frame, text = exponents_frame(scale, record), summary(scale, record)
+        frame = exponents_frame(scale, record)
+        text = summary(scale, frame, record)
         write_atomically(request.output / "table.csv", frame.to_csv(index=False, lineterminator="\n"))
         write_atomically(request.output / "table.md", text)
-        draw_growth(_lines(record), request.output / "growth", f"Seconds of a step by width ({_measured_on(record)})")
+        title = f"Seconds of a step by width (scale {scale.name}; {_measured_on(record)})"
+        draw_growth(_lines(scale, record), request.output / "growth", title)
         return Reproduction(record, text)
 
     return run
@@ -120,31 +122,22 @@ def _values(record: Record, sweep: Sweep, method: str, part: str, quantity: str)
     return [min(by_phase[part]) if quantity == "seconds" else by_phase[part] for by_phase in points]
 
 
-def _lines(record: Record) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
+def _lines(scale: GrowthScale, record: Record) -> dict[str, dict[str, tuple[tuple[int, ...], list[float]]]]:
     """Widths and seconds, by phase and name."""
-    points = [point for point in record.points if point["over"] == "width"]
-    widths = [point["width"] for point in points]
+    (sweep,) = (sweep for sweep in scale.sweeps if sweep.over == "width")
     return {
-        phase: {
-            name: (widths, [min(point["figures"][method]["seconds"][phase]) for point in points])
-            for name, method in _LINES[phase].items()
-        }
-        for phase in PHASES
+        phase: {name: (sweep.values, _values(record, sweep, key, phase, "seconds")) for name, key in lines.items()}
+        for phase, lines in _LINES.items()
     }
 
 
-def summary(scale: GrowthScale, record: Record) -> str:
+def summary(scale: GrowthScale, frame: pd.DataFrame, record: Record) -> str:
     """The stated terms, then a table of exponents for each thing that is varied, with title and caption."""
-    frame = exponents_frame(scale, record)
     title = f"Table 1: stated and measured growth of time and space (scale {scale.name}: digits, networks chosen here)"
     parts = [f"# {title}", markdown(_terms())]
     for sweep in scale.sweeps:
         sizes = ", ".join(map(str, sweep.values[-FITTED:]))
-        fixed = ", ".join(
-            f"{name} {getattr(sweep.base, name)}"
-            for name in ("width", "depth", "batch", "iterations")
-            if name != sweep.over
-        )
+        fixed = ", ".join(f"{name} {size}" for name, size in asdict(sweep.base).items() if name != sweep.over)
         table = markdown(_shown(frame.query("over == @sweep.over")))
         parts.append(f"Exponents over {sweep.over} ({sizes}; {fixed}):\n\n{table}")
     return "\n\n".join([*parts, _caption(record)]) + "\n"
