@@ -24,6 +24,21 @@ class Kills(SGD):
             os.kill(os.getpid(), signal.SIGKILL)
         super().step(tape)
 """
+SLOW = """
+import os, time
+from pathlib import Path
+from optimizers.sgd import SGD
+
+
+class Slow(SGD):
+    \"\"\"Says which process it is in, and lasts longer than the one beside it lives.\"\"\"
+
+    def step(self, tape):
+        with Path(__file__).with_suffix(".pids").open("a") as pids:
+            print(os.getpid(), file=pids)
+        time.sleep(0.7)
+        super().step(tape)
+"""
 
 
 def jobs(folder, specs=SPECS):
@@ -56,6 +71,18 @@ def test_a_worker_that_is_killed_costs_no_run(alone, losses, tmp_path):
     assert (tmp_path / "kills.done").exists()
     assert {record.status for record in records} == {"finished"}
     assert losses(record for record in records if record.experiment["optimizer"] in SPECS) == alone
+
+
+def test_a_killed_worker_takes_no_other_along(tmp_path):
+    """The run beside it goes on in its process: its record is begun once."""
+    (tmp_path / "kills.py").write_text(KILLS.replace("if not done", "import time; time.sleep(1)\n        if not done"))
+    (tmp_path / "slow.py").write_text(SLOW)
+    settings = Problem.load(Settings(device="cpu", network=(64, 16, 10), batch_size=1437)).settings
+    specs = [str(tmp_path / f"{name}.py") for name in ("slow", "kills")]
+    records = run_jobs([Job(settings, None, spec, 0, 1, tmp_path / "runs") for spec in specs], Workers(2))
+    assert {record.status for record in records} == {"finished"}
+    assert (tmp_path / "kills.done").exists()
+    assert len(set((tmp_path / "slow.pids").read_text().split())) == 1
 
 
 def test_a_dask_cluster(alone, losses, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from rich.progress import Progress
 
 from suites.harness import report
 from suites.harness.catalog import Choice, choose
@@ -45,23 +46,9 @@ def compare(
 
     Seeds go round the optimizers, so that a machine that slows down slows all of them.
     """
-    runs = [(choice, seed) for seed in range(seeds) for choice in choices]
+    runs = [(problem, choice, seed) for seed in range(seeds) for choice in choices]
     with progress_bars() as progress:
-        bar = progress.add_task("epochs".ljust(36), total=len(runs) * epochs)
-        if workers is None:
-            records = []
-            for number, (choice, seed) in enumerate(runs):
-                progress.update(bar, description=f"epochs: {choice.spec}, seed {seed}".ljust(36))
-
-                def on_epoch(epoch: int, before: int = number * epochs) -> None:
-                    progress.update(bar, completed=before + epoch)
-
-                records.append(run(problem, choice, seed, epochs, output / "runs", on_epoch, resume=resume))
-                on_epoch(epochs)
-        else:
-            settings, folder = problem.settings, (output / "runs").resolve()
-            jobs = [Job(settings, data_root, choice.given, seed, epochs, folder, resume) for choice, seed in runs]
-            records = run_jobs(jobs, workers, lambda record: progress.advance(bar, epochs))
+        records = train(runs, epochs, output / "runs", progress, data_root, resume, workers)
         bar = progress.add_task("rounds: step times against SGD".ljust(36), total=_ROUNDS)
         failed = {record.experiment["optimizer"] for record in records if record.status == "failed"}
         timed = {spec: choice for choice in (choose(REFERENCE), *choices) if (spec := choice.spec) not in failed}
@@ -76,3 +63,34 @@ def compare(
     settings = problem.settings
     draw_convergence(records, output, f"{settings.dataset}, {settings.criterion}, batch {settings.batch_size}", target)
     return Comparison(records, table, caption)
+
+
+def train(
+    runs: Sequence[tuple[Problem, Choice, int]],
+    epochs: int,
+    folder: Path,
+    progress: Progress,
+    data_root: Path | None = None,
+    resume: bool = True,
+    workers: Workers | None = None,
+) -> list[Record]:
+    """Train each problem's choice with its seed, here in turn or by workers, and return the records in that order.
+
+    Args:
+        folder: of the records.
+        progress: gets a bar that counts epochs.
+    """
+    bar = progress.add_task("epochs".ljust(36), total=len(runs) * epochs)
+    if workers is not None:
+        jobs = [Job(p.settings, data_root, c.given, seed, epochs, folder.resolve(), resume) for p, c, seed in runs]
+        return run_jobs(jobs, workers, lambda record: progress.advance(bar, epochs))
+    records = []
+    for number, (problem, choice, seed) in enumerate(runs):
+        progress.update(bar, description=f"epochs: {choice.spec}, seed {seed}".ljust(36))
+
+        def on_epoch(epoch: int, before: int = number * epochs) -> None:
+            progress.update(bar, completed=before + epoch)
+
+        records.append(run(problem, choice, seed, epochs, folder, on_epoch, resume=resume))
+        on_epoch(epochs)
+    return records

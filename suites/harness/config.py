@@ -10,8 +10,8 @@ from suites.harness.records import write_atomically
 # The TOML libraries are imported where they are used, so that commands that read and write none run without them.
 
 
-def read_config(path: Path, known: list[str]) -> dict[str, Any]:
-    """The flags that a file sets.
+def read_config(path: Path, known: list[str] | None = None) -> dict[str, Any]:
+    """The flags that a file sets; ``known``: those that it may.
 
     Raises:
         ValueError: if the file is missing, is no TOML, or sets an unknown flag.
@@ -28,7 +28,7 @@ def read_config(path: Path, known: list[str]) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"config {path}: {error}") from error
     for name in values:
-        if name not in known:
+        if known is not None and name not in known:
             raise ValueError(f"config {path}: {unknown('flag', name, known)}")
     return values
 

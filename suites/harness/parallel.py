@@ -6,16 +6,17 @@ where runs share cores; a record says how many went at a time.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import joblib
 import torch
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
 from suites.harness.catalog import choose
 from suites.harness.experiments import Problem, Settings
@@ -24,7 +25,7 @@ from suites.harness.records import Record
 from suites.harness.runner import run
 
 BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # and what must be installed
-_TRIES = 5  # of the runs that a killed worker takes along
+_TRIES = 5  # of a run whose worker is killed
 
 
 @dataclass(frozen=True)
@@ -70,51 +71,77 @@ def run_jobs(
 ) -> list[Record]:
     """Run them all; returns their records in the order of the jobs.
 
-    A worker that is killed, as one is that takes too much memory, costs its run alone: the run is taken up again.
+    A worker that is killed, as one is that takes too much memory, costs its run alone, which is taken up again.
 
     Raises:
-        TerminatedWorkerError: if workers die again and again.
+        TerminatedWorkerError: if the workers of a run die again and again.
     """
     records: dict[Job, Record] = {}
-    with _backend(workers):
-        for left in reversed(range(_TRIES)):
-            waiting = [job for job in jobs if job not in records]
-            calls = (joblib.delayed(_run)(job, torch.get_num_threads(), workers.count) for job in waiting)
-            try:
-                as_they_come = "list" if workers.backend == "ray" else "generator_unordered"  # ray's cannot
-                parallel: Any = joblib.Parallel(workers.count, return_as=as_they_come)
-                for job, record in parallel(calls):
-                    records[job] = record
-                    on_done(record)
-                break
-            except TerminatedWorkerError:
-                if not left:
-                    raise
+    with _caller(workers) as call:
+        calls = (joblib.delayed(call)(job, torch.get_num_threads(), workers.count) for job in jobs)
+        as_they_come = "list" if workers.backend == "ray" else "generator_unordered"  # ray's cannot
+        parallel: Any = joblib.Parallel(workers.count, return_as=as_they_come)
+        for job, record in parallel(calls):
+            records[job] = record
+            on_done(record)
     return [records[job] for job in jobs]
 
 
 def _run(job: Job, threads: int, at_a_time: int) -> tuple[Job, Record]:
     torch.set_num_threads(threads)
-    problem = _problem(job.settings, job.data_root)
+    loaded = _problem(replace(job.settings, batch_size=1), job.data_root)
+    problem = replace(loaded, settings=replace(loaded.settings, batch_size=job.settings.batch_size))
     record = run(problem, choose(job.spec), job.seed, job.epochs, job.folder, resume=job.resume, at_a_time=at_a_time)
     return job, record
 
 
 @cache
 def _problem(settings: Settings, data_root: Path | None) -> Problem:
-    """Each worker loads its data once."""
+    """Each worker loads its data once, for all batch sizes."""
     return Problem.load(settings, data_root)
 
 
+class _Processes:
+    """Worker processes of this machine, each of an executor of its own: one that is killed takes no other along."""
+
+    def __init__(self, count: int) -> None:
+        self._free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+        for _ in range(count):
+            self._free.put(ProcessPoolExecutor(1))
+
+    def run(self, job: Job, threads: int, at_a_time: int, tries: int = _TRIES) -> tuple[Job, Record]:
+        """Run in a process that is free, again in a new one where it was killed; called from as many threads."""
+        executor = self._free.get()
+        try:
+            return executor.submit(_run, job, threads, at_a_time).result()
+        except TerminatedWorkerError:
+            executor = ProcessPoolExecutor(1)
+            if tries == 1:
+                raise
+        finally:
+            self._free.put(executor)
+        return self.run(job, threads, at_a_time, tries - 1)
+
+    def close(self) -> None:
+        """End the processes."""
+        while not self._free.empty():
+            self._free.get().shutdown()
+
+
 @contextmanager
-def _backend(workers: Workers) -> Iterator[None]:
-    """Joblib's calls go to these workers."""
+def _caller(workers: Workers) -> Iterator[Callable[[Job, int, int], tuple[Job, Record]]]:
+    """What joblib shall call, with joblib sending its calls to these workers."""
     with ExitStack() as stack:
+        call, backend = _run, workers.backend
         if workers.backend == "dask":
             stack.enter_context(import_module("distributed").Client(workers.address))
         elif workers.backend == "ray":
             import_module("ray").init(workers.address)
             stack.callback(import_module("ray").shutdown)
             import_module("ray.util.joblib").register_ray()
-        stack.enter_context(joblib.parallel_config(workers.backend))
-        yield
+        elif workers.count > 1:
+            processes, backend = _Processes(workers.count), "threading"
+            stack.callback(processes.close)
+            call = processes.run
+        stack.enter_context(joblib.parallel_config(backend))
+        yield call

@@ -46,15 +46,15 @@ def comparison_table(
         rows.append(
             {
                 "optimizer": name,
-                "train loss": _shown([record.points[-1]["train_loss"] for record in finished], ".3g"),
-                "test accuracy": _shown([record.points[-1]["test_accuracy"] for record in finished], ".3f"),
-                f"epochs to {target:g}": _shown([point["epoch"] for point in reached], ".0f"),
-                f"seconds to {target:g}": _shown([point["training_seconds"] for point in reached], ".3g"),
-                f"gradient-equivalents to {target:g}": _shown([_gradients(point) for point in reached], ".0f"),
-                "gradient-equivalents / step": _shown([_gradients_a_step(record) for record in finished], ".2f"),
-                "step time / SGD": _shown([own / sgd for own, sgd in timed], ".2f"),
+                "train loss": shown([record.points[-1]["train_loss"] for record in finished], ".3g"),
+                "test accuracy": shown([record.points[-1]["test_accuracy"] for record in finished], ".3f"),
+                f"epochs to {target:g}": shown([point["epoch"] for point in reached], ".0f"),
+                f"seconds to {target:g}": shown([point["training_seconds"] for point in reached], ".3g"),
+                f"gradient-equivalents to {target:g}": shown([_gradients(point) for point in reached], ".0f"),
+                "gradient-equivalents / step": shown([_gradients_a_step(record) for record in finished], ".2f"),
+                "step time / SGD": shown([own / sgd for own, sgd in timed], ".2f"),
                 "peak state": _shown_bytes([r.end["peak_state_bytes"] for r in finished if r.end]),
-                "runs": _shown_statuses(group),
+                "runs": shown_statuses(group),
             }
         )
     return pd.DataFrame(rows)
@@ -72,19 +72,27 @@ def plain(table: pd.DataFrame) -> str:
 
 def caption(records: Sequence[Record], target: float) -> str:
     """What the table shows and on what it was measured, in one paragraph."""
+    return (
+        f"{measured(records, target)} Step time: ratio to SGD with momentum, interleaved in one process. "
+        "Peak state: the most that the optimizer holds within a step beside parameters, activations and deltas."
+    )
+
+
+def measured(records: Sequence[Record], target: float) -> str:
+    """On what records were measured, and how medians, a target and gradient-equivalents are meant."""
     experiment, environment = records[0].experiment, records[0].header["environment"]
     seeds = len({record.experiment["seed"] for record in records})
+    batches = sorted({record.experiment["batch_size"] for record in records})
     level = f" with intervals that cover {100 * attained_level(seeds):.3g} %" if seeds > 1 else ""
     kind = "synthetic images" if experiment["synthetic"] else "real images"
     return (
         f"{experiment['dataset']} ({kind}: {experiment['train_images']} train, {experiment['test_images']} test), "
         f"{experiment['criterion']}, {experiment['activation']}, network {'-'.join(map(str, experiment['network']))}, "
-        f"batch {experiment['batch_size']}, {experiment['epochs']} epochs, {seeds} seed{'s' if seeds > 1 else ''}; "
-        f"{machine(environment)}. {_shared(records)}"
+        f"batch {' or '.join(map(str, batches))}, {experiment['epochs']} epochs, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}; {machine(environment)}. {_shared(records)}"
         f"Medians over seeds{level}; a run that never reached test accuracy "
         f"{target:g} counts as infinite. Gradient-equivalents: operations, counted, over those of one forward and "
-        "backward pass with weight gradients. Step time: ratio to SGD with momentum, interleaved in one process. "
-        "Peak state: the most that the optimizer holds within a step beside parameters, activations and deltas."
+        "backward pass with weight gradients."
     )
 
 
@@ -124,7 +132,8 @@ def _gradients_a_step(record: Record) -> float | None:
     return None if total is None else total / last["step"]
 
 
-def _shown(values: Sequence[float | None], form: str) -> str:
+def shown(values: Sequence[float | None], form: str) -> str:
+    """The median of a sample with its interval; ``-`` for an empty one or where a value is not known."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return "-"
@@ -146,7 +155,8 @@ def _shown_bytes(values: Sequence[int]) -> str:
     return shown_bytes(median_interval(values).median)
 
 
-def _shown_statuses(group: Sequence[Record]) -> str:
+def shown_statuses(group: Sequence[Record]) -> str:
+    """How many runs finished, diverged or failed."""
     counts: dict[str, int] = {}
     for record in group:
         counts[record.status] = counts.get(record.status, 0) + 1

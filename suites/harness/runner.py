@@ -1,7 +1,6 @@
 """Runs experiments: trains, stops the clock for evaluation, and writes a record as it goes."""
 
 import math
-import re
 import time
 import traceback
 import warnings
@@ -25,6 +24,7 @@ from suites.harness.environment import describe
 from suites.harness.experiments import Problem
 from suites.harness.identity import run_id
 from suites.harness.memory.live import peak_state_bytes, state_bytes
+from suites.harness.names import file_name
 from suites.harness.operations import StepCost, probe
 from suites.harness.records import Record, RecordWriter, read
 
@@ -64,7 +64,7 @@ def run(
         "source": choice.entry.source,
     }
     header |= {"run": run_id(header), "at_a_time": at_a_time}
-    name = f"{re.sub(r'[^A-Za-z0-9_.+=-]+', '_', choice.spec).strip('_')}_seed{seed}_{header['run']}"
+    name = f"{file_name(choice.spec)}_seed{seed}_{header['run']}"
     path = folder / f"{name}.jsonl"
     with _alone(folder / f".{name}.lock"):
         if resume and path.exists() and read(path).status == "finished":

@@ -6,6 +6,7 @@ after the last epoch; of equals the one with the lowest median loss there, then 
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from statistics import median
 from typing import Any
 
 from suites.harness.catalog import Choice, choose
-from suites.harness.config import write_config
+from suites.harness.config import read_config, write_config
 from suites.harness.experiments import Settings
+from suites.harness.halving import halve
+from suites.harness.names import file_name
 from suites.harness.parallel import Job, Workers, run_jobs
 from suites.harness.records import Record, write_atomically
 
@@ -39,14 +42,20 @@ class Setting:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best setting of a method; ``seconds`` and ``gradient_equivalents`` are those of the whole search for it."""
+    """The best setting of a method, with its medians over seeds, and what the whole search for it took.
+
+    ``rungs``: how many settings were tried, and for how many epochs; one of them unless by successive halving.
+    ``runs``: of all rungs; ``unfinished`` of them failed or diverged.
+    """
 
     setting: Setting
-    accuracy: float
-    loss: float
-    settings: int
+    validation_accuracy: float
+    validation_loss: float
+    rungs: list[tuple[int, int]]
     runs: int
-    seconds: float
+    unfinished: int
+    epochs: int
+    training_seconds: float
     gradient_equivalents: float
 
 
@@ -67,63 +76,76 @@ def settings_of(
 
 def tune(
     settings: Settings,
-    methods: Mapping[str, Sequence[Setting]],
+    grid: Sequence[Setting],
     seeds: int,
     epochs: int,
     output: Path,
+    first_epochs: int | None = None,
     data_root: Path | None = None,
     workers: Workers | None = None,
     on_done: Callable[[Record], None] = lambda record: None,
-) -> dict[str, Tuned]:
-    """Run every setting, and write the best of each method into ``output`` as a configuration for ``compare``.
+) -> Tuned:
+    """Find the best setting of a method by the rule; every run leaves a record in ``output / "runs"``.
 
     Args:
-        settings: of all runs, with the share of validation images; each setting has its own batch size.
-        methods: the grids, by the name of the method.
+        settings: of all runs, with the share of validation images; each setting of the grid has its own batch size.
+        epochs: of each run, or of those of the last rung of successive halving.
+        first_epochs: of the first rung of successive halving; None tries the whole grid.
 
     Raises:
-        ValueError: if no setting of a method finished.
+        ValueError: if no setting finished.
     """
-    every = [setting for grid in methods.values() for setting in grid]
-    tried = [(setting, seed) for seed in range(FIRST_SEED, FIRST_SEED + seeds) for setting in every]
-    jobs = [
-        Job(replace(settings, batch_size=one.batch_size), data_root, one.choice.given, seed, epochs, output / "runs")
-        for one, seed in tried
-    ]
-    records: dict[Setting, list[Record]] = {}
-    for (setting, _), record in zip(tried, run_jobs(jobs, workers or Workers(), on_done), strict=True):
-        records.setdefault(setting, []).append(record)
-    tuned = {}
-    for method, grid in methods.items():
-        tuned[method] = _best(method, grid, [records[setting] for setting in grid])
-        _write(output, method, settings, epochs, tuned[method])
-    return tuned
+    done: list[Record] = []
+    rungs: list[tuple[int, int]] = []
+    scores: dict[int, tuple[float, float]] = {}
 
+    def train(numbers: Sequence[int], epochs: int) -> list[int]:
+        """All settings of a rung; the best first."""
+        jobs = [
+            Job(
+                replace(settings, batch_size=one.batch_size), data_root, one.choice.given, seed, epochs, output / "runs"
+            )
+            for seed in range(FIRST_SEED, FIRST_SEED + seeds)
+            for one in (grid[number] for number in numbers)
+        ]
+        records = run_jobs(jobs, workers or Workers(), on_done)
+        done.extend(records)
+        rungs.append((len(numbers), epochs))
+        scores.update({number: _score(records[place :: len(numbers)]) for place, number in enumerate(numbers)})
+        return sorted(numbers, key=lambda number: (*scores[number], -number), reverse=True)
 
-def _best(method: str, grid: Sequence[Setting], records: Sequence[Sequence[Record]]) -> Tuned:
-    scores = {}
-    for number, group in enumerate(records):
-        if all(record.status == "finished" for record in group):
-            accuracy = median(record.points[-1]["test_accuracy"] for record in group)
-            loss = median(record.points[-1]["test_loss"] for record in group)
-            scores[number] = (accuracy, -loss, -number)
-    if not scores:
-        raise ValueError(f"no setting of {method} finished; the records say why")
-    best = max(scores, key=lambda number: scores[number])
-    accuracy, loss, _ = scores[best]
-    last = [record.points[-1] for group in records for record in group if record.points]
+    every = range(len(grid))
+    best = train(every, epochs)[0] if first_epochs is None else halve(len(grid), epochs, first_epochs, train)
+    unfinished = [record for record in done if record.status != "finished"]
+    accuracy, negative_loss = scores[best]
+    if accuracy < 0:
+        reason = unfinished[-1].end and unfinished[-1].end["reason"]
+        raise ValueError(f"no setting finished; {unfinished[-1].path.stem}: {reason}")
+    last = [record.points[-1] for record in done if record.points]
     return Tuned(
         grid[best],
         accuracy,
-        -loss,
-        len(grid),
-        sum(map(len, records)),
+        -negative_loss,
+        rungs,
+        len(done),
+        len(unfinished),
+        sum(point["epoch"] for point in last),
         sum(point["training_seconds"] for point in last),
         sum(point["gradient_equivalents"] for point in last),
     )
 
 
-def _write(output: Path, method: str, settings: Settings, epochs: int, tuned: Tuned) -> None:
+def _score(records: Sequence[Record]) -> tuple[float, float]:
+    """Of one setting, by the rule: larger is better."""
+    if any(record.status != "finished" for record in records):
+        return -1.0, -math.inf
+    last = [record.points[-1] for record in records]
+    losses = [math.inf if point["test_loss"] is None else point["test_loss"] for point in last]
+    return median(point["test_accuracy"] for point in last), -median(losses)
+
+
+def write_tuned(folder: Path, method: str, settings: Settings, epochs: int, tuned: Tuned) -> None:
+    """The best setting as a configuration of ``compare``, ``<method>.toml``, and what it cost, ``<method>.json``."""
     flags: dict[str, Any] = {
         "optimizer": [tuned.setting.choice.given],
         "dataset": settings.dataset,
@@ -134,16 +156,33 @@ def _write(output: Path, method: str, settings: Settings, epochs: int, tuned: Tu
         "dtype": settings.dtype,
         "epochs": epochs,
     }
-    write_config(output / f"{method}.toml", flags)
-    cost = {
-        "rule": (__doc__ or "").partition("The rule: ")[2].strip(),
-        "setting": tuned.setting.choice.spec,
-        "batch_size": tuned.setting.batch_size,
-        "validation_accuracy": tuned.accuracy,
-        "validation_loss": tuned.loss,
-        "settings": tuned.settings,
-        "runs": tuned.runs,
-        "training_seconds": tuned.seconds,
-        "gradient_equivalents": tuned.gradient_equivalents,
-    }
-    write_atomically(output / f"{method}.json", json.dumps(cost, indent=2) + "\n")
+    path = _path(folder, method)
+    write_config(path, flags)
+    rule = (__doc__ or "").partition("The rule: ")[2].strip()
+    facts = {**vars(tuned), "setting": tuned.setting.choice.spec, "batch_size": tuned.setting.batch_size, "rule": rule}
+    write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
+
+
+def tuned_setting(folder: Path, method: str, dataset: str, criterion: str) -> Setting:
+    """The best setting that ``kronbench tune`` found for a method and wrote into a folder.
+
+    Raises:
+        ValueError: if there is none, or it was found on another data set or with another criterion.
+    """
+    path = _path(folder, method)
+    flags = read_config(path)
+    found = [flags.get(name) for name in ("dataset", "criterion")]
+    if found != [dataset, criterion]:
+        raise ValueError(
+            f"config {path}: expected a setting for {dataset} with {criterion}, found {found[0]}, {found[1]}"
+        )
+    try:
+        (spec,), batch_size = flags["optimizer"], flags["batch_size"]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"config {path}: expected one optimizer and a batch_size, found {flags}") from None
+    return Setting(choose(spec), batch_size)
+
+
+def _path(folder: Path, method: str) -> Path:
+    """With the ending added to the whole name: that of ``kfac[lr=0.1]`` has a dot in it."""
+    return folder / f"{file_name(choose(method).spec)}.toml"

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
+from suites.harness.catalog import choose
 from suites.harness.commands.options import (
     ActivationName,
     Address,
@@ -24,10 +25,15 @@ from suites.harness.commands.options import (
     sizes,
 )
 from suites.harness.compare import DEFAULT_OPTIMIZERS
-from suites.harness.experiments import Problem, Settings
+from suites.harness.experiments import TARGETS, Problem, Settings
+from suites.harness.halving import rungs
+from suites.harness.names import file_name
 from suites.harness.parallel import Workers
 from suites.harness.progress import progress_bars
-from suites.harness.tune import BATCHES, GRID, VALIDATION, settings_of
+from suites.harness.records import Record
+from suites.harness.report import plain
+from suites.harness.rerun import rerun as run_best
+from suites.harness.tune import BATCHES, GRID, VALIDATION, Setting, Tuned, settings_of, write_tuned
 from suites.harness.tune import tune as run_search
 
 
@@ -38,7 +44,15 @@ def tune(
     network: Network = None,
     activation: ActivationName = "sigmoid",
     epochs: Annotated[int, typer.Option(help="Epochs of each run.")] = 10,
+    halving: Annotated[
+        bool, typer.Option("--halving", help="Successive halving: only the best third go on to three times the epochs.")
+    ] = False,
+    first_epochs: Annotated[int, typer.Option(help="The fewest epochs of the first rung of --halving.")] = 1,
     seeds: Annotated[int, typer.Option(help="Runs of each setting, on seeds that compare does not take.")] = 1,
+    rerun: Annotated[
+        int, typer.Option(help="Runs of each best setting on the whole training set: seeds 0, 1, ...; 0 for none.")
+    ] = 6,
+    target: Annotated[float | None, typer.Option(help="Test accuracy to reach; by default the data set's own.")] = None,
     batch_size: Annotated[str, typer.Option(help="Batch sizes to try.")] = ",".join(map(str, BATCHES)),
     lr: Annotated[str, typer.Option(help="Learning rates to try.")] = ",".join(map(str, GRID["lr"])),
     damping: Annotated[str, typer.Option(help="alpha to try.")] = ",".join(map(str, GRID["damping"])),
@@ -56,7 +70,11 @@ def tune(
     """Search the best setting of each optimizer, on a fifth of the training images that is held out."""
     output = (output or Path("results/latest") / f"tune-{dataset}-{criterion}").resolve()
     with bad_input_is_one_line():
-        at_least_one(epochs=epochs, seeds=seeds)
+        at_least_one(epochs=epochs, seeds=seeds, first_epochs=first_epochs)
+        if rerun < 0:
+            raise ValueError(f"rerun must be 0 or more, got {rerun}")
+        if target is not None and not 0 < target <= 1:
+            raise ValueError(f"target must be an accuracy in (0, 1], got {target}")
         texts = {"lr": lr, "damping": damping, "max_iter": max_iter, "tolerance": tolerance}
         grid = {name: _numbers(name, text) for name, text in texts.items()}
         batches = [int(batch) for batch in _numbers("batch_size", batch_size)]
@@ -64,46 +82,81 @@ def tune(
             dataset, criterion, sizes(network), activation, max(batches), dtype, device, validation=VALIDATION
         )
         problem = Problem.load(settings, data_root)
-        names = optimizer or [name for name in DEFAULT_OPTIMIZERS if name != "kfra" or problem.criterion.convex]
-        methods = {name: settings_of(name, grid, batches) for name in names}
-        for found in methods.values():
-            for setting in found:
-                problem.check(setting.choice)
+        settings = problem.settings
+        methods = _methods(problem, optimizer, grid, batches)
         workers = Workers(jobs, backend, address)
-        workers.check(problem.settings.device)
-    with progress_bars() as progress:
-        bar = progress.add_task("runs", total=seeds * sum(map(len, methods.values())))
-        with bad_input_is_one_line():
-            tuned = run_search(
-                problem.settings,
-                methods,
-                seeds,
-                epochs,
-                output,
-                data_root,
-                workers,
-                on_done=lambda record: progress.advance(bar),
-            )
-    rows = [
-        {
-            "optimizer": name,
-            "best setting": found.setting.choice.spec,
-            "batch": found.setting.batch_size,
-            "validation accuracy": f"{found.accuracy:.3f}",
-            "settings": found.settings,
-            "runs": found.runs,
-            "seconds": f"{found.seconds:.3g}",
-            "gradient-equivalents": f"{found.gradient_equivalents:.3g}",
-        }
-        for name, found in tuned.items()
-    ]
-    typer.echo(f"\n{tabulate(rows, headers='keys', disable_numparse=True)}\n")
+        workers.check(settings.device)
+    first = first_epochs if halving else None
+    planned = sum(
+        count * of_rung
+        for found in methods.values()
+        for count, of_rung in (rungs(len(found), epochs, first_epochs) if halving else [(len(found), epochs)])
+    )
+    tuned: dict[str, Tuned] = {}
+    again = None
+    try:
+        with progress_bars() as progress:
+            bar = progress.add_task("epochs", total=planned * seeds + rerun * epochs * len(methods))
+
+            def on_done(record: Record) -> None:
+                progress.advance(bar, record.experiment["epochs"])
+
+            for name, found in methods.items():
+                progress.update(bar, description=f"epochs: {name}".ljust(36))
+                try:
+                    tuned[name] = run_search(settings, found, seeds, epochs, output, first, data_root, workers, on_done)
+                except ValueError as error:
+                    typer.echo(f"error: {name}: {error}", err=True)
+                else:
+                    write_tuned(output, name, settings, epochs, tuned[name])
+            if rerun and tuned:
+                progress.update(bar, description="epochs: the best again".ljust(36))
+                goal, folder = target or TARGETS.get(dataset, 0.5), output / "best"
+                again = run_best(settings, tuned, rerun, epochs, goal, folder, data_root, workers, on_done)
+    except OSError as error:
+        typer.echo(f"error: {error}; what was written stays, the same command goes on from there", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"\n{tabulate(map(_row, tuned.values()), headers='keys', disable_numparse=True)}\n")
     typer.echo(f"For each a configuration of compare (--config) and what the search cost are in {output}")
+    if again:
+        typer.echo(
+            f"\n{plain(again.table)}\n\n{again.caption}\n\nRecords, table.md and table.csv are in {output / 'best'}"
+        )
+    if len(tuned) < len(methods) or (again and any(r.status == "failed" for of in again.records.values() for r in of)):
+        raise typer.Exit(1)
+
+
+def _methods(
+    problem: Problem, specs: list[str] | None, grid: dict[str, list[float]], batches: list[int]
+) -> dict[str, list[Setting]]:
+    """The settings to try, by method."""
+    names = specs or [name for name in DEFAULT_OPTIMIZERS if name != "kfra" or problem.criterion.convex]
+    methods = {choose(name).spec: settings_of(name, grid, batches) for name in names}
+    if len({file_name(method) for method in methods}) < len(names):
+        raise ValueError(f"optimizer given more than once, or two whose files have one name: {', '.join(names)}")
+    for found in methods.values():
+        for setting in found:
+            problem.check(setting.choice)
+    return methods
+
+
+def _row(tuned: Tuned) -> dict[str, object]:
+    return {
+        "best setting": tuned.setting.choice.spec,
+        "batch": tuned.setting.batch_size,
+        "validation accuracy": f"{tuned.validation_accuracy:.3f}",
+        "settings": " > ".join(str(count) for count, _ in tuned.rungs),
+        "epochs": " > ".join(str(epochs) for _, epochs in tuned.rungs),
+        "runs": f"{tuned.runs}" + (f", {tuned.unfinished} did not finish" if tuned.unfinished else ""),
+        "seconds": f"{tuned.training_seconds:.3g}",
+        "gradient-equivalents": f"{tuned.gradient_equivalents:.3g}",
+    }
 
 
 def _numbers(name: str, text: str) -> list[float]:
     """``0.05,0.1`` or ``5,10``."""
     try:
-        return [int(part) if part.strip().isdigit() else float(part) for part in text.split(",")]
+        numbers = [int(part) if part.strip().isdigit() else float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"{name} must be numbers such as 5,10, got {text!r}") from None
+    return list(dict.fromkeys(numbers))

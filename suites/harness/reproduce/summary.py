@@ -10,10 +10,8 @@ from suites.harness.experiments import Problem
 from suites.harness.records import Record
 from suites.harness.report import machine, markdown
 from suites.harness.reproduce.errors import BOUND, EXPECTATION, NORM, total
-from suites.harness.reproduce.published import PUBLISHED, TOTAL
+from suites.harness.reproduce.published import PUBLISHED, TOTAL, TRAIN_IMAGES
 from suites.harness.reproduce.tables import LABELS, Scale, Table
-
-_TRAIN_IMAGES = {"cifar10": 50_000}  # of the set as published
 
 
 def summary(table: Table, scale: Scale, problem: Problem, record: Record) -> str:
@@ -72,18 +70,20 @@ def accumulation(frame: pd.DataFrame) -> str:
 
 def title(table: Table, scale: Scale, problem: Problem) -> str:
     """What the table is, and all that stands in for what the paper had."""
-    stand_ins = []
-    have, published = len(problem.dataset.train), _TRAIN_IMAGES.get(problem.dataset.name)
-    if scale.dataset:
-        sizes = "-".join(map(str, problem.settings.network))
-        stand_ins.append(f"{scale.dataset} in place of {table.dataset}, network {sizes}")
-    if published and have != published:
-        stand_ins.append(f"{have} training images in place of {published}")
+    found = stand_ins(problem, table.dataset)
     if scale.images:
-        stand_ins.append(f"the mean over {scale.images} of the {have} training images")
-    stand_ins.append(f"{scale.iterates} iterates")
+        found.append(f"the mean over {scale.images} of the {len(problem.dataset.train)} training images")
+    found.append(f"{scale.iterates} iterates")
     of = f"Table {table.name.removeprefix('table')}: {table.shows}; {table.criterion}, {table.dataset}"
-    return f"{of} (scale {scale.name}: {'; '.join(stand_ins)})"
+    return f"{of} (scale {scale.name}: {'; '.join(found)})"
+
+
+def stand_ins(problem: Problem, dataset: str) -> list[str]:
+    """What stands in for the paper's images of a data set."""
+    have, published = len(problem.dataset.train), TRAIN_IMAGES.get(problem.dataset.name)
+    if problem.dataset.name != dataset:
+        return [f"{problem.dataset.name} in place of {dataset}, network {'-'.join(map(str, problem.settings.network))}"]
+    return [f"{have} training images in place of {published}"] if published and have != published else []
 
 
 def caption(frame: pd.DataFrame, record: Record) -> str:

@@ -1,0 +1,120 @@
+"""Draws one of Figures 1-12: trains what it shows, and writes its picture, its data and a table of who reached what."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from suites.harness.catalog import Choice, choose
+from suites.harness.compare import train
+from suites.harness.experiments import TARGETS, Problem, Settings
+from suites.harness.parallel import Workers
+from suites.harness.pictures import draw_curves
+from suites.harness.progress import progress_bars
+from suites.harness.records import Record, write_atomically
+from suites.harness.report import caption, comparison_table, markdown
+from suites.harness.reproduce.figures import Figure, FigureScale, Method
+from suites.harness.reproduce.summary import stand_ins
+from suites.harness.tune import tuned_setting
+
+_DATA = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")  # of a measuring point, into the CSV
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method of a figure with what it is trained on and with."""
+
+    method: Method
+    problem: Problem
+    choice: Choice
+
+
+def lines_of(
+    figure: Figure, scale: FigureScale, device: str, data_root: Path | None, tuned: Path | None = None
+) -> list[Line]:
+    """What a figure trains: each method with the options of the scale, or the setting that ``kronbench tune`` chose.
+
+    Args:
+        tuned: the folder that ``kronbench tune`` wrote.
+
+    Raises:
+        ValueError: one line, if the data are not there, or the setting of a method.
+    """
+    shared = Problem.load(Settings(scale.dataset or figure.dataset, figure.criterion, device=device), data_root)
+    lines = []
+    for method in figure.methods:
+        problem, choice = shared, choose(method.with_options(scale.options))
+        if tuned is not None:
+            setting = tuned_setting(tuned, method.spec, shared.settings.dataset, shared.settings.criterion)
+            problem = replace(shared, settings=replace(shared.settings, batch_size=setting.batch_size))
+            choice = setting.choice
+        problem.check(choice)
+        lines.append(Line(method, problem, choice))
+    return lines
+
+
+def draw(
+    figure: Figure,
+    scale: FigureScale,
+    lines: Sequence[Line],
+    output: Path,
+    data_root: Path | None = None,
+    resume: bool = True,
+    workers: Workers | None = None,
+) -> tuple[list[Record], str]:
+    """Train and draw; returns the records, and the title, the table and its caption as Markdown.
+
+    Writes ``<figure>.png``, ``.svg``, ``.csv`` (every measuring point) and ``.md`` into ``output``, and records to
+    ``<data set>-<criterion>/runs`` in it, from where figures take each other's runs.
+    """
+    settings = lines[0].problem.settings
+    runs = [(line.problem, line.choice, seed) for seed in range(scale.seeds) for line in lines]
+    with progress_bars() as progress:
+        folder = output / f"{settings.dataset}-{settings.criterion}" / "runs"
+        records = train(runs, scale.epochs, folder, progress, data_root, resume, workers)
+    groups = {line.method.label: records[place :: len(lines)] for place, line in enumerate(lines)}
+    target, heading = TARGETS[settings.dataset], title(figure, scale, lines)
+    dashed = {line.method.label for line in lines if line.method.dashed}
+    draw_curves(groups, figure.against, output / figure.name, heading, target, dashed)
+    write_atomically(output / f"{figure.name}.csv", points_frame(groups).to_csv(index=False, lineterminator="\n"))
+    table = comparison_table(records, {}, target).drop(columns="step time / SGD")
+    table.insert(0, "method", list(groups))
+    text = f"# {heading}\n\n{markdown(table)}\n\n{caption(records, target)}\n"
+    write_atomically(output / f"{figure.name}.md", text)
+    return records, text
+
+
+def title(figure: Figure, scale: FigureScale, lines: Sequence[Line]) -> str:
+    """What the figure is, and all that stands in for what the paper had."""
+    problem = lines[0].problem
+    batches = sorted({line.problem.settings.batch_size for line in lines})
+    found = [
+        *stand_ins(problem, figure.dataset),
+        f"{scale.epochs} epochs",
+        f"{scale.seeds} seeds",
+        f"batch {', '.join(map(str, batches))}",
+        scale.options or "settings of each method's own",
+    ]
+    of = f"Figure {figure.name.removeprefix('figure')}: {figure.criterion}, {figure.dataset}"
+    return f"{of} (scale {scale.name}: {'; '.join(found)})"
+
+
+def points_frame(groups: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
+    """Every measuring point of every run, one a row."""
+    rows = [
+        {
+            "method": label,
+            "optimizer": record.experiment["optimizer"],
+            "seed": record.experiment["seed"],
+            "status": record.status,
+            "epoch": point["epoch"],
+            "seconds": point["training_seconds"],
+            "gradient_equivalents": point["gradient_equivalents"],
+            **{name: point[name] for name in _DATA},
+        }
+        for label, group in groups.items()
+        for record in group
+        for point in record.points
+    ]
+    return pd.DataFrame(rows)

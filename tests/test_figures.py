@@ -1,0 +1,95 @@
+"""Figures 1-12: which methods they show, what they write, and that they take each other's runs."""
+
+import csv
+import re
+from dataclasses import replace
+
+import pytest
+from matplotlib.figure import Figure as Canvas
+
+from suites.harness.pictures import _mark
+from suites.harness.records import Record
+from suites.harness.reproduce.draw import draw, lines_of
+from suites.harness.reproduce.figures import FIGURE_SCALES, FIGURES, Method
+
+_SMOKE = replace(FIGURE_SCALES["smoke"], epochs=2)
+
+
+def _drawn(name, folder, scale=_SMOKE):
+    figure = FIGURES[name]
+    return draw(figure, scale, lines_of(figure, scale, "cpu", None), folder)
+
+
+def test_twelve_figures_cover_both_data_sets_and_criteria():
+    """1-8 in pairs, one against seconds and one against epochs; 9-12 once for each problem."""
+    assert list(FIGURES) == [f"figure{number}" for number in range(1, 13)]
+    problems = [(f.dataset, f.criterion) for f in FIGURES.values()]
+    assert len(set(problems)) == 4
+    for first in range(0, 8, 2):
+        assert problems[first] == problems[first + 1]
+    assert problems[8:] == problems[0:8:2]
+    assert [f.against for f in FIGURES.values()][:2] == [("seconds",), ("epochs",)]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_methods_of_a_figure(name):
+    """The full product of curvatures and solvers; no Gauss-Newton with Eq. (14); KFI twice where factors do not fit."""
+    figure = FIGURES[name]
+    specs = {method.spec for method in figure.methods}
+    convex, wide = figure.criterion == "cross-entropy", figure.dataset == "imagenet10"
+    curvatures = {"fisher", "pch1"} | ({"gauss_newton"} if convex else set()) if figure.with_sgd else {"pch1", "pch2"}
+    forms = ["kfi[inverse=rank_one]", "kfi[inverse=gram]"] if wide else ["kfi"]
+    assert specs - {"sgd"} == {f"{curvature}+{solver}" for curvature in curvatures for solver in [*forms, "ea_cg"]}
+    assert ("sgd" in specs) == figure.with_sgd
+    assert {m.spec for m in figure.methods if m.dashed} == {spec for spec in specs if "gram" in spec}
+
+
+def test_options_of_a_scale_join_those_of_a_method():
+    assert Method("", "sgd").with_options("lr=0.2") == "sgd[lr=0.2]"
+    assert Method("", "fisher+kfi[inverse=gram]").with_options("lr=0.2") == "fisher+kfi[inverse=gram,lr=0.2]"
+    assert Method("", "sgd").with_options("") == "sgd"
+
+
+def test_a_figure_writes_picture_data_and_table(tmp_path):
+    records, text = _drawn("figure1", tmp_path)
+    methods = [method.label for method in FIGURES["figure1"].methods]
+    assert len(records) == len(methods) * _SMOKE.seeds
+    assert {f"figure1.{suffix}" for suffix in ("png", "svg", "csv", "md")} <= {p.name for p in tmp_path.iterdir()}
+    assert (tmp_path / "figure1.png").read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "figure1.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(records) * (_SMOKE.epochs + 1)
+    for record in records:  # every point is that of its method and seed
+        own = [r for r in rows if r["optimizer"] == record.experiment["optimizer"]]
+        own = [r for r in own if int(r["seed"]) == record.experiment["seed"]]
+        assert [float(r["train_loss"]) for r in own] == [point["train_loss"] for point in record.points]
+        assert [float(r["seconds"]) for r in own] == [point["training_seconds"] for point in record.points]
+    assert (tmp_path / "figure1.md").read_text() == text
+    assert "digits in place of cifar10" in text.splitlines()[0]
+    for method in methods:
+        assert re.search(rf"^\| {re.escape(method)} +\|", text, re.MULTILINE)
+
+
+def test_figures_take_each_others_runs(tmp_path):
+    """Figure 2 shows the runs of Figure 1; of Figure 9 only those with PCH-2 are new."""
+    first, _ = _drawn("figure1", tmp_path)
+    folder = tmp_path / "digits-cross-entropy" / "runs"
+    written = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    second, _ = _drawn("figure2", tmp_path)
+    assert [record.path for record in second] == [record.path for record in first]
+    _drawn("figure9", tmp_path)
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if "pch2" not in path.name}
+    assert kept == written
+    assert len([path for path in folder.iterdir() if "pch2" in path.name]) == 2 * _SMOKE.seeds
+
+
+@pytest.mark.parametrize(("accuracies", "where"), [([0.2, 0.5, 0.6], 1), ([0.2, 0.2, 0.6], None)])
+def test_the_ring_stands_where_half_of_the_runs_reach_the_target(accuracies, where):
+    """Runs that never reach it count: with two of three there is none."""
+    group = [
+        Record(None, {}, [{"epoch": e, "test_accuracy": accuracy * (e >= 1)} for e in range(4)], None)
+        for accuracy in accuracies
+    ]
+    axes = Canvas().subplots()
+    _mark(axes, group, "epochs", 0.45, "black")
+    assert [line.get_xydata().tolist() for line in axes.lines] == ([[[where, 0.45]]] if where else [])
