@@ -1,4 +1,4 @@
-"""Pictures from records: loss and accuracy against epochs and against seconds, with bands over the seeds."""
+"""Pictures: loss and accuracy against epochs and against seconds, with bands over the seeds; growth of seconds."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -80,11 +80,7 @@ def draw_curves(
                     panel.set_xlim(0, _common_end(finished))
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-        paths = []
-        for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
-            paths.append(stem.with_name(f"{stem.name}.{suffix}"))
-            figure.savefig(paths[-1], dpi=130, metadata=metadata)
-    return paths
+        return _save(figure, stem)
 
 
 def _style(position: int, dashed: bool | None) -> dict[str, Any]:
@@ -114,3 +110,35 @@ def _common_end(groups: Mapping[str, Sequence[Record]]) -> float | None:
     """Three times the median length of a run, or the longest: so that one slow method does not squeeze the others."""
     ends = [record.points[-1]["training_seconds"] for group in groups.values() for record in group]
     return min(max(ends), 3 * float(np.median(ends))) if ends else None
+
+
+def draw_growth(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], stem: Path, title: str
+) -> list[Path]:
+    """Write ``stem`` as PNG and SVG: seconds against width, both logarithmic.
+
+    Args:
+        panels: by title, the widths and the seconds of each line by name.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        figure.suptitle(title, fontsize=10, wrap=True)
+        shared = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (name, lines) in zip(shared, panels.items(), strict=True):
+            for colour, marker, (label, (widths, seconds)) in zip(_COLOURS, _MARKERS, lines.items(), strict=False):
+                axes.plot(widths, seconds, label=label, color=colour, marker=marker, markersize=4)
+            axes.set(title=name, xlabel="width", ylabel="seconds", xscale="log", yscale="log")
+            widths = sorted({width for along, _ in lines.values() for width in along})
+            axes.set_xticks(widths, [f"{width:g}" for width in widths])
+            axes.set_xticks([], minor=True)
+            axes.legend(frameon=False)
+        return _save(figure, stem)
+
+
+def _save(figure: Figure, stem: Path) -> list[Path]:
+    """As PNG and SVG, the same bytes for the same picture."""
+    paths = []
+    for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
+        paths.append(stem.with_name(f"{stem.name}.{suffix}"))
+        figure.savefig(paths[-1], dpi=130, metadata=metadata)
+    return paths

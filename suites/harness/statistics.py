@@ -11,6 +11,7 @@ missed is infinite: it is ranked, never dropped. Coverage was measured by simula
   (Hesterberg 2015): 92 to 98 % where the percentile bootstrap, too narrow for few seeds, covers 84 to 95 %.
 * The probability of improvement has a score interval (Newcombe 2006, method 5): 93 to 97 % from 5 seeds on, 89 to 97 %
   of 3 seeds of one problem. Of samples that hardly overlap a bootstrap of 3 to 10 seeds covers 41 to 87 %.
+* The exponent of growth has the t interval of a slope: exact where sizes err independently, and 95 % of simulations.
 """
 
 import itertools
@@ -118,6 +119,25 @@ def improvements(strata: Mapping[str, Strata]) -> dict[tuple[str, str], Estimate
     """:func:`probability_of_improvement` of every ordered pair of names."""
     pairs = itertools.permutations(strata, 2)
     return {(own, other): probability_of_improvement(strata[own], strata[other]) for own, other in pairs}
+
+
+def growth_exponent(sizes: Sequence[float], values: Sequence[float]) -> Estimate:
+    """k of ``value ~ size^k`` with its 95 % interval: the slope of a line through the logarithms, t interval.
+
+    One value a size: what several measurements of one size have in common (its cache misses, its blocks of products) is
+    no noise of each, and to count them as independent would narrow the interval falsely. So the interval is that of the
+    scatter about the line, which has what a power law alone leaves out in it, and is wide where sizes are few.
+
+    Raises:
+        ValueError: for fewer than 3 sizes, or a number that is not above 0.
+    """
+    if len(sizes) < 3 or min(*sizes, *values) <= 0:
+        raise ValueError(f"growth needs 3 sizes or more and numbers above 0, got {list(values)} of {list(sizes)}")
+    x, y = (np.log(numbers) - np.mean(np.log(numbers)) for numbers in (sizes, values))
+    slope = float(x @ y / (x @ x))
+    error = float(np.linalg.norm(y - slope * x)) / math.sqrt((len(sizes) - 2) * float(x @ x))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(sizes) - 2)) * error
+    return Estimate(slope, slope - half, slope + half)
 
 
 @cache

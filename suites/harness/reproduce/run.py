@@ -3,24 +3,45 @@
 import math
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from suites.harness.catalog import choose
 from suites.harness.environment import describe
 from suites.harness.experiments import Problem
-from suites.harness.records import Record, RecordWriter, read, write_atomically
+from suites.harness.names import pick
+from suites.harness.progress import progress_bars
+from suites.harness.records import RecordWriter, read, write_atomically
 from suites.harness.reproduce.errors import layer_errors, record_in_chunks
+from suites.harness.reproduce.request import Reproduction, Request
 from suites.harness.reproduce.summary import bound_frame, errors_frame, summary
-from suites.harness.reproduce.tables import OPTIMIZER, Scale, Table, balanced
+from suites.harness.reproduce.tables import OPTIMIZER, SCALES, Scale, Table, balanced
 
 
-@dataclass(frozen=True)
-class Reproduction:
-    """What running a table gave; there is no text where the run did not finish."""
+def prepare(table: Table, request: Request) -> Callable[[], Reproduction]:
+    """Load what a table needs; what is returned computes it.
 
-    record: Record
-    text: str | None = None
+    Raises:
+        ValueError: one line, if the scale, a number or the data are not as they must be.
+    """
+    scale = pick("scale", request.scale, SCALES).adapted(
+        iterates=request.iterates, steps_between=request.steps_between, images=request.images
+    )
+    problem = table.load(scale, request.device, request.data_root)
+
+    def run() -> Reproduction:
+        with progress_bars() as progress:
+            bar = progress.add_task(f"iterates: {table.name}, {scale.name}", total=scale.iterates)
+            return reproduce(
+                table,
+                scale,
+                problem,
+                request.output,
+                request.seed,
+                on_iterate=lambda done: progress.update(bar, completed=done),
+            )
+
+    return run
 
 
 def reproduce(

@@ -1,0 +1,174 @@
+"""How the cost of each method grows: one thing is varied, all else stands still.
+
+symbol     name           meaning
+n          width          of every hidden layer, in the network 64-n-...-n-10 of the digits
+k - 1      depth          hidden layers
+B          batch          images of a mini-batch
+|CG|       iterations     of CG, all of them done: its tolerance is 0
+
+Of a step, curvature and solve apart, are taken the seconds (many steps, methods in turn), the operations (counted, see
+:mod:`suites.harness.operations`) and the bytes that are alive at once (:func:`suites.harness.phases.phase_bytes`).
+"""
+
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from optimizers.core import SecondOrder
+from suites.harness.catalog import choose
+from suites.harness.environment import describe
+from suites.harness.experiments import Problem, Settings
+from suites.harness.operations import count, iterations_run
+from suites.harness.phases import interleaved_phase_seconds, phase_bytes
+from suites.harness.records import Record, RecordWriter, read
+from suites.harness.steps import Step
+
+PHASES = ("curvature", "solve")
+SPECS = {  # "factor" is the form of the paper
+    "KFAC": "kfac[inverse=factor]",
+    "KFRA": "kfra[inverse=factor]",
+    "EA-CG": "ea_cg[tolerance=0.0,max_iter={iterations}]",
+    "KFAC exact": "kfac[inverse=exact]",
+    "KFAC rank_one": "kfac[inverse=rank_one]",
+}
+ONLY_CG = ("EA-CG",)  # the methods that have iterations
+_ROUNDS = 200  # at most
+
+
+@dataclass(frozen=True)
+class Case:
+    """One size of everything."""
+
+    width: int = 32
+    depth: int = 2
+    batch: int = 16
+    iterations: int = 10
+
+    @property
+    def network(self) -> tuple[int, ...]:
+        return (64, *[self.width] * self.depth, 10)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The field of a case that is varied, and through which values."""
+
+    over: str
+    values: tuple[int, ...]
+    base: Case
+
+    @property
+    def cases(self) -> list[Case]:
+        return [replace(self.base, **{self.over: value}) for value in self.values]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return ONLY_CG if self.over == "iterations" else tuple(SPECS)
+
+
+@dataclass(frozen=True)
+class GrowthScale:
+    """What is measured. ``seconds``: of steps at each size, at most, unless three rounds of all methods take longer."""
+
+    name: str
+    seconds: float
+    sweeps: tuple[Sweep, ...]
+
+    def __iter__(self) -> Iterator[tuple[Sweep, Case]]:
+        return ((sweep, case) for sweep in self.sweeps for case in sweep.cases)
+
+
+GROWTH_SCALES = {
+    scale.name: scale
+    for scale in (
+        GrowthScale(
+            "smoke",
+            0.05,
+            (
+                Sweep("width", (16, 24, 32, 48, 64), Case()),
+                Sweep("depth", (2, 3, 4, 6, 8), Case()),
+                Sweep("batch", (8, 12, 16, 24, 32), Case()),
+                Sweep("iterations", (5, 10, 15, 20, 30), Case(width=64, batch=8)),
+            ),
+        ),
+        GrowthScale(
+            "cpu",
+            6,
+            (
+                Sweep("width", (64, 128, 256, 384, 512, 768, 1024), Case(batch=100)),
+                Sweep("depth", (2, 3, 4, 6, 8), Case(width=256, batch=100)),
+                Sweep("batch", (32, 64, 128, 256, 512), Case(width=512)),
+                Sweep("iterations", (10, 20, 40, 60, 80), Case(width=1024, batch=32)),
+            ),
+        ),
+        GrowthScale(
+            "paper",
+            60,
+            (
+                Sweep("width", (256, 512, 1024, 1536, 2048, 3072, 4096), Case(batch=100)),
+                Sweep("depth", (2, 3, 4, 6, 8), Case(width=1024, batch=100)),
+                Sweep("batch", (64, 128, 256, 512, 1024), Case(width=1024)),
+                Sweep("iterations", (10, 20, 40, 60, 80), Case(width=2048, batch=32)),
+            ),
+        ),
+    )
+}
+
+
+def measure_growth(
+    scale: GrowthScale, device: str, path: Path, on_case: Callable[[int], None] = lambda done: None
+) -> Record:
+    """Measure every size of a scale into the record ``path``, one point each as it is done."""
+    header = {"experiment": {"table": "table1", "scale": asdict(scale)}, "environment": describe(device)}
+    with RecordWriter(path, header) as record:
+        try:
+            for done, (sweep, case) in enumerate(scale, start=1):
+                figures = measure(case, sweep.methods, device, scale.seconds)
+                record.point(over=sweep.over, **asdict(case), network=case.network, figures=figures)
+                on_case(done)
+            record.end("finished")
+        except Exception as error:
+            record.end("failed", f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+    return read(path)
+
+
+def measure(case: Case, methods: tuple[str, ...], device: str, at_most_seconds: float) -> dict[str, Any]:
+    """By method: ``seconds`` of many steps, ``operations`` and ``bytes`` of one, each by phase.
+
+    Raises:
+        RuntimeError: if CG stopped before its iterations were done.
+    """
+    problem = Problem.load(Settings(network=case.network, batch_size=case.batch, device=device))
+    choices = {method: choose(SPECS[method].format(iterations=case.iterations)) for method in methods}
+    seconds = interleaved_phase_seconds(problem, list(choices.values()), _ROUNDS, at_most_seconds)
+    return {
+        method: {
+            "optimizer": choice.spec,
+            "seconds": {phase: seconds[choice.spec][phase] for phase in PHASES},
+            **count_and_weigh(problem.step(choice, seed=0), case),
+        }
+        for method, choice in choices.items()
+    }
+
+
+def count_and_weigh(step: Step, case: Case) -> dict[str, dict[str, int]]:
+    """``operations`` and ``bytes`` of a step by phase.
+
+    Raises:
+        RuntimeError: if CG stopped before its iterations were done.
+    """
+    operations = count(step)
+    _require_iterations(step, case.iterations)
+    peaks = phase_bytes(step)
+    return {name: {phase: of[phase] for phase in PHASES} for name, of in (("operations", operations), ("bytes", peaks))}
+
+
+def _require_iterations(step: Step, asked: int) -> None:
+    """The hidden layers, all as wide, are one block of products: where there is CG, it must have gone on to the end."""
+    assert isinstance(step.optimizer, SecondOrder)
+    (solution,) = step.optimizer.solutions
+    _, *blocks = iterations_run(solution, solution.iterations, asked).tolist()
+    if blocks and blocks[0] != asked:
+        raise RuntimeError(f"CG went through {blocks[0]} of {asked} iterations")

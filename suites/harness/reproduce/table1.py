@@ -1,0 +1,190 @@
+"""Table 1: the terms that the paper states for each method, beside the growth that is measured here."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from suites.harness.experiments import resolve_device
+from suites.harness.names import pick
+from suites.harness.pictures import draw_growth
+from suites.harness.progress import progress_bars
+from suites.harness.records import Record, write_atomically
+from suites.harness.report import machine, markdown
+from suites.harness.reproduce import terms
+from suites.harness.reproduce.growth import GROWTH_SCALES, GrowthScale, Sweep, measure_growth
+from suites.harness.reproduce.request import Reproduction, Request
+from suites.harness.reproduce.terms import Term
+from suites.harness.statistics import growth_exponent
+
+FITTED = 5  # the largest sizes: of small ones much of a step's time is that of calling torch
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method of the table: ``by`` says whose terms they are, ``measured`` is its key in a record."""
+
+    method: str
+    by: str
+    measured: str
+    curvature: Term
+    solve: Term
+    space: Term
+
+
+ROWS = (
+    Row("KFAC", "paper", "KFAC", terms.FISHER, terms.KFI, terms.KFI_SPACE),
+    Row("KFAC", "here", "KFAC", terms.FISHER_HERE, terms.KFI_HERE, terms.KFI_SPACE_HERE),
+    Row("KFAC exact", "here", "KFAC exact", terms.FISHER_HERE, terms.KFI_EXACT, terms.SPACE_HERE),
+    Row("KFAC rank_one", "here", "KFAC rank_one", terms.FISHER_HERE, terms.KFI_RANK_ONE, terms.SPACE_HERE),
+    Row("KFRA", "paper", "KFRA", terms.PROPAGATED, terms.KFI, terms.KFI_SPACE),
+    Row("KFRA", "here", "KFRA", terms.PROPAGATED_HERE, terms.KFI_HERE, terms.KFI_SPACE_HERE),
+    Row("EA-CG", "paper", "EA-CG", terms.PROPAGATED, terms.EA_CG, terms.EA_CG_SPACE),
+    Row("EA-CG", "here", "EA-CG", terms.PROPAGATED_HERE, terms.EA_CG_HERE, terms.SPACE_HERE),
+)
+# what the picture shows, and which method it is measured in
+_LINES = {
+    "curvature": {"Fisher": "KFAC", "Gauss-Newton": "KFRA", "PCH-1": "EA-CG"},
+    "solve": {"KFI": "KFAC", "KFI exact": "KFAC exact", "KFI rank_one": "KFAC rank_one", "EA-CG": "EA-CG"},
+}
+
+
+def prepare(request: Request) -> Callable[[], Reproduction]:
+    """Check what is asked for; what is returned measures it and writes growth.jsonl, table.md, table.csv and pictures.
+
+    Raises:
+        ValueError: one line, for what cannot be.
+    """
+    for name in ("seed", "iterates", "steps_between", "images"):
+        if getattr(request, name) != getattr(Request, name):
+            raise ValueError(f"table1 has no {name.replace('_', ' ')}: it measures costs, which depend on sizes alone")
+    scale, device = pick("scale", request.scale, GROWTH_SCALES), resolve_device(request.device)
+
+    def run() -> Reproduction:
+        with progress_bars() as progress:
+            bar = progress.add_task(f"sizes: table1, {scale.name}", total=len(list(scale)))
+            path = request.output / "growth.jsonl"
+            record = measure_growth(scale, device, path, lambda done: progress.update(bar, completed=done))
+        if record.status != "finished":
+            return Reproduction(record)
+        frame = exponents_frame(scale, record)
+        text = summary(scale, frame, record)
+        write_atomically(request.output / "table.csv", frame.to_csv(index=False, lineterminator="\n"))
+        write_atomically(request.output / "table.md", text)
+        title = f"Seconds of a step by width (scale {scale.name}; {_measured_on(record)})"
+        draw_growth(_lines(scale, record), request.output / "growth", title)
+        return Reproduction(record, text)
+
+    return run
+
+
+def exponents_frame(scale: GrowthScale, record: Record) -> pd.DataFrame:
+    """One exponent a row: of the stated term, and of what was measured with its interval.
+
+    Each is fitted to the largest :data:`FITTED` sizes. Seconds are the shortest of all rounds, for other work on the
+    machine makes a step slower and never faster.
+    """
+    rows: list[dict[str, Any]] = []
+    for sweep in scale.sweeps:
+        sizes, cases = sweep.values[-FITTED:], sweep.cases[-FITTED:]
+        for row in ROWS:
+            if row.measured not in sweep.methods:
+                continue
+            for part, term, quantities in (
+                ("curvature", row.curvature, ("operations", "seconds")),
+                ("solve", row.solve, ("operations", "seconds")),
+                ("space", row.space, ("bytes",)),
+            ):
+                stated = growth_exponent(sizes, [term.of(case) for case in cases]).value
+                for quantity in quantities:
+                    values = _values(record, sweep, row.measured, part, quantity)[-FITTED:]
+                    rows.append(
+                        {
+                            "over": sweep.over,
+                            "method": row.method,
+                            "terms": row.by,
+                            "part": part,
+                            "term": term.text,
+                            "stated": stated,
+                            "quantity": quantity,
+                            **growth_exponent(sizes, values)._asdict(),
+                        }
+                    )
+    return pd.DataFrame(rows).rename(columns={"value": "measured"})
+
+
+def _values(record: Record, sweep: Sweep, method: str, part: str, quantity: str) -> list[float]:
+    """One number a size."""
+    points = [point["figures"][method][quantity] for point in record.points if point["over"] == sweep.over]
+    if part == "space":
+        return [max(by_phase.values()) for by_phase in points]
+    return [min(by_phase[part]) if quantity == "seconds" else by_phase[part] for by_phase in points]
+
+
+def _lines(scale: GrowthScale, record: Record) -> dict[str, dict[str, tuple[tuple[int, ...], list[float]]]]:
+    """Widths and seconds, by phase and name."""
+    (sweep,) = (sweep for sweep in scale.sweeps if sweep.over == "width")
+    return {
+        phase: {name: (sweep.values, _values(record, sweep, key, phase, "seconds")) for name, key in lines.items()}
+        for phase, lines in _LINES.items()
+    }
+
+
+def summary(scale: GrowthScale, frame: pd.DataFrame, record: Record) -> str:
+    """The stated terms, then a table of exponents for each thing that is varied, with title and caption."""
+    title = f"Table 1: stated and measured growth of time and space (scale {scale.name}: digits, networks chosen here)"
+    parts = [f"# {title}", markdown(_terms())]
+    for sweep in scale.sweeps:
+        sizes = ", ".join(map(str, sweep.values[-FITTED:]))
+        fixed = ", ".join(f"{name} {size}" for name, size in asdict(sweep.base).items() if name != sweep.over)
+        table = markdown(_shown(frame.query("over == @sweep.over")))
+        parts.append(f"Exponents over {sweep.over} ({sizes}; {fixed}):\n\n{table}")
+    return "\n\n".join([*parts, _caption(record)]) + "\n"
+
+
+def _terms() -> pd.DataFrame:
+    """What is stated, as in the paper's table."""
+    columns = {"time of curvature": "curvature", "time to solve": "solve", "space": "space"}
+    return pd.DataFrame(
+        {
+            "method": row.method,
+            "terms": row.by,
+            **{name: getattr(row, part).text.replace("|", "\\|") for name, part in columns.items()},
+        }
+        for row in ROWS
+    )
+
+
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a method: for each part the stated exponent, and the measured ones with their intervals."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for line in frame.to_dict("records"):
+        cells = rows.setdefault((line["method"], line["terms"]), {"method": line["method"], "terms": line["terms"]})
+        cells[f"{line['part']}: stated"] = _number(line["stated"])
+        interval = f"[{_number(line['low'])}, {_number(line['high'])}]"
+        cells[f"{line['part']}: {line['quantity']}"] = f"{_number(line['measured'])} {interval}"
+    return pd.DataFrame(rows.values())
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-0.00", "0.00")
+
+
+def _caption(record: Record) -> str:
+    return (
+        f"k of value ~ size^k, fitted to {FITTED} sizes, with the 95 % interval of a slope through one value a size: "
+        "that of counts, which are exact, is as wide as they are no power law. Stated: the slope of the term over the "
+        "same sizes; the paper's terms have no coefficients, those of the code here are multiply-adds, and s(n), of a "
+        "symmetric product, goes from n^2 to n^2/2. Operations: counted. Seconds: the shortest of all rounds, methods "
+        "in turn within each; of small sizes they are those of calling torch. Space: the most bytes alive at once in "
+        "curvature and solve, with activations and gradients, without parameters. KFAC and KFRA have inverse=factor, "
+        "the paper's form, with E[h h^T] formed in the solve; inverse=exact gives the same direction. EA-CG is PCH-1 "
+        "with tolerance 0, so that all iterations are done; in Krylov coordinates they go without the products with "
+        "n_{t-1} of the paper's term, and those of the biases are among them. Network 64-width-...-width-10, depth: "
+        f"hidden layers. {_measured_on(record)}."
+    )
+
+
+def _measured_on(record: Record) -> str:
+    return machine(record.header["environment"])

@@ -1,0 +1,182 @@
+"""Table 1: exponents with intervals, operations that grow as stated, and the command line."""
+
+from csv import DictReader
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from suites.harness.catalog import choose
+from suites.harness.environment import describe
+from suites.harness.experiments import Problem, Settings
+from suites.harness.records import Record, read
+from suites.harness.reproduce import growth
+from suites.harness.reproduce.growth import GROWTH_SCALES, SPECS, Case, GrowthScale, Sweep, count_and_weigh
+from suites.harness.reproduce.table1 import FITTED, ROWS, exponents_frame, summary
+from suites.harness.statistics import growth_exponent
+
+
+def test_a_power_law_has_its_exponent():
+    assert growth_exponent([8, 16, 64], [5 * 8**3, 5 * 16**3, 5 * 64**3]) == pytest.approx((3, 3, 3))
+    assert growth_exponent([8, 16, 64], [7, 7, 7]) == (0, 0, 0)
+
+
+def test_the_interval_is_that_of_the_textbook():
+    """Slope 2 with one point off by d in the logarithm, of x = -1, 0, 1: the residuals are d (-1, 2, -1) / 3, and the
+    standard error of the slope is |d| / sqrt(3) over sqrt(2)."""
+    off = 0.3
+    sizes = np.exp([-1.0, 0.0, 1.0])
+    value, low, high = growth_exponent(sizes, np.exp([-2.0, off, 2.0]))
+    assert value == pytest.approx(2)
+    assert (high - low) / 2 == pytest.approx(12.7062047 * off * np.sqrt(2 / 3) / np.sqrt(2))
+
+
+@pytest.mark.parametrize("sizes", [(256, 384, 512, 768, 1024), (10, 20, 40)])
+def test_intervals_of_exponents_cover(sizes):
+    """95 % of 2000 simulations of noise in each size; 3 standard errors of that are 1.5 %."""
+    rng = np.random.default_rng(0)
+    values = np.power(sizes, 2.5) * np.exp(rng.normal(0, 0.2, (2000, len(sizes))))
+    covered = np.mean([low <= 2.5 <= high for _, low, high in (growth_exponent(sizes, row) for row in values)])
+    assert covered == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize(("sizes", "values"), [((1, 2), (1, 2)), ((1, 2, 3), (1, 2, 0)), ((0, 2, 3), (1, 2, 3))])
+def test_what_has_no_exponent_is_refused(sizes, values):
+    with pytest.raises(ValueError, match="growth needs 3 sizes or more and numbers above 0"):
+        growth_exponent(sizes, values)
+
+
+def _counted(method, case):
+    problem = Problem.load(Settings(network=case.network, batch_size=case.batch, device="cpu"))
+    step = problem.step(choose(SPECS[method].format(iterations=case.iterations)), seed=0)
+    return count_and_weigh(step, case)
+
+
+HERE = [row for row in ROWS if row.by == "here"]
+WIDE = Case(width=256, batch=64)
+VALUES = {"width": (128, 192, 256, 384), "depth": (2, 3, 5), "batch": (16, 32, 64), "iterations": (10, 20, 40)}
+
+
+@pytest.mark.parametrize("over", VALUES)
+@pytest.mark.parametrize("row", HERE, ids=lambda row: row.method)
+def test_operations_grow_as_the_terms_of_this_code(row, over):
+    """Counted, without noise. A term leaves out what blocks and padding add: up to half, and 0.2 in the exponent; of
+    curvature, but for the last strip of a symmetric product, it has everything."""
+    values = VALUES[over]
+    cases = [replace(WIDE, **{over: value}) for value in values]
+    counted = [_counted(row.measured, case)["operations"] for case in cases]
+    for part, share, tolerance in (("curvature", 1.08, 0.02), ("solve", 1.5, 0.2)):
+        stated = np.array([getattr(row, part).of(case) for case in cases])
+        measured = np.array([of[part] for of in counted]) / 2
+        assert np.all((measured / stated > 0.92) & (measured / stated < share))
+        exponents = (growth_exponent(values, of).value for of in (measured, stated))
+        assert next(exponents) == pytest.approx(next(exponents), abs=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("method", "part", "expected"),
+    [
+        ("KFAC", "curvature", {"width": 2, "depth": 1, "batch": 1}),
+        ("KFRA", "curvature", {"width": 3, "depth": 1, "batch": 0}),
+        ("EA-CG", "curvature", {"width": 3, "depth": 1, "batch": 0, "iterations": 0}),
+        ("KFAC", "solve", {"width": 3, "depth": 1, "batch": 0}),
+        ("EA-CG", "solve", {"width": 2, "depth": 1, "batch": 0, "iterations": 1}),
+        ("KFAC", "space", {"width": 2, "depth": 1, "batch": 0}),
+        ("EA-CG", "space", {"width": 2, "depth": 1, "batch": 0, "iterations": 0}),
+    ],
+)
+@pytest.mark.parametrize("by", ["paper", "here"])
+def test_terms_have_the_exponents_of_theory(method, part, expected, by):
+    """In the limit of what is varied, the rest small beside it; but here the batch has its share in everything."""
+    row = next(row for row in ROWS if (row.method, row.by) == (method, by))
+    for over, exponent in expected.items():
+        if by == "here" and over == "batch":
+            continue
+        sizes = [(10**3 if over == "depth" else 10**7) * factor for factor in (1, 2, 4)]
+        cases = [replace(Case(width=10**4), **{over: size}) for size in sizes]
+        stated = growth_exponent(sizes, [getattr(row, part).of(case) for case in cases])
+        assert stated.value == pytest.approx(exponent, abs=0.02)
+
+
+@pytest.mark.parametrize("scale", GROWTH_SCALES.values(), ids=GROWTH_SCALES)
+def test_every_sweep_can_be_fitted(scale):
+    """Everything is varied at every scale, and the values are as many as are fitted or more, in order."""
+    assert [sweep.over for sweep in scale.sweeps] == ["width", "depth", "batch", "iterations"]
+    for sweep in scale.sweeps:
+        assert len(sweep.values) >= FITTED
+        assert list(sweep.values) == sorted(set(sweep.values))
+
+
+def test_iterations_that_are_not_done_are_refused():
+    """CG that stopped at its tolerance is no measurement of so many iterations."""
+    problem = Problem.load(Settings(network=(64, 32, 32, 10), batch_size=16, device="cpu"))
+    step = problem.step(choose("ea_cg[tolerance=0.5,max_iter=10]"), seed=0)
+    with pytest.raises(RuntimeError, match=r"CG went through \d of 10 iterations"):
+        count_and_weigh(step, Case(width=32))
+
+
+def test_smoke_scale(kronbench, tmp_path):
+    """From the command line: every size in the record, every exponent in the tables, and a picture."""
+    code, out, err = kronbench("reproduce", "table1", "--output", tmp_path / "out", "--device", "cpu")
+    assert (code, err) == (0, "")
+    files = ["growth.jsonl", "growth.png", "growth.svg", "table.csv", "table.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert text in out
+    assert "scale smoke: digits" in text.splitlines()[0]
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.replace("\\|", "").count("|") in (6, 11) for line in tables)  # of 5 and of 10 columns
+    record, scale = read(tmp_path / "out" / "growth.jsonl"), GROWTH_SCALES["smoke"]
+    assert record.status == "finished"
+    assert [(point["over"], point[point["over"]]) for point in record.points] == [
+        (sweep.over, value) for sweep in scale.sweeps for value in sweep.values
+    ]
+    with (tmp_path / "out" / "table.csv").open() as file:
+        rows = list(DictReader(file))
+    assert len(rows) == 5 * (3 * len(ROWS) + 2)  # of EA-CG two rows over iterations
+    found = {(row["over"], row["method"], row["terms"], row["part"], row["quantity"]): row for row in rows}
+    fisher = found["batch", "KFAC", "paper", "curvature", "operations"]
+    assert [float(fisher[name]) for name in ("stated", "measured", "low", "high")] == pytest.approx([1, 1, 1, 1])
+    for row in rows:
+        assert float(row["low"]) <= float(row["measured"]) <= float(row["high"])
+    assert float(found["iterations", "EA-CG", "paper", "solve", "seconds"]["stated"]) == pytest.approx(1)
+
+
+def _record(sweep, seconds):
+    """A record of EA-CG whose seconds, of the rounds of a case, are what ``seconds`` says."""
+
+    def figures(case):
+        of = {"seconds": seconds(case), "operations": case.iterations, "bytes": 8}
+        return {quantity: dict.fromkeys(growth.PHASES, value) for quantity, value in of.items()}
+
+    points = [{"over": sweep.over, "figures": {"EA-CG": figures(case)}} for case in sweep.cases]
+    return Record(Path("growth.jsonl"), {"environment": describe("cpu")}, points, {"status": "finished"})
+
+
+def test_seconds_are_the_shortest_and_sizes_the_largest():
+    """Rounds that another load made longer, and small sizes that do not follow, change nothing."""
+    sweep = Sweep("iterations", (1, 10, 20, 40, 60, 80), Case())
+    record = _record(sweep, lambda case: [5.0] if case.iterations == 1 else [case.iterations * 2.0, 1e3])
+    scale = GrowthScale("any", 1, (sweep,))
+    frame = exponents_frame(scale, record)
+    rows = frame.set_index(["terms", "part", "quantity"])
+    assert list(rows.loc[("paper", "solve", "seconds"), ["measured", "low", "high"]]) == pytest.approx([1, 1, 1])
+    assert "1.00 [1.00, 1.00]" in summary(scale, frame, record)
+
+
+def test_a_run_that_fails_keeps_what_it_measured(kronbench, tmp_path, monkeypatch):
+    """One point a size, then the reason; no table."""
+    measured = growth.measure
+
+    def fails_at_48(case, *rest):
+        return measured(case, *rest) if case.width < 48 else 1 / 0
+
+    monkeypatch.setattr(growth, "measure", fails_at_48)
+    code, _, err = kronbench("reproduce", "table1", "--output", tmp_path, "--device", "cpu")
+    assert code == 1
+    assert "failed: table1: ZeroDivisionError" in err
+    record = read(tmp_path / "growth.jsonl")
+    assert record.status == "failed"
+    assert [point["width"] for point in record.points] == [16, 24, 32]
+    assert [path.name for path in tmp_path.iterdir()] == ["growth.jsonl"]
