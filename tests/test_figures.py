@@ -6,18 +6,23 @@ from dataclasses import replace
 
 import pytest
 from matplotlib.figure import Figure as Canvas
+from typer.testing import CliRunner
 
+from suites.harness.cli import app
+from suites.harness.config import write_config
 from suites.harness.pictures import _mark
-from suites.harness.records import Record
+from suites.harness.records import Record, read
 from suites.harness.reproduce.draw import draw, lines_of
 from suites.harness.reproduce.figures import FIGURE_SCALES, FIGURES, Method
+from suites.harness.reproduce.request import Request
 
-_SMOKE = replace(FIGURE_SCALES["smoke"], epochs=2)
+_SMOKE = replace(FIGURE_SCALES["cifar10"]["smoke"], epochs=2)
 
 
 def _drawn(name, folder, scale=_SMOKE):
     figure = FIGURES[name]
-    return draw(figure, scale, lines_of(figure, scale, "cpu", None), folder)
+    done = draw(figure, scale, lines_of(figure, scale, "cpu", None), Request("smoke", folder))
+    return done.records, done.text
 
 
 def test_twelve_figures_cover_both_data_sets_and_criteria():
@@ -93,3 +98,38 @@ def test_the_ring_stands_where_half_of_the_runs_reach_the_target(accuracies, whe
     axes = Canvas().subplots()
     _mark(axes, group, "epochs", 0.45, "black")
     assert [line.get_xydata().tolist() for line in axes.lines] == ([[[where, 0.45]]] if where else [])
+
+
+def test_the_command_line_draws_with_tuned_settings(tmp_path):
+    """Each method with its own options and batch size, from what ``tune`` wrote; what is missing is one line."""
+    call = CliRunner().invoke
+    shared = ["reproduce", "figure9", "--epochs", "1", "--seeds", "1", "--output", str(tmp_path / "out")]
+    for method in FIGURES["figure9"].methods:
+        refused = call(app, [*shared, "--tuned", str(tmp_path)])
+        assert refused.exit_code == 2
+        assert refused.output.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+        spec = f"{method.spec}[lr=0.3]"
+        flags = {"optimizer": [spec], "dataset": "digits", "criterion": "cross-entropy", "batch_size": 479}
+        write_config(tmp_path / f"{method.spec}.toml", flags)
+    drawn = call(app, [*shared, "--tuned", str(tmp_path)])
+    assert drawn.exit_code == 0, drawn.output
+    records = [read(path) for path in (tmp_path / "out" / "digits-cross-entropy" / "runs").iterdir()]
+    assert {record.experiment["optimizer"] for record in records} == {
+        f"{method.spec}[lr=0.3]" for method in FIGURES["figure9"].methods
+    }
+    assert {record.experiment["batch_size"] for record in records} == {479}
+    assert "batch 479" in (tmp_path / "out" / "figure9.md").read_text().splitlines()[0]
+
+
+def test_jobs_give_the_same_numbers(without_times, tmp_path):
+    """Two processes draw what one does, but for seconds."""
+    for jobs in ("1", "2"):
+        flags = ["--epochs", "1", "--seeds", "1", "--jobs", jobs, "--output", str(tmp_path / jobs)]
+        drawn = CliRunner().invoke(app, ["reproduce", "figure9", *flags])
+        assert drawn.exit_code == 0, drawn.output
+    one, two = (
+        {p.name: list(map(without_times, read(p).points)) for p in (tmp_path / jobs).rglob("*.jsonl")}
+        for jobs in ("1", "2")
+    )
+    assert one == two

@@ -14,6 +14,7 @@ from suites.harness.cli import main
 from suites.harness.experiments import NETWORKS, Problem, Settings
 from suites.harness.records import read
 from suites.harness.reproduce.errors import NORM, layer_errors, record_in_chunks, total
+from suites.harness.reproduce.figures import FIGURES
 from suites.harness.reproduce.published import PUBLISHED
 from suites.harness.reproduce.run import reproduce
 from suites.harness.reproduce.summary import accumulation, errors_frame, order
@@ -163,10 +164,10 @@ def test_a_failed_run_is_recorded_and_leaves_no_table(tmp_path, monkeypatch):
         patch.setattr("suites.harness.reproduce.run.layer_errors", lambda tape, names: 1 / 0)
         done = reproduce(TABLES["table2"], SCALES["smoke"], problem, tmp_path)
     assert done.text is None
-    assert done.record.status == "failed"
+    assert done.records[0].status == "failed"
     problem.dataset.scale.fill_(math.nan)
     done = reproduce(TABLES["table2"], SCALES["smoke"], problem, tmp_path)
-    assert done.record.status == "diverged"
+    assert done.records[0].status == "diverged"
     assert [path.name for path in tmp_path.iterdir()] == ["errors.jsonl"]
 
 
@@ -179,10 +180,17 @@ def test_a_failed_run_is_recorded_and_leaves_no_table(tmp_path, monkeypatch):
         (["table2", "--steps-between", "0"], "steps between must be 1 or more, got 0"),
         (["table2", "--images", "5"], "images must be a multiple of the 10 classes of digits, got 5"),
         (["table1", "--scale", "smok"], "unknown scale 'smok': did you mean 'smoke'"),
-        (["table1", "--images", "100"], "table1 has no images"),
-        (["table1", "--steps-between", "1"], "table1 has no steps between"),
-        (["table1", "--seed", "1"], "table1 has no seed"),
-        (["figures"], "figures is not done here yet"),
+        (["table1", "--images", "100"], "table1 has no use for images"),
+        (["table1", "--steps-between", "1"], "table1 has no use for steps between"),
+        (["table1", "--seed", "1"], "table1 has no use for seed"),
+        (["figures"], "unknown result 'figures': did you mean 'figure"),
+        (["figure1", "--iterates", "3"], "figure1 has no use for iterates"),
+        (["figure1", "--epochs", "0"], "epochs must be 1 or more, got 0"),
+        (["figure1", "--seeds", "0"], "seeds must be 1 or more, got 0"),
+        (["figure1", "--scale", "smok"], "unknown scale 'smok': did you mean 'smoke'"),
+        (["figure1", "--jobs", "0"], "jobs must be 1 or more, got 0"),
+        (["figure1", "--tuned", "nowhere"], "nowhere/sgd.toml"),
+        (["table2", "--epochs", "3"], "table2 has no use for epochs"),
         ([], "which result? there are: table1"),
         (["table3", "--scale", "cpu", "--data-root", "nowhere"], "imagenet10"),
     ],
@@ -197,11 +205,10 @@ def test_bad_input_is_one_line(kronbench, tmp_path, arguments, message):
 
 
 def test_list_says_what_there_is(kronbench):
-    """Every name, what it shows, what it costs at every scale, and what is not done."""
+    """Every name, what it shows, and what it costs at every scale."""
     code, out, _ = kronbench("--list")
     assert code == 0
-    for name in ("table1", *TABLES):
+    for name in ("table1", *TABLES, *FIGURES):
         assert f"\n{name} " in f"\n{out}"
     for scale in SCALES:
         assert f"{scale}: " in out
-    assert out.count("not done here yet") == 1

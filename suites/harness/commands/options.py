@@ -29,8 +29,9 @@ def say_what_failed(records: Sequence[Record]) -> None:
     for record in records:
         if record.status != "finished":
             reason = record.end["reason"] if record.end else None
-            what = f"{record.experiment['optimizer']}, seed {record.experiment['seed']}"
-            typer.echo(f"{record.status}: {what}: {reason}", err=True)
+            named = [str(record.experiment[name]) for name in ("table", "optimizer") if name in record.experiment]
+            named += [f"seed {record.experiment['seed']}"] if "seed" in record.experiment else []
+            typer.echo(f"{record.status}: {', '.join(named)}: {reason}; the record is {record.path}", err=True)
     if any(record.status == "failed" for record in records):
         raise typer.Exit(1)
 

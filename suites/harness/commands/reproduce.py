@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from suites.harness.commands.options import DataRoot, Device, bad_input_is_one_line
+from suites.harness.commands.options import (
+    Address,
+    Backend,
+    DataRoot,
+    Device,
+    Jobs,
+    bad_input_is_one_line,
+    say_what_failed,
+)
+from suites.harness.parallel import Workers
 from suites.harness.reproduce.request import Request
 from suites.harness.reproduce.results import RESULTS, prepare
 
@@ -13,12 +22,21 @@ from suites.harness.reproduce.results import RESULTS, prepare
 def reproduce(
     name: Annotated[str | None, typer.Argument(help=f"One of {', '.join(RESULTS)}.")] = None,
     scale: Annotated[str, typer.Option(help="smoke (seconds), cpu (minutes) or paper.")] = "smoke",
-    iterates: Annotated[
-        int | None, typer.Option(help="Of tables 2-5: iterates to average over; the scale's own.")
+    seeds: Annotated[int | None, typer.Option(help="Of figures: runs of each method, seeds 0, 1, ...")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of figures: of each run.")] = None,
+    tuned: Annotated[
+        Path | None, typer.Option(help="Of figures: folder of settings that kronbench tune wrote.")
     ] = None,
-    steps_between: Annotated[int | None, typer.Option(help="Training steps from one iterate to the next.")] = None,
-    images: Annotated[int | None, typer.Option(help="Training images in the mean, a multiple of the classes.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the initial weights and the order of the batches.")] = 0,
+    resume: Annotated[
+        bool, typer.Option(help="Of figures: take runs that finished, go on with those that died.")
+    ] = True,
+    jobs: Jobs = 1,
+    backend: Backend = "loky",
+    address: Address = None,
+    seed: Annotated[int | None, typer.Option(help="Of tables 2-5: of weights and batches, 0 by default.")] = None,
+    iterates: Annotated[int | None, typer.Option(help="Of tables 2-5: to average over.")] = None,
+    steps_between: Annotated[int | None, typer.Option(help="Of tables 2-5: from one iterate to the next.")] = None,
+    images: Annotated[int | None, typer.Option(help="Of tables 2-5: in the mean, a multiple of the classes.")] = None,
     device: Device = "auto",
     data_root: DataRoot = None,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/<name>-<scale>.")] = None,
@@ -32,11 +50,29 @@ def reproduce(
     with bad_input_is_one_line():
         if name is None:
             raise ValueError(f"which result? there are: {', '.join(RESULTS)}")
-        output = output or Path("results/latest") / f"{name}-{scale}"
-        run = prepare(name, Request(scale, output, device, data_root, seed, iterates, steps_between, images))
+        # figures share a folder, in which they take each other's runs
+        output = output or Path("results/latest") / f"{'figures' if name.startswith('figure') else name}-{scale}"
+        run = prepare(
+            name,
+            Request(
+                scale=scale,
+                output=output,
+                device=device,
+                data_root=data_root,
+                seed=seed,
+                seeds=seeds,
+                epochs=epochs,
+                iterates=iterates,
+                steps_between=steps_between,
+                images=images,
+                tuned=tuned,
+                resume=resume,
+                workers=Workers(jobs, backend, address),
+            ),
+        )
     done = run()
+    if done.text is not None:
+        typer.echo(f"\n{done.text}\nAll files are in {output}")
+    say_what_failed(done.records)
     if done.text is None:
-        reason = done.record.end["reason"] if done.record.end else None
-        typer.echo(f"{done.record.status}: {name}: {reason}; the record is {done.record.path}", err=True)
         raise typer.Exit(1)
-    typer.echo(f"\n{done.text}\nAll files are in {output}")

@@ -1,6 +1,6 @@
 """Draws one of Figures 1-12: trains what it shows, and writes its picture, its data and a table of who reached what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,16 +9,32 @@ import pandas as pd
 from suites.harness.catalog import Choice, choose
 from suites.harness.compare import train
 from suites.harness.experiments import TARGETS, Problem, Settings
+from suites.harness.names import pick
 from suites.harness.parallel import Workers
 from suites.harness.pictures import draw_curves
 from suites.harness.progress import progress_bars
 from suites.harness.records import Record, write_atomically
 from suites.harness.report import caption, comparison_table, markdown
-from suites.harness.reproduce.figures import Figure, FigureScale, Method
+from suites.harness.reproduce.figures import FIGURE_SCALES, Figure, FigureScale, Method
+from suites.harness.reproduce.request import Reproduction, Request, adapted
 from suites.harness.reproduce.summary import stand_ins
 from suites.harness.tune import tuned_setting
 
 _DATA = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")  # of a measuring point, into the CSV
+
+
+def prepare(figure: Figure, request: Request) -> Callable[[], Reproduction]:
+    """Load what a figure needs; what is returned trains and draws it.
+
+    Raises:
+        ValueError: one line, if the scale, a number, the data or a tuned setting are not as they must be.
+    """
+    request.only(figure.name, "seeds", "epochs", "tuned", "resume", "workers")
+    scale = pick("scale", request.scale, FIGURE_SCALES[figure.dataset])
+    scale = adapted(scale, epochs=request.epochs, seeds=request.seeds)
+    lines = lines_of(figure, scale, request.device, request.data_root, request.tuned)
+    request.workers.check(lines[0].problem.settings.device)
+    return lambda: draw(figure, scale, lines, request)
 
 
 @dataclass(frozen=True)
@@ -54,25 +70,18 @@ def lines_of(
     return lines
 
 
-def draw(
-    figure: Figure,
-    scale: FigureScale,
-    lines: Sequence[Line],
-    output: Path,
-    data_root: Path | None = None,
-    resume: bool = True,
-    workers: Workers | None = None,
-) -> tuple[list[Record], str]:
-    """Train and draw; returns the records, and the title, the table and its caption as Markdown.
+def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Request) -> Reproduction:
+    """Train and draw; the text is the title, the table and its caption.
 
-    Writes ``<figure>.png``, ``.svg``, ``.csv`` (every measuring point) and ``.md`` into ``output``, and records to
-    ``<data set>-<criterion>/runs`` in it, from where figures take each other's runs.
+    Writes ``<figure>.png``, ``.svg``, ``.csv`` (every measuring point) and ``.md`` into the folder of the request, and
+    records to ``<data set>-<criterion>/runs`` in it, from where figures take each other's runs.
     """
-    settings = lines[0].problem.settings
+    settings, output = lines[0].problem.settings, request.output
     runs = [(line.problem, line.choice, seed) for seed in range(scale.seeds) for line in lines]
+    workers = None if request.workers == Workers() else request.workers  # alone, it shows epochs
     with progress_bars() as progress:
         folder = output / f"{settings.dataset}-{settings.criterion}" / "runs"
-        records = train(runs, scale.epochs, folder, progress, data_root, resume, workers)
+        records = train(runs, scale.epochs, folder, progress, request.data_root, request.resume, workers)
     groups = {line.method.label: records[place :: len(lines)] for place, line in enumerate(lines)}
     target, heading = TARGETS[settings.dataset], title(figure, scale, lines)
     dashed = {line.method.label for line in lines if line.method.dashed}
@@ -82,7 +91,7 @@ def draw(
     table.insert(0, "method", list(groups))
     text = f"# {heading}\n\n{markdown(table)}\n\n{caption(records, target)}\n"
     write_atomically(output / f"{figure.name}.md", text)
-    return records, text
+    return Reproduction(records, text)
 
 
 def title(figure: Figure, scale: FigureScale, lines: Sequence[Line]) -> str:

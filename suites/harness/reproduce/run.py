@@ -13,7 +13,7 @@ from suites.harness.names import pick
 from suites.harness.progress import progress_bars
 from suites.harness.records import RecordWriter, read, write_atomically
 from suites.harness.reproduce.errors import layer_errors, record_in_chunks
-from suites.harness.reproduce.request import Reproduction, Request
+from suites.harness.reproduce.request import Reproduction, Request, adapted
 from suites.harness.reproduce.summary import bound_frame, errors_frame, summary
 from suites.harness.reproduce.tables import OPTIMIZER, SCALES, Scale, Table, balanced
 
@@ -24,8 +24,12 @@ def prepare(table: Table, request: Request) -> Callable[[], Reproduction]:
     Raises:
         ValueError: one line, if the scale, a number or the data are not as they must be.
     """
-    scale = pick("scale", request.scale, SCALES).adapted(
-        iterates=request.iterates, steps_between=request.steps_between, images=request.images
+    request.only(table.name, "seed", "iterates", "steps_between", "images")
+    scale = adapted(
+        pick("scale", request.scale, SCALES),
+        iterates=request.iterates,
+        steps_between=request.steps_between,
+        images=request.images,
     )
     problem = table.load(scale, request.device, request.data_root)
 
@@ -37,7 +41,7 @@ def prepare(table: Table, request: Request) -> Callable[[], Reproduction]:
                 scale,
                 problem,
                 request.output,
-                request.seed,
+                request.seed or 0,
                 on_iterate=lambda done: progress.update(bar, completed=done),
             )
 
@@ -67,12 +71,12 @@ def reproduce(
             record.end("failed", f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
     done = read(path)
     if done.status != "finished":
-        return Reproduction(done)
+        return Reproduction([done])
     text = summary(table, scale, problem, done)
     for name, frame in (("table", errors_frame(table, done)), ("bound", bound_frame(done))):
         write_atomically(output / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_atomically(output / "table.md", text)
-    return Reproduction(done, text)
+    return Reproduction([done], text)
 
 
 def _measure(

@@ -56,9 +56,7 @@ def prepare(request: Request) -> Callable[[], Reproduction]:
     Raises:
         ValueError: one line, for what cannot be.
     """
-    for name in ("seed", "iterates", "steps_between", "images"):
-        if getattr(request, name) != getattr(Request, name):
-            raise ValueError(f"table1 has no {name.replace('_', ' ')}: it measures costs, which depend on sizes alone")
+    request.only("table1")  # costs depend on sizes alone
     scale, device = pick("scale", request.scale, GROWTH_SCALES), resolve_device(request.device)
 
     def run() -> Reproduction:
@@ -67,14 +65,14 @@ def prepare(request: Request) -> Callable[[], Reproduction]:
             path = request.output / "growth.jsonl"
             record = measure_growth(scale, device, path, lambda done: progress.update(bar, completed=done))
         if record.status != "finished":
-            return Reproduction(record)
+            return Reproduction([record])
         frame = exponents_frame(scale, record)
         text = summary(scale, frame, record)
         write_atomically(request.output / "table.csv", frame.to_csv(index=False, lineterminator="\n"))
         write_atomically(request.output / "table.md", text)
         title = f"Seconds of a step by width (scale {scale.name}; {_measured_on(record)})"
         draw_growth(_lines(scale, record), request.output / "growth", title)
-        return Reproduction(record, text)
+        return Reproduction([record], text)
 
     return run
 

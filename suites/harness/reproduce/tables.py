@@ -5,7 +5,7 @@ theta^0, ..., theta^{s-1}      iterates         s of them, ``steps_between`` tra
 E                              images           training images in the mean, as many of each class; None for all
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,18 +31,6 @@ class Scale:
     steps_between: int
     images: int | None = None
     dataset: str | None = None
-
-    def adapted(self, **changes: int | None) -> "Scale":
-        """The same with other ``iterates``, ``steps_between`` or ``images``, where they are not None.
-
-        Raises:
-            ValueError: if one is below 1.
-        """
-        chosen = {name: value for name, value in changes.items() if value is not None}
-        for name, value in chosen.items():
-            if value < 1:
-                raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, got {value}")
-        return replace(self, **chosen)
 
 
 SCALES = {
