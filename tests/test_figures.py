@@ -13,7 +13,7 @@ from suites.harness.config import write_config
 from suites.harness.pictures import _mark
 from suites.harness.records import Record, read
 from suites.harness.reproduce.draw import draw, lines_of
-from suites.harness.reproduce.figures import FIGURE_SCALES, FIGURES, Method
+from suites.harness.reproduce.figures import FIGURE_SCALES, FIGURES
 from suites.harness.reproduce.request import Request
 
 _SMOKE = replace(FIGURE_SCALES["cifar10"]["smoke"], epochs=2)
@@ -47,12 +47,6 @@ def test_methods_of_a_figure(name):
     assert specs - {"sgd"} == {f"{curvature}+{solver}" for curvature in curvatures for solver in [*forms, "ea_cg"]}
     assert ("sgd" in specs) == figure.with_sgd
     assert {m.spec for m in figure.methods if m.dashed} == {spec for spec in specs if "gram" in spec}
-
-
-def test_options_of_a_scale_join_those_of_a_method():
-    assert Method("", "sgd").with_options("lr=0.2") == "sgd[lr=0.2]"
-    assert Method("", "fisher+kfi[inverse=gram]").with_options("lr=0.2") == "fisher+kfi[inverse=gram,lr=0.2]"
-    assert Method("", "sgd").with_options("") == "sgd"
 
 
 def test_a_figure_writes_picture_data_and_table(tmp_path):
@@ -119,7 +113,8 @@ def test_the_command_line_draws_with_tuned_settings(tmp_path):
         f"{method.spec}[lr=0.3]" for method in FIGURES["figure9"].methods
     }
     assert {record.experiment["batch_size"] for record in records} == {479}
-    assert "batch 479" in (tmp_path / "out" / "figure9.md").read_text().splitlines()[0]
+    title = (tmp_path / "out" / "figure9.md").read_text().splitlines()[0]
+    assert "batch 479; every method tuned on held-out images" in title
 
 
 def test_jobs_give_the_same_numbers(without_times, tmp_path):

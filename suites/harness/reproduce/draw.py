@@ -49,7 +49,7 @@ class Line:
 def lines_of(
     figure: Figure, scale: FigureScale, device: str, data_root: Path | None, tuned: Path | None = None
 ) -> list[Line]:
-    """What a figure trains: each method with the options of the scale, or the setting that ``kronbench tune`` chose.
+    """What a figure trains: each method with its own defaults, or the setting that ``kronbench tune`` chose.
 
     Args:
         tuned: the folder that ``kronbench tune`` wrote.
@@ -60,7 +60,7 @@ def lines_of(
     shared = Problem.load(Settings(scale.dataset or figure.dataset, figure.criterion, device=device), data_root)
     lines = []
     for method in figure.methods:
-        problem, choice = shared, choose(method.with_options(scale.options))
+        problem, choice = shared, choose(method.spec)
         if tuned is not None:
             setting = tuned_setting(tuned, method.spec, shared.settings.dataset, shared.settings.criterion)
             problem = replace(shared, settings=replace(shared.settings, batch_size=setting.batch_size))
@@ -83,7 +83,7 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
         folder = output / f"{settings.dataset}-{settings.criterion}" / "runs"
         records = train(runs, scale.epochs, folder, progress, request.data_root, request.resume, workers)
     groups = {line.method.label: records[place :: len(lines)] for place, line in enumerate(lines)}
-    target, heading = TARGETS[settings.dataset], title(figure, scale, lines)
+    target, heading = TARGETS[settings.dataset], title(figure, scale, lines, request.tuned)
     dashed = {line.method.label for line in lines if line.method.dashed}
     draw_curves(groups, figure.against, output / figure.name, heading, target, dashed)
     write_atomically(output / f"{figure.name}.csv", points_frame(groups).to_csv(index=False, lineterminator="\n"))
@@ -94,7 +94,7 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
     return Reproduction(records, text)
 
 
-def title(figure: Figure, scale: FigureScale, lines: Sequence[Line]) -> str:
+def title(figure: Figure, scale: FigureScale, lines: Sequence[Line], tuned: Path | None) -> str:
     """What the figure is, and all that stands in for what the paper had."""
     problem = lines[0].problem
     batches = sorted({line.problem.settings.batch_size for line in lines})
@@ -103,7 +103,7 @@ def title(figure: Figure, scale: FigureScale, lines: Sequence[Line]) -> str:
         f"{scale.epochs} epochs",
         f"{scale.seeds} seeds",
         f"batch {', '.join(map(str, batches))}",
-        scale.options or "settings of each method's own",
+        "every method's defaults" if tuned is None else "every method tuned on held-out images",
     ]
     of = f"Figure {figure.name.removeprefix('figure')}: {figure.criterion}, {figure.dataset}"
     return f"{of} (scale {scale.name}: {'; '.join(found)})"
