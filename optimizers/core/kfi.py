@@ -39,7 +39,7 @@ def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.0
             layer whose factor does not fit into memory.
     """
     works = [partial(_layer, layer, G, damping, INVERSES[inverse]) for layer, G in zip(layers, factors, strict=True)]
-    weights, biases, infos = zip(*side_by_side(works, layers[0].delta.device), strict=True)
+    weights, biases, infos, pis = zip(*side_by_side(works, layers[0].delta.device), strict=True)
     failed = torch.stack(infos) != 0
     return Solution(
         list(weights),
@@ -47,6 +47,7 @@ def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.0
         torch.zeros_like(failed, dtype=torch.int64),
         torch.full_like(failed, math.nan, dtype=layers[0].delta.dtype),
         torch.where(failed, Status.FAILED_FACTORIZATION, Status.SOLVED),
+        pi=torch.stack(pis),
     )
 
 
@@ -54,9 +55,10 @@ def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.0
 _Inverse = Callable[[Layer, Tensor], tuple[Direction, Tensor]]
 
 
-def _layer(layer: Layer, G: Tensor, damping: float, inverse: _Inverse) -> tuple[Direction, Tensor, Tensor]:
-    """Directions in the weight and in the bias, and the ``info`` of their factorizations, [2]."""
-    left, right = _dampings(layer, G, damping)
+def _layer(layer: Layer, G: Tensor, damping: float, inverse: _Inverse) -> tuple[Direction, Tensor, Tensor, Tensor]:
+    """Directions in the weight and in the bias, the ``info`` of their factorizations, [2], and pi."""
+    pi = _pi(layer, G)
+    left, right = math.sqrt(damping) / pi, math.sqrt(damping) * pi
     half, half_info = inverse(layer, right)
     is_dense = half.left is None
     sides = (left, half.right if half.left is None else half.left), (damping, layer.bias_gradient.unsqueeze(1))
@@ -68,6 +70,7 @@ def _layer(layer: Layer, G: Tensor, damping: float, inverse: _Inverse) -> tuple[
         Direction(None, direction) if is_dense else Direction(direction, half.right),
         torch.where(bias_info == 0, bias.squeeze(1), layer.bias_gradient).neg_(),
         torch.stack([info, bias_info]),
+        pi,
     )
 
 
@@ -126,11 +129,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def _dampings(layer: Layer, G: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """sqrt(alpha)/pi for G and pi sqrt(alpha) for E[h h^T], scalars."""
+def _pi(layer: Layer, G: Tensor) -> Tensor:
+    """pi^2 = (tr E[h h^T] / I) / (tr G / O), a scalar: G is damped by sqrt(alpha)/pi, E[h h^T] by pi sqrt(alpha)."""
     tiny = torch.finfo(G.dtype).tiny
     h = layer.input.flatten()
     mean_input = (torch.dot(h, h) / len(h)).clamp_min(tiny)  # tr E[h h^T] / I
     mean_delta = G.diagonal().mean().clamp_min(tiny)  # tr G / O
-    pi = (mean_input / mean_delta).sqrt()
-    return math.sqrt(damping) / pi, math.sqrt(damping) * pi
+    return (mean_input / mean_delta).sqrt()

@@ -71,6 +71,7 @@ class Solution:
     ``weights``: L directions. ``biases``: L tensors [O]. ``iterations`` [L, 2]: CG iterations, 0 for a direct solve.
     ``residual`` [L, 2]: ||r|| / ||r_0||, NaN for a direct solve. ``status`` [L, 2]: values of :class:`Status`.
     ``blocks``: of layers, whose products of CG are taken at once, as long as one of their rows goes on.
+    ``pi`` [L]: of Eq. (12), how KFI splits the damping between its two factors; None for other solvers.
     """
 
     weights: list[Direction]
@@ -79,3 +80,4 @@ class Solution:
     residual: Tensor
     status: Tensor
     blocks: tuple[slice, ...] = ()
+    pi: Tensor | None = None

@@ -30,6 +30,7 @@ class Accounts:
         self._clock = PhaseClock(device)
         self._optimizer = step.optimizer if isinstance(step.optimizer, SecondOrder) else None
         self._solves: list[list[tuple[Tensor, Tensor, Tensor]]] = []  # of each step, one for each group
+        self._pis: list[Tensor] = []  # of each step, of all layers
         self._steps = 0
         self.total: Counter[str] = Counter(total or {})
         step.watch(self._clock.mark)
@@ -42,6 +43,9 @@ class Accounts:
             self._solves.append(
                 [(s.iterations.clone(), s.residual.clone(), s.status.clone()) for s in self._optimizer.solutions]
             )
+            pis = [solution.pi for solution in self._optimizer.solutions if solution.pi is not None]
+            if pis:
+                self._pis.append(torch.cat(pis))
 
     def close(self) -> dict[str, Any]:
         """What belongs into a measuring point; ``phases`` and ``solver`` are of the steps since the last call.
@@ -63,13 +67,16 @@ class Accounts:
         for counts in steps:
             self.total.update(counts)
         self.total["cg_iterations"] += sum(of_step[0] for of_group in ran for of_step in of_group)
-        self._solves, self._steps = [], 0
+        health = _health(solves) if solves else None
+        if health and self._pis:
+            health["pi"] = _rounded(torch.stack(self._pis).mean(0))
+        self._solves, self._pis, self._steps = [], [], 0
         counted = ("forwards", "backwards", "cg_iterations", "factorizations")
         return {
             "phases": _by_phase(self._clock.drain(), steps),
             **{name: self.total[name] for name in counted},
             "gradient_equivalents": self._cost.gradient_equivalents(self.total),
-            "solver": _health(solves) if solves else None,
+            "solver": health,
         }
 
 
@@ -90,7 +97,7 @@ def _mean_and_p99(unit: str, values: Sequence[float]) -> dict[str, float]:
 
 
 def _health(solves: Sequence[Sequence[Tensor]]) -> dict[str, list[float]]:
-    """One number a step: over all layers, weights and biases alike."""
+    """One number a step: over all layers, weights and biases alike. Beside them ``pi`` of KFI has one a layer."""
     iterations, residual, status = (
         torch.cat([of_group.flatten(1) for of_group in column], dim=1) for column in zip(*solves, strict=True)
     )

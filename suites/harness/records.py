@@ -2,7 +2,8 @@
 
     {"kind": "header", ...}   schema version, experiment, environment
     {"kind": "point", ...}    a measuring point: step, epoch, seconds, train loss, test accuracy, solver health;
-                              since schema 2 each phase's seconds and operations, passes, gradient-equivalents
+                              since schema 2 each phase's seconds and operations, passes, gradient-equivalents;
+                              some records of schema 2 say nothing of pi and of negative curvature
     {"kind": "end", ...}      status: finished, diverged or failed, and the reason
 
 While a run goes on its file ends in ``.part``; it gets its name at the end: one without ``.part`` is whole. A run that

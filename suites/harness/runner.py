@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from optimizers.core import FCNN
+from optimizers.core import FCNN, SecondOrder
 from optimizers.core.kfi import is_out_of_memory
 from suites.harness.accounts import Accounts
 from suites.harness.catalog import Choice
@@ -22,6 +22,7 @@ from suites.harness.clock import Stopwatch
 from suites.harness.data import Split
 from suites.harness.environment import describe
 from suites.harness.experiments import Problem
+from suites.harness.health import negative_curvature
 from suites.harness.identity import run_id
 from suites.harness.memory.live import peak_state_bytes, state_bytes
 from suites.harness.names import file_name
@@ -147,6 +148,7 @@ class _Training:
         step = problem.training_step(self.choice, self.seed, max(first, 1))
         if saved:
             restore(step, saved)
+        second_order = isinstance(step.optimizer, SecondOrder)
         resumed = [*progress["resumed"], *([first] if saved else [])]
         accounts = Accounts(step, cost, device, progress.get("total"))
         training, evaluation = Stopwatch(device, progress["training"]), Stopwatch(device, progress["evaluation"])
@@ -163,6 +165,7 @@ class _Training:
             with evaluation:
                 train_loss, train_accuracy = evaluate(problem, step.network, problem.dataset.train)
                 test_loss, test_accuracy = evaluate(problem, step.network, problem.dataset.test)
+                negative = negative_curvature(problem, step.network) if second_order else None
             self.record.point(
                 step=epoch * problem.steps_per_epoch,
                 epoch=epoch,
@@ -172,6 +175,7 @@ class _Training:
                 train_accuracy=train_accuracy,
                 test_loss=test_loss,
                 test_accuracy=test_accuracy,
+                negative_curvature=negative,
                 **accounts.close(),
             )
             self.on_epoch(epoch)
