@@ -16,21 +16,30 @@ def read_config(path: Path, known: list[str]) -> dict[str, Any]:
     Raises:
         ValueError: if the file is missing, is no TOML, or sets an unknown flag.
     """
+    values = read_toml(path)
+    for name in values:
+        if name not in known:
+            raise ValueError(f"config {path}: {unknown('flag', name, known)}")
+    return values
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a file says.
+
+    Raises:
+        ValueError: if it is missing, or no TOML.
+    """
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"config {path}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"config {path}: {error}") from error
-    for name in values:
-        if name not in known:
-            raise ValueError(f"config {path}: {unknown('flag', name, known)}")
-    return values
 
 
 def write_config(path: Path, values: dict[str, Any]) -> None:
