@@ -51,27 +51,37 @@ def draw_convergence(records: Sequence[Record], folder: Path, title: str, target
     return paths
 
 
-def draw_experiment(records: Sequence[Record], path: Path, title: str, target: float) -> list[Path]:
-    """Write the train loss above the test accuracy against every axis, as SVG, PNG and PDF; ``path`` has no suffix."""
+def draw_experiment(
+    records: Sequence[Record], path: Path, title: str, target: float, looks: Mapping[str, int]
+) -> list[Path]:
+    """Write the train loss above the test accuracy against every axis, as SVG, PNG and PDF.
+
+    Args:
+        path: without a suffix.
+        looks: by method the position in the palette.
+    """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(13, 7.5))
         figure.suptitle(_plain(title), fontsize=10)
-        for (loss, accuracy), axis in zip(figure.subplots(2, len(AXES)).T, AXES, strict=True):
-            _draw_pair(loss, accuracy, records, axis, target)
-            handles = loss.get_legend_handles_labels()
+        columns = figure.subplots(2, len(AXES)).T
+        for (loss, accuracy), axis in zip(columns, AXES, strict=True):
+            _draw_pair(loss, accuracy, records, axis, target, looks)
+        handles = columns[0][0].get_legend_handles_labels()
         figure.legend(*handles, loc="lower center", ncols=5, frameon=False)
         rows = -(-len(handles[0]) // 5)
         figure.subplots_adjust(0.06, 0.11 + 0.03 * rows, 0.99, 0.93, 0.22, 0.28)
         return _save(figure, path, ("svg", "png", "pdf"))
 
 
-def draw_headline(costs: Mapping[str, Mapping[str, Interval]], path: Path, title: str) -> list[Path]:
-    """Write what every method takes, by what is counted, with intervals, light and dark, as SVG, PNG and PDF.
+def draw_headline(
+    costs: Mapping[str, Mapping[str, Interval]], path: Path, title: str, suffixes: Sequence[str] = tuple(_UNDATED)
+) -> list[Path]:
+    """Write what every method takes, by what is counted, with intervals, light and dark (``-dark``), in each format.
 
     A median that is infinite stands as an arrow at the right edge.
     """
     paths = []
-    for suffix, style in (("", {}), ("-dark", _DARK)):
+    for ending, style in (("", {}), ("-dark", _DARK)):
         with mpl.rc_context({**_STYLE, **style}):
             names = list(next(iter(costs.values())))
             figure = Figure(figsize=(6.2, 1.1 + len(costs) * (0.8 + 0.26 * len(names))), layout="constrained")
@@ -79,7 +89,7 @@ def draw_headline(costs: Mapping[str, Mapping[str, Interval]], path: Path, title
             panels = figure.subplots(len(costs), 1, squeeze=False)[:, 0]
             for axes, (label, intervals) in zip(panels, costs.items(), strict=True):
                 _draw_intervals(axes, label, intervals, dark=bool(style))
-            paths += _save(figure, path.with_name(path.name + suffix), ("svg", "png", "pdf"))
+            paths += _save(figure, path.with_name(path.name + ending), suffixes)
     return paths
 
 
@@ -95,13 +105,19 @@ def _draw_intervals(axes: Axes, label: str, intervals: Mapping[str, Interval], d
     axes.set(xlim=(0, edge), ylim=(len(intervals) - 0.4, -0.6), xlabel=label)
 
 
-def _draw_pair(loss: Axes, accuracy: Axes, records: Sequence[Record], axis: str, target: float) -> None:
+def _draw_pair(
+    loss: Axes,
+    accuracy: Axes,
+    records: Sequence[Record],
+    axis: str,
+    target: float,
+    looks: Mapping[str, int] | None = None,
+) -> None:
     finished = [record for record in records if record.status == "finished"]
-    for position, (name, group) in enumerate(by_optimizer(records).items()):
-        group = [record for record in group if record.status == "finished"]
-        if group:
-            _draw(loss, position, name, group, axis, "train_loss")
-            _draw(accuracy, position, name, group, axis, "test_accuracy")
+    for number, (name, group) in enumerate(by_optimizer(finished).items()):
+        position = looks[name] if looks else number
+        _draw(loss, position, name, group, axis, "train_loss")
+        _draw(accuracy, position, name, group, axis, "test_accuracy")
     label = AXES[axis][1]
     loss.set(xlabel=label, ylabel="train loss", yscale="log")
     accuracy.set(xlabel=label, ylabel="test accuracy")

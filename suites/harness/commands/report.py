@@ -52,7 +52,7 @@ def _rewrite(readme: Path, found: "Results") -> None:
         raise ValueError(f"{found.folder}: the headline needs the records of {PREFERRED}")
     top, picture = headline(experiment), experiment.folder / "headline"
     text = with_headline(readme.read_text(encoding="utf-8"), readme_block(top, picture.as_posix()))
-    draw_headline(top.costs, picture, experiment.name)
+    draw_headline(top.costs, picture, experiment.name, ["svg"])
     write_atomically(readme, text)
     typer.echo(f"{readme}: {top.sentence}")
 

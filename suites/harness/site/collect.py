@@ -140,9 +140,10 @@ def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Ite
 def _record(path: Path, unread: list[str]) -> Record | None:
     try:
         record = read(path)
-        record.experiment["optimizer"], record.experiment["seed"], record.experiment["dataset"]
-    except (ValueError, KeyError, AttributeError) as error:
-        unread.append(f"{path.name}: {error if isinstance(error, ValueError) else 'it is no record of a run'}")
+        if not {"optimizer", "seed", "dataset"} <= record.header.get("experiment", {}).keys():
+            raise ValueError(f"{path}: its header does not say of which run it is")
+    except (ValueError, AttributeError) as error:
+        unread.append(str(error) if isinstance(error, ValueError) else f"{path}: it is no record")
         return None
     return record
 

@@ -84,11 +84,10 @@ def _step_time_figures(measurement: Measurement, styles: Styles) -> list[Figure]
             if max(map(len, series.values())) > 1:
                 title = f"{where}, {network}, {how}"
                 pictures.append(figures.lines(series, title, "batch", "milliseconds of a step", styles, type="log"))
-        labelled = {
-            f"{r['optimizer']}, {r['network'].split('-')[0]} inputs, batch {r['batch']}": r["phases"] for r in own
-        }
-        if labelled:
-            pictures.append(figures.phases(labelled, PHASES, f"{where}, {how}"))
+        for network, batch in dict.fromkeys((row["network"], row["batch"]) for row in own):
+            case = {r["optimizer"]: r["phases"] for r in own if (r["network"], r["batch"]) == (network, batch)}
+            title = f"{where}, {network.partition('-')[0]} inputs, batch {batch}, {how}"
+            pictures.append(figures.phases(case, PHASES, title))
     return pictures
 
 

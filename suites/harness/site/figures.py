@@ -7,7 +7,7 @@ trace has its x by axis in ``along`` where the reader chooses what it is drawn a
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, nan
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from suites.harness.site.collect import Experiment
 from suites.harness.site.profiles import Profile
 
 DASHES = ("solid", "dash", "dashdot", "dot", "longdashdot")  # as LINES
-SYMBOLS = ("circle", "square", "diamond", "triangle-down", "triangle-up", "cross", "x", "star")  # as MARKERS
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")  # as MARKERS
 assert len(DASHES) == len(LINES)
 assert len(SYMBOLS) == len(MARKERS)
 
@@ -79,12 +79,12 @@ def convergence(experiment: Experiment, styles: Styles, quantity: str, title: st
         for record in group:
             if record.status != "finished" and record.points:
                 traces.append(_broken_off(record, quantity, method, styles))
-    layout: dict[str, Any] = {"yaxis": {"title": {"text": title}, **({"type": "log"} if log else {})}}
+    layout: dict[str, Any] = {"yaxis": {"type": "log" if log else "linear"}}
     layout["ends"] = {"seconds": _rounded(common_end([r for r in experiment.records if r.points and r.end]))}
     if quantity == "test_accuracy":
         layout["shapes"] = [_rule("y", experiment.target)]
-    best = ", ".join(experiment.methods)
-    return Figure(title, f"{title} of {best} on {experiment.name}, against what is chosen above", traces, layout)
+    who = ", ".join(experiment.methods)
+    return Figure(title, f"{title} of {who} on {experiment.name}, against what is chosen above", traces, layout)
 
 
 def _banded(drawn: Curve, method: str, styles: Styles) -> list[Trace]:
@@ -126,7 +126,7 @@ def solver_health(experiment: Experiment, styles: Styles) -> list[Figure]:
             if watched:
                 traces += _banded(curve(watched, "health"), method, styles)
         if traces:
-            layout = {"yaxis": {"title": {"text": title}, **({"type": "log"} if log else {"rangemode": "tozero"})}}
+            layout = {"yaxis": {"type": "log"} if log else {"rangemode": "tozero"}}
             figures.append(Figure(title, f"{title} over training on {experiment.name}", traces, layout))
     return figures
 
@@ -163,27 +163,18 @@ def performance_profile(found: Mapping[str, Profile], styles: Styles, problems: 
 
 
 def phases(rows: Mapping[str, Mapping[str, float]], names: Sequence[str], title: str) -> Figure:
-    """Stacked bars of milliseconds by phase; ``rows`` has seconds by label and phase."""
-    patterns = ("", "/", "x", ".")
-    labels = [literal(label) for label in rows]
+    """Stacked bars of milliseconds by phase; ``rows`` has seconds by method and phase."""
+    labels = [_wrapped(label) for label in rows]
     traces = [
         {
-            "type": "bar",
-            "orientation": "h",
-            "name": name.replace("_", " + "),
-            "y": labels,
+            **_bars(name.replace("_", " + "), labels, f"$c{position + 1}", shape),
             "x": _numbers(1e3 * of_label.get(name, 0) for of_label in rows.values()),
-            "marker": {"color": f"$c{position + 1}", "pattern": {"shape": patterns[position], "fgcolor": "$ink"}},
         }
-        for position, name in enumerate(names)
+        for position, (name, shape) in enumerate(zip(names, ("", "/", "x", "."), strict=True))
     ]
-    layout = {
-        "barmode": "stack",
-        "xaxis": {"title": {"text": "milliseconds of a step"}, "rangemode": "tozero"},
-        "yaxis": {"autorange": "reversed", "automargin": True},
-        "showlegend": True,
-    }
-    return Figure(title, f"{title}: milliseconds by phase", traces, layout, 110 + 26 * len(labels))
+    axis = {"title": {"text": "milliseconds of a step"}, "rangemode": "tozero"}
+    layout = {"barmode": "stack", "xaxis": axis, "yaxis": {"autorange": "reversed"}, "showlegend": True}
+    return Figure(title, f"{title}: milliseconds by phase", traces, layout, 130 + 32 * len(labels))
 
 
 def lines(
@@ -208,40 +199,39 @@ def lines(
 
 def memory(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Bars of the bytes predicted and measured, with a line at the budget."""
-    labels = [literal(f"{row['optimizer']} ({position})") for position, row in enumerate(rows, start=1)]
-    traces: list[Trace] = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "name": name,
-            "y": labels,
-            "x": _numbers((row.get(key) or nan) for row in rows),
-            "marker": {"color": colour, "pattern": {"shape": shape, "fgcolor": "$ink"}},
-            "text": texts,
-            "textposition": "auto",
-        }
+    labels = [
+        f"{_wrapped(row['optimizer'])}{chr(0x200B) * position}" for position, row in enumerate(rows)
+    ]  # each its own
+    said = ["" if row["status"] == "finished" else literal(row["status"]) for row in rows]
+    traces = [
+        {**_bars(name, labels, colour, shape), "x": _numbers(row.get(key) for row in rows), "text": texts}
         for name, key, colour, shape, texts in (
-            ("predicted", "predicted_bytes", "$c6", "/", None),
-            (
-                "measured",
-                "peak_bytes",
-                "$c1",
-                "",
-                ["" if r["status"] == "finished" else literal(r["status"]) for r in rows],
-            ),
+            ("predicted", "predicted_bytes", "$c6", "/", [""] * len(rows)),
+            ("measured", "peak_bytes", "$c1", "", said),
         )
     ]
-    budgets = {row["budget_bytes"] for row in rows if row.get("budget_bytes")}
+    budgets = sorted({row["budget_bytes"] for row in rows if row.get("budget_bytes")})
     layout = {
         "barmode": "group",
-        "xaxis": {"title": {"text": "bytes"}, "type": "log", "exponentformat": "SI"},
-        "yaxis": {"autorange": "reversed", "automargin": True},
-        "shapes": [_rule("x", budget) for budget in sorted(budgets)],
+        "xaxis": {"title": {"text": "bytes"}, "type": "log", "exponentformat": "SI", "dtick": 1},
+        "yaxis": {"autorange": "reversed"},
+        "shapes": [_rule("x", budget) for budget in budgets],
         "showlegend": True,
     }
-    return Figure(
-        title, f"{title}: bytes predicted and measured, with the budget as a line", traces, layout, 120 + 44 * len(rows)
-    )
+    alt = f"{title}: bytes predicted and measured, with the budget as a dashed line"
+    return Figure(title, alt, traces, layout, 130 + 44 * len(rows))
+
+
+def _bars(name: str, labels: list[str], colour: str, shape: str) -> Trace:
+    pattern = {"shape": shape, "fillmode": "overlay", "fgcolor": "$ink", "fgopacity": 0.45, "size": 6}
+    marker = {"color": colour, "pattern": pattern}
+    return {"type": "bar", "orientation": "h", "name": name, "y": labels, "marker": marker, "textposition": "outside"}
+
+
+def _wrapped(name: str) -> str:
+    """A long name in two lines."""
+    stem, bracket, options = literal(name).partition("[")
+    return f"{stem}<br>{bracket}{options}" if len(name) > 20 and bracket else stem + bracket + options
 
 
 def _rule(axis: str, at: float) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isinf
+from math import isinf
 
 from suites.harness.metrics import metrics, values_by_seed
 from suites.harness.report import caption, comparison_table, markdown
@@ -111,7 +111,7 @@ def _fewer(values: Values, best: str, reference: str) -> str:
     comparison = paired(values[best], values[reference])
     if comparison is None:
         return "fewer"
-    middle, high, low = (inf if change == 0 else 1 / change for change in comparison.change)
+    middle, low, high = comparison.change
     if isinf(middle):
         return "beyond measure fewer"
     return f"{middle:.2g}x [{low:.2g}, {high:.2g}] fewer"

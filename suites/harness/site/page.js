@@ -35,7 +35,7 @@ function draw(plot) {
   if (against && ends?.[axis]) x.range = [0, ends[axis]];
   const full = {
     showlegend: false, margin: { l: 56, r: 8, t: 8, b: 44 }, hovermode: "closest",
-    legend: { orientation: "h", y: -0.18, yanchor: "top" },
+    legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", traceorder: "normal" },
     ...own,
     xaxis: x, yaxis: { ...grid, ...own.yaxis },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",

@@ -21,7 +21,7 @@ from suites.harness.site.headline import Headline, choose_experiment, cost_value
 from suites.harness.site.profiles import profiles
 from suites.harness.site.table import Table, slug
 
-_GLYPHS = "●■◆▼▲✚✖★"  # as the markers of figures
+_GLYPHS = "●■◆▲▼✚✖★"  # as the markers of figures
 _STROKES = dict(zip(DASHES, ("", "6 3", "8 3 2 3", "2 2", "9 3 2 3 2 3"), strict=True))
 
 
@@ -47,14 +47,16 @@ class Section:
 def build(results: Results, output: Path) -> Path:
     """Write ``site`` and ``tables`` into a folder; returns the path of the page."""
     site, shown = output / "site", choose_experiment(results.experiments)
-    first = [shown] if shown else []
-    styles = Styles(method for experiment in [*first, *results.experiments] for method in experiment.methods)
+    order = sorted(results.experiments, key=lambda one: (one is not shown, not one.name.startswith("published/")))
+    results = replace(results, experiments=order)
+    styles = Styles(method for experiment in order for method in experiment.methods)
     top = headline(shown) if shown else None
     if top and top.costs:
         draw_headline(top.costs, site / "pictures" / "headline", _problem(top.experiment))
     for experiment in results.experiments:
         title = f"{experiment.name}: {_problem(experiment)}"
-        draw_experiment(experiment.records, site / "pictures" / slug(experiment.name), title, experiment.target)
+        path, looks = site / "pictures" / slug(experiment.name), {m: styles.position(m) for m in experiment.methods}
+        draw_experiment(experiment.records, path, title, experiment.target, looks)
     sections = list(_sections(results, styles))
     for section in sections:
         for table in section.tables:
@@ -96,7 +98,8 @@ def _swatch(position: int) -> dict[str, Any]:
 
 
 def _sections(results: Results, styles: Styles) -> Iterable[Section]:
-    yield from (_experiment(experiment, styles) for experiment in results.experiments)
+    names = [experiment.name for experiment in results.experiments]
+    yield from (_experiment(experiment, styles, _short(experiment.name, names)) for experiment in results.experiments)
     yield _together(results.experiments, styles)
     yield _tuning(results)
     yield from cost.sections(results, styles, Section)
@@ -111,11 +114,12 @@ def _sections(results: Results, styles: Styles) -> Iterable[Section]:
     )
 
 
-def _experiment(experiment: Experiment, styles: Styles) -> Section:
+def _experiment(experiment: Experiment, styles: Styles, short: str) -> Section:
     name = slug(experiment.name)
+    machines = dict.fromkeys(_processor(record.header["environment"]) for record in experiment.records)
     return Section(
         name,
-        f"{experiment.name}: {_problem(experiment)}",
+        f"{short}: {_problem(experiment)}; {', '.join(machines)}",
         caption(experiment.records, experiment.target),
         experiment.command,
         [experiment.folder],
@@ -225,6 +229,17 @@ def _problem(experiment: Experiment) -> str:
     facts = experiment.records[0].experiment
     synthetic = ", synthetic images" if facts.get("synthetic") else ""
     return f"{facts['dataset']}, {facts.get('criterion', '')}, batch {facts.get('batch_size', '?')}{synthetic}"
+
+
+def _processor(environment: Mapping[str, Any]) -> str:
+    return (environment.get("gpu") or {}).get("name") or environment.get("cpu") or "?"
+
+
+def _short(name: str, names: Sequence[str]) -> str:
+    """The end of a path that no other has."""
+    parts = name.split("/")
+    ends = ("/".join(parts[-length:]) for length in range(1, len(parts) + 1))
+    return next(end for end in ends if sum(f"/{other}".endswith(f"/{end}") for other in names) == 1)
 
 
 def _methods(figure: Figure) -> list[str]:

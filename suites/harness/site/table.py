@@ -17,12 +17,14 @@ _NUMBER = re.compile(r"[-+]?(\d[\d,]*\.?\d*(e[-+]?\d+)?|inf)(?=$|[^\w.])")
 
 @dataclass(frozen=True)
 class Table:
-    """Texts in rows. ``name``: the stem of its files; ``note``: a sentence below it."""
+    """Texts in rows. ``name``: the stem of its files; ``note``: a sentence below it; ``folded``: shown when
+    asked for."""
 
     name: str
     title: str
     frame: pd.DataFrame
     note: str = ""
+    folded: bool = True
 
     @property
     def forms(self) -> dict[str, str]:

@@ -23,7 +23,7 @@ def comparison(experiment: Experiment) -> Table:
         frame[f"{unit} with tuning"] = [
             _with_tuning(experiment.tunings.get(name), spent, costs.get(name, {})) for name in frame["optimizer"]
         ]
-    return Table(slug(experiment.name), "Medians over seeds", frame)
+    return Table(slug(experiment.name), "Medians over seeds", frame, folded=False)
 
 
 def _with_tuning(tuning: Tuning | None, spent: str, costs: Mapping[int, float]) -> str:
