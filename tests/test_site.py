@@ -209,13 +209,13 @@ def test_the_headline_says_who_wins_and_how_sure_it_is(recorded):
     assert experiment is not None
     found = headline(experiment)
     assert "ea_cg wins" in found.sentence
-    assert "2x [2, 2] fewer gradient-equivalents than sgd (56 against 112" in found.sentence
-    assert "probability of improvement 1.00 [0.68, 1.00]" in found.sentence
+    assert "2x fewer gradient-equivalents than sgd (56 against 112" in found.sentence
+    assert "probability of improvement 1.00 [0.69, 1.00]" in found.sentence
     assert "in seconds ea_cg and sgd are indistinguishable" in found.sentence
 
 
 @pytest.mark.parametrize(
-    ("speeds", "said"), [((1, 1), "no method is told apart from sgd"), ((0.1, 0.2), "no method reached")]
+    ("speeds", "said"), [((1, 1), "nobody wins: sgd has the lowest median"), ((0.1, 0.2), "no method reached")]
 )
 def test_the_headline_says_when_nobody_wins(tmp_path, speeds, said):
     for seed in range(5):
@@ -268,7 +268,7 @@ def test_cells_are_sorted_by_their_number(text, key):
 def test_tables_are_escaped_in_every_form():
     frame = pd.DataFrame({"optimizer": [HOSTILE[2], HOSTILE[0]], "loss": ["1 [0.5, 2]", "-"]})
     forms = Table("name", "title", frame).forms
-    assert r"a\_b\%c\&d|e\$f\^{}\{g\}\textbackslash{}h & 1 [0.5, 2]" in forms["tex"]
+    assert r" a\_b\%c\&d|e\$f\^{}\{g\}\textbackslash{}h & 1 [0.5, 2]" in " ".join(forms["tex"].split())
     assert r"a_b%c&d\|e$f^{g}" in forms["md"]
     assert "<img" not in forms["md"]
     assert forms["csv"].splitlines()[0] == "optimizer,loss,loss low,loss high"
@@ -298,11 +298,17 @@ def test_what_cannot_be_read_is_said(kronbench, tmp_path):
 
 def test_two_thousand_runs_take_seconds(tmp_path):
     """The bound holds on a busy core as well: an idle one takes a third."""
-    for experiment in range(8):
-        for method in range(5):
-            for seed in range(50):
-                folder = tmp_path / f"experiment{experiment}"
-                write_run(folder, f"method{method}", seed, speed=1 + method / 5, epochs=40)
+    for method in range(5):
+        write_run(tmp_path / "one", f"method{method}", 0, speed=1 + method / 5, epochs=40)
+        (path,) = (tmp_path / "one" / "runs").glob("*.jsonl")
+        text = path.read_text()
+        path.unlink()
+        for experiment in range(8):
+            for seed in range(50):  # by hand: the writer waits for the disk at every line
+                copy = tmp_path / f"experiment{experiment}" / "runs" / f"{method}-{seed}.jsonl"
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_text(text.replace('"seed": 0', f'"seed": {seed}'))
+    assert len(list(tmp_path.rglob("*.jsonl"))) == 2000
     before = time.process_time()
     build(collect(tmp_path), tmp_path)
     assert time.process_time() - before < 20

@@ -80,8 +80,8 @@ def _sentence(gradients: Values, seconds: Values, target: str, problem: str) -> 
     gain = improvement(gradients[best], gradients[reference])
     if not told(gain):
         first = (
-            f"On {problem} no method is told apart from {reference}: {best} has the lowest median to {target}, "
-            f"{_against(gradients, best, reference)} gradient-equivalents, and the two are indistinguishable "
+            f"On {problem} nobody wins: {best} has the lowest median to {target}, "
+            f"{_against(gradients, best, reference)} gradient-equivalents, and is indistinguishable from {reference} "
             f"({_probability(gain)})"
         )
     else:
@@ -114,7 +114,7 @@ def _fewer(values: Values, best: str, reference: str) -> str:
     middle, low, high = comparison.change
     if isinf(middle):
         return "beyond measure fewer"
-    return f"{middle:.2g}x [{low:.2g}, {high:.2g}] fewer"
+    return f"{middle:.2g}x{'' if low == high else f' [{low:.2g}, {high:.2g}]'} fewer"
 
 
 def _against(values: Values, best: str, reference: str) -> str:

@@ -12,7 +12,7 @@ from suites.harness.report import latex, markdown
 from suites.harness.units import parse_bytes
 
 _INTERVAL = re.compile(r"(\S+) \[(\S+), (\S+)\]")
-_NUMBER = re.compile(r"[-+]?(\d[\d,]*\.?\d*(e[-+]?\d+)?|inf)(?=$|[^\w.])")
+_NUMBER = re.compile(r"[-+]?(\d[\d,]*\.?\d*(e[-+]?\d+)?|inf)(?=$|[\s,:=])")
 
 
 @dataclass(frozen=True)
