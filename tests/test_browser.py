@@ -43,7 +43,6 @@ def folder(tmp_path_factory):
     """The page of the published runs, and of one whose name is markup."""
     results = tmp_path_factory.mktemp("results")
     shutil.copytree(ROOT / "results" / "published", results / "published")
-    shutil.copytree(ROOT / "results" / "gpu", results / "gpu")
     runs = results / "latest" / "hostile" / "runs"
     runs.mkdir(parents=True)
     recorded = next((results / SECTION.replace("-", "/", 1) / "runs").glob("kfac_seed0*")).read_text()
@@ -91,7 +90,7 @@ def test_it_opens_without_an_error_or_a_network(browser, address):
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
     _draw_everything(page)
-    assert page.locator(".plot .main-svg").count() >= page.locator(".plot").count() > 20
+    assert page.locator(".plot .main-svg").count() >= page.locator(".plot").count() > 10
     assert not said
     assert asked
     assert not [url for url in asked if not url.startswith(LOCAL)]
@@ -113,13 +112,15 @@ def test_the_policy_keeps_the_network_out(page):
 
 def test_columns_sort_by_number_both_ways(page):
     table = page.locator(f"#table-{SECTION}")
-    button = table.get_by_role("button", name="gradient-equivalents to 0.95").first
-    button.click()
     names = table.locator("tbody td:first-child")
+    table.get_by_role("button", name="gradient-equivalents to 0.95").first.click()
     assert names.all_inner_texts() == ["ea_cg", "ea_cg[gamma=0]", "kfra", "kfac", "sgd"]
+    button = table.get_by_role("button", name="peak state")
     button.focus()
     page.keyboard.press("Enter")
-    assert names.all_inner_texts()[0] == "sgd"
+    assert names.all_inner_texts()[0] == "sgd"  # 77 kB before 113 kB
+    page.keyboard.press("Enter")
+    assert names.all_inner_texts()[-1] == "sgd"
     assert table.locator("th[aria-sort=descending]").count() == 1
 
 
@@ -148,8 +149,7 @@ def test_tables_are_copied_as_latex(page):
     assert "ea\\_cg" in copied
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
 def test_it_is_accessible(browser, folder, scheme, width):
     """axe finds nothing serious, and nothing is wider than the window."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
