@@ -84,7 +84,7 @@ def draw_headline(
     for ending, style in (("", {}), ("-dark", _DARK)):
         with mpl.rc_context({**_STYLE, **style}):
             names = list(next(iter(costs.values())))
-            figure = Figure(figsize=(6.2, 1.1 + len(costs) * (0.8 + 0.26 * len(names))), layout="constrained")
+            figure = Figure(figsize=(5.2, 1 + len(costs) * (0.8 + 0.24 * len(names))), layout="constrained")
             figure.suptitle(_plain(title), fontsize=11)
             panels = figure.subplots(len(costs), 1, squeeze=False)[:, 0]
             for axes, (label, intervals) in zip(panels, costs.items(), strict=True):

@@ -158,8 +158,13 @@ def errors_by_layer(paper: PaperTable, styles: Styles) -> Figure | None:
     if paper.columns[:2] != ["curvature", "by"] or not layers:
         return None
     series: dict[str, list[tuple[Any, float]]] = {}
-    for row in paper.rows:
-        cells = dict(zip(paper.columns, row, strict=True))
-        points = [(layer, float(cells[layer])) for layer in layers if cells[layer]]
-        series[f"{cells['curvature']}, {cells['by']}"] = [(layer, value) for layer, value in points if value > 0]
-    return figures.lines(series, paper.title, "layer", "error", Styles(series), type="category")
+    for curvature, by, *cells in paper.rows:
+        points = [(layer, float(cell)) for layer, cell in zip(layers, cells, strict=False) if cell]
+        series[f"{curvature}, {by}"] = [(layer, value) for layer, value in points if value > 0]
+    figure = figures.lines(series, paper.title, "layer", "error", styles, type="category")
+    looks = Styles(row[0] for row in paper.rows)
+    for trace, (curvature, by, *_) in zip(figure.traces, paper.rows, strict=True):
+        look = looks.line(curvature)
+        trace["line"] = {**look["line"], "dash": "solid" if by == "here" else "dot"}
+        trace["marker"] = {**look["marker"], "symbol": look["marker"]["symbol"] + ("" if by == "here" else "-open")}
+    return figure

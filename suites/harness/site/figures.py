@@ -107,7 +107,8 @@ def _broken_off(record: Record, quantity: str, method: str, styles: Styles) -> T
         if all(point.get(name) is not None for point in known)
     }
     trace["line"] = {**trace["line"], "width": 1}
-    trace["marker"] = {"color": styles.colour(method), "symbol": "x-thin-open", "size": [0] * (len(known) - 1) + [14]}
+    cross = {"symbol": "x-thin-open", "size": [0] * (len(known) - 1) + [14]}
+    trace["marker"] = {"color": styles.colour(method), "line": {"color": styles.colour(method), "width": 3}, **cross}
     return {**trace, "y": _numbers(point[quantity] for point in known)}
 
 
@@ -191,7 +192,7 @@ def lines(
     ]
     layout = {
         "xaxis": {"title": {"text": x}, **axis},
-        "yaxis": {"title": {"text": y}, "type": "log"},
+        "yaxis": {"title": {"text": y}, "type": "log", "exponentformat": "power"},
         "showlegend": True,
     }
     return Figure(title, f"{title}: {y} against {x}", traces, layout, 380)

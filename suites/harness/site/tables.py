@@ -96,7 +96,7 @@ def step_times(measurement: Measurement, name: str) -> Table:
         }
         for row in measurement.rows
     ]
-    return Table(name, "Step times", pd.DataFrame(shown), _machine(measurement))
+    return Table(name, f"Step times, {measurement.path.parent.name}", pd.DataFrame(shown), _machine(measurement))
 
 
 def memory(measurement: Measurement, name: str) -> Table:
@@ -117,7 +117,12 @@ def memory(measurement: Measurement, name: str) -> Table:
         }
         for row in measurement.rows
     ]
-    return Table(name, "Peak bytes of a training step", pd.DataFrame(shown), _machine(measurement))
+    return Table(
+        name,
+        f"Peak bytes of a training step, {measurement.path.parent.name}",
+        pd.DataFrame(shown),
+        _machine(measurement),
+    )
 
 
 def bench(measurement: Measurement, name: str) -> Table:
@@ -131,7 +136,7 @@ def bench(measurement: Measurement, name: str) -> Table:
         }
         for row in measurement.rows
     ]
-    return Table(name, "pytest-benchmark: medians and quartiles", pd.DataFrame(shown), _machine(measurement))
+    return Table(name, f"pytest-benchmark, {measurement.path.parent.name}", pd.DataFrame(shown), _machine(measurement))
 
 
 def paper(found: PaperTable) -> Table:
