@@ -10,6 +10,7 @@ from suites.harness.commands.gate import gate
 from suites.harness.commands.gpu import gpu
 from suites.harness.commands.listing import list_
 from suites.harness.commands.memory import memory
+from suites.harness.commands.report import report
 from suites.harness.commands.reproduce import reproduce
 from suites.harness.commands.tune import tune
 
@@ -25,6 +26,7 @@ app.command()(gpu)
 app.command()(gate)
 app.command(name="list")(list_)
 app.command()(memory)
+app.command()(report)
 app.command()(reproduce)
 app.command()(tune)
 

@@ -10,11 +10,24 @@ from suites.harness.records import write_atomically
 # The TOML libraries are imported where they are used, so that commands that read and write none run without them.
 
 
-def read_config(path: Path, known: list[str] | None = None) -> dict[str, Any]:
-    """The flags that a file sets; ``known``: those that it may.
+def read_config(path: Path, known: list[str]) -> dict[str, Any]:
+    """The flags that a file sets.
 
     Raises:
         ValueError: if the file is missing, is no TOML, or sets an unknown flag.
+    """
+    values = read_toml(path)
+    for name in values:
+        if name not in known:
+            raise ValueError(f"config {path}: {unknown('flag', name, known)}")
+    return values
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a file says.
+
+    Raises:
+        ValueError: if it is missing, or no TOML.
     """
     if sys.version_info >= (3, 11):
         import tomllib
@@ -22,15 +35,11 @@ def read_config(path: Path, known: list[str] | None = None) -> dict[str, Any]:
         import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"config {path}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"config {path}: {error}") from error
-    for name in values:
-        if known is not None and name not in known:
-            raise ValueError(f"config {path}: {unknown('flag', name, known)}")
-    return values
 
 
 def write_config(path: Path, values: dict[str, Any]) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from suites.harness.experiments import TARGETS
-from suites.harness.metrics import Metric, metrics
+from suites.harness.metrics import Metric, metrics, values_by_seed
 from suites.harness.records import Record, read
 from suites.harness.report import by_optimizer
 from suites.harness.statistics import median_interval
-from suites.harness.verdicts import by_seed, paired, verdict
+from suites.harness.verdicts import paired, verdict
 
 _SETTINGS = ("dataset", "criterion", "activation", "network", "batch_size", "dtype", "epochs")
 _IMAGES = ("train_images", "test_images", "synthetic")
@@ -127,7 +127,7 @@ def _rows(name: str, before: Sequence[Record], after: Sequence[Record], target: 
 def _row(
     name: str, metric: Metric, before: Sequence[Record], after: Sequence[Record], target: float, elsewhere: bool
 ) -> Row:
-    old, new = (_values(metric, records, target) for records in (before, after))
+    old, new = (values_by_seed(metric, records, target) for records in (before, after))
     was, is_now = (metric.form(median_interval(side.values()).median) if side else "-" for side in (old, new))
     outcome, words = "not compared", "another machine"
     if not old or not new:
@@ -142,11 +142,6 @@ def _row(
         else:
             outcome = "untold"
     return Row(name, metric.name, was, is_now, outcome, words)
-
-
-def _values(metric: Metric, records: Iterable[Record], target: float) -> dict[int, float]:
-    values = ((record.experiment["seed"], metric.value(record, target)) for record in records)
-    return by_seed((seed, value) for seed, value in values if value is not None)
 
 
 def _conditions(record: Record) -> dict[str, Any]:

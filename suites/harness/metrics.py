@@ -1,13 +1,13 @@
 """Numbers that every run has: what it reached, what that cost, and what a change of each is called."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from suites.harness.records import Record
 from suites.harness.report import first_reaching
 from suites.harness.units import shown_bytes
-from suites.harness.verdicts import Kind
+from suites.harness.verdicts import Kind, by_seed
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,12 @@ def metrics(target: float) -> list[Metric]:
         Metric("seconds / step", _seconds_a_step, "faster", "slower", "{:.3g}".format, timed=True),
         Metric("peak state", _peak_state, "smaller", "larger", shown_bytes, exact=True),
     ]
+
+
+def values_by_seed(metric: Metric, records: Iterable[Record], target: float) -> dict[int, float]:
+    """One value a seed, see :func:`by_seed`; runs of which it is unknown are left out."""
+    values = ((record.experiment["seed"], metric.value(record, target)) for record in records)
+    return by_seed((seed, value) for seed, value in values if value is not None)
 
 
 def _fell(record: Record) -> bool:

@@ -61,8 +61,14 @@ def comparison_table(
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table as Markdown."""
-    return _tabulate(table, "github")
+    """The table as Markdown; what a name holds of its signs is shown as it is."""
+    shown = table.map(_literal).rename(columns=_literal)
+    return _tabulate(shown, "github")
+
+
+def latex(table: pd.DataFrame) -> str:
+    """The table as LaTeX, for the package booktabs."""
+    return _tabulate(table, "latex_booktabs")
 
 
 def plain(table: pd.DataFrame) -> str:
@@ -107,6 +113,11 @@ def machine(environment: Mapping[str, Any]) -> str:
     name = gpu["name"] if gpu else f"{environment['cpu']}, {environment['threads']} threads"
     commit = f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}" if git else ""
     return f"{name}, torch {environment['torch']}{commit}"
+
+
+def _literal(cell: Any) -> Any:
+    """Text in a cell of Markdown without tags, and without what ends the cell."""
+    return " ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;") if isinstance(cell, str) else cell
 
 
 def _tabulate(table: pd.DataFrame, style: str) -> str:

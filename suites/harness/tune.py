@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from suites.harness.catalog import Choice, choose
-from suites.harness.config import read_config, write_config
+from suites.harness.config import read_toml, write_config
 from suites.harness.experiments import Settings
 from suites.harness.halving import halve
 from suites.harness.names import file_name
@@ -170,7 +170,7 @@ def tuned_setting(folder: Path, method: str, dataset: str, criterion: str) -> Se
         ValueError: if there is none, or it was found on another data set or with another criterion.
     """
     path = _path(folder, method)
-    flags = read_config(path)
+    flags = read_toml(path)
     found = [flags.get(name) for name in ("dataset", "criterion")]
     if found != [dataset, criterion]:
         raise ValueError(

@@ -85,7 +85,7 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
     groups = {line.method.label: records[place :: len(lines)] for place, line in enumerate(lines)}
     target, heading = TARGETS[settings.dataset], title(figure, scale, lines, request.tuned)
     dashed = {line.method.label for line in lines if line.method.dashed}
-    draw_curves(groups, figure.against, output / figure.name, heading, target, dashed)
+    draw_curves(groups, figure.against, output / figure.name, heading, target, dashed=dashed)
     write_atomically(output / f"{figure.name}.csv", points_frame(groups).to_csv(index=False, lineterminator="\n"))
     table = comparison_table(records, {}, target).drop(columns="step time / SGD")
     table.insert(0, "method", list(groups))

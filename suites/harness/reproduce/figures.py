@@ -18,7 +18,6 @@ is dashed.
 from dataclasses import dataclass, replace
 
 from optimizers.core import CRITERIA
-from suites.harness.pictures import AXES, Axis
 from suites.harness.reproduce.tables import LABELS
 
 SOLVER_LABELS = {"kfi": "KFI", "ea_cg": "EA-CG"}
@@ -35,12 +34,12 @@ class Method:
 
 @dataclass(frozen=True)
 class Figure:
-    """One of the paper's Figures 1-12."""
+    """One of the paper's Figures 1-12. ``against``: of :data:`suites.harness.curves.AXES`."""
 
     name: str
     dataset: str
     criterion: str
-    against: tuple[Axis, ...]
+    against: tuple[str, ...]
     curvatures: tuple[str, ...]
     with_sgd: bool = True
 
@@ -85,6 +84,7 @@ FIGURE_SCALES = {  # by data set
 }
 
 _PROBLEMS = [(dataset, criterion) for criterion in CRITERIA for dataset in ("cifar10", "imagenet10")]
+_AXES = ("seconds", "epochs")
 _METHODS = ("fisher", "gauss_newton", "pch1")
 
 FIGURES = {
@@ -93,10 +93,10 @@ FIGURES = {
         *(
             Figure(f"figure{2 * pair + offset}", dataset, criterion, (against,), _METHODS)
             for pair, (dataset, criterion) in enumerate(_PROBLEMS)
-            for offset, against in enumerate(AXES, start=1)
+            for offset, against in enumerate(_AXES, start=1)
         ),
         *(
-            Figure(f"figure{9 + pair}", dataset, criterion, AXES, ("pch1", "pch2"), with_sgd=False)
+            Figure(f"figure{9 + pair}", dataset, criterion, _AXES, ("pch1", "pch2"), with_sgd=False)
             for pair, (dataset, criterion) in enumerate(_PROBLEMS)
         ),
     )

@@ -1,0 +1,353 @@
+"""``kronbench report``: the same bytes from the same records, names escaped, nothing dropped, profiles by hand."""
+
+import filecmp
+import json
+import math
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from suites.harness.records import RecordWriter
+from suites.harness.report import latex, markdown
+from suites.harness.site.collect import collect
+from suites.harness.site.cost import exponent
+from suites.harness.site.figures import literal
+from suites.harness.site.headline import choose_experiment, headline, readme_block, with_headline
+from suites.harness.site.page import build
+from suites.harness.site.profiles import profiles
+from suites.harness.site.table import Table, sort_key
+
+ROOT = Path(__file__).parents[1]
+HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "a_b%c&d|e$f^{g}\\h")
+ENVIRONMENT = {
+    "git": {"commit": "0123456789abcdef", "dirty": False},
+    "kronbench": "0.1.0",
+    "python": "3.11",
+    "torch": "2.14",
+    "blas": "MKL",
+    "platform": "Linux",
+    "cpu": "EPYC",
+    "cores": 2,
+    "threads": 1,
+    "gpu": None,
+}
+EXPERIMENT = {
+    "dataset": "digits",
+    "criterion": "cross-entropy",
+    "network": [64, 10],
+    "activation": "sigmoid",
+    "batch_size": 100,
+    "dtype": "float32",
+    "epochs": 10,
+    "device": "cpu",
+    "train_images": 1437,
+    "test_images": 360,
+    "synthetic": False,
+}
+
+
+def write_run(folder, optimizer, seed, *, speed=1, epochs=10, status="finished", reason=None, steps=14, **experiment):
+    """A run whose accuracy reaches the target of the digits after 8 / speed epochs."""
+    header = {"experiment": {**EXPERIMENT, "optimizer": optimizer, "seed": seed, **experiment}}
+    path = folder / "runs" / f"{optimizer.encode().hex()}_{seed}.jsonl"
+    with RecordWriter(path, {**header, "environment": ENVIRONMENT, "at_a_time": 1}) as record:
+        for epoch in range(epochs + 1):
+            after = epoch * speed
+            record.point(
+                step=steps * epoch,
+                epoch=epoch,
+                training_seconds=0.1 * epoch * speed * (1 + seed / 50),
+                train_loss=2.0 / (1 + after),
+                test_accuracy=min(0.1 + 0.11 * after - 0.002 * seed, 0.97),
+                gradient_equivalents=14.0 * epoch,
+                phases={"solve": {"seconds_mean": 1e-3}, "update": {"seconds_mean": 1e-4}} if epoch else {},
+                solver={
+                    "iterations_mean": [4.5] * steps,
+                    "iterations_max": [9] * steps,
+                    "residual_max": [0.01] * steps,
+                    "failed_factorizations": [0] * steps,
+                    "negative_curvature": [1] + [0] * (steps - 1),
+                }
+                if epoch
+                else None,
+            )
+        record.end(status, reason, peak_state_bytes=1000 * speed)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Results with hostile names, runs that broke off, a search, asv's history and a table of the paper."""
+    results = tmp_path_factory.mktemp("results")
+    folder = results / "latest" / "digits-cross-entropy"
+    for seed in range(6):
+        write_run(folder, "sgd", seed)
+        write_run(folder, "ea_cg", seed, speed=2)
+        write_run(folder, HOSTILE[0], seed, speed=1.5)
+    write_run(folder, HOSTILE[1], 0, epochs=3, status="diverged", reason="train loss is nan after epoch 3")
+    write_run(folder, HOSTILE[2], 0, epochs=-1, status="failed", reason="out of memory: asked for 90.6 GB")
+    search = results / "latest" / "tune"
+    write_run(search, "ea_cg", 1000, validation=0.2)
+    flags = 'optimizer = ["ea_cg"]\ndataset = "digits"\ncriterion = "cross-entropy"\nbatch_size = 100\n'
+    (search / "ea_cg.toml").write_text(flags)
+    found = {
+        "setting": "ea_cg",
+        "batch_size": 100,
+        "training_seconds": 100.0,
+        "gradient_equivalents": 5000.0,
+        "runs": 9,
+    }
+    (search / "ea_cg.json").write_text(json.dumps(found))
+    _write_history(results / "asv")
+    paper = results / "published" / "table2"
+    paper.mkdir(parents=True)
+    (paper / "table.csv").write_text("curvature,by,1,2,Total\nGN,here,0.25,0.5,0.559\nGN,paper,0.1,,0.1\n")
+    (paper / "table.md").write_text("# Table 2: errors <b>\n")
+    return results
+
+
+def _write_history(folder):
+    """Two commits of a benchmark with a parameter, and one whose workload changed since."""
+    (folder / "machine").mkdir(parents=True)
+    params = [["'solver ea_cg'"], ["'32'", "'128'"]]
+    known = {
+        "scaling.Width.track_seconds": {"params": params, "unit": "seconds", "version": "1"},
+        "old": {"params": [], "unit": "seconds", "version": "2"},
+        "version": 2,
+    }
+    (folder / "benchmarks.json").write_text(json.dumps(known))
+    columns = ["result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b"]
+    for date, commit, values in ((1, "a" * 40, [1.0, 16.0]), (2, "b" * 40, [2.0, None])):
+        row = [values, params, "1", 0, 0, [0.9, None], [1.1, None]]
+        of_commit = {"commit_hash": commit, "date": date, "result_columns": columns, "version": 2}
+        of_commit["results"] = {"scaling.Width.track_seconds": row, "old": [[3.0], [], "1"]}
+        (folder / "machine" / f"{commit[:8]}.json").write_text(json.dumps(of_commit))
+    (folder / "machine" / "machine.json").write_text(json.dumps({"machine": "machine"}))
+
+
+@pytest.fixture(scope="module")
+def page(recorded, tmp_path_factory):
+    return build(collect(recorded), tmp_path_factory.mktemp("out")).read_text(encoding="utf-8")
+
+
+def test_the_same_records_give_the_same_bytes(recorded, tmp_path):
+    """In processes with other hash seeds as well."""
+    code = "import sys; from pathlib import Path; from suites.harness.site.collect import collect\n"
+    code += "from suites.harness.site.page import build; build(collect(Path(sys.argv[1])), Path(sys.argv[2]))"
+    for name in ("0", "1"):
+        command = [sys.executable, "-c", code, str(recorded), str(tmp_path / name / "out")]
+        subprocess.run(command, check=True, cwd=ROOT, env={"PYTHONHASHSEED": name, "OMP_NUM_THREADS": "1"}, timeout=120)
+    first, second = (tmp_path / name / "out" for name in ("0", "1"))
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(second) for path in second.rglob("*") if path.is_file())
+    _, different, unreadable = filecmp.cmpfiles(first, second, files, shallow=False)
+    assert not different
+    assert not unreadable
+    suffixes = {path.suffix for path in files}
+    assert suffixes == {".html", ".css", ".js", ".svg", ".png", ".pdf", ".md", ".tex", ".csv"}
+
+
+def test_names_are_text(page):
+    """In the page and in the data that it carries."""
+    for name in HOSTILE[:2]:
+        assert name not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;, seed 0" in page
+    assert page.count("</script>") == page.count("<script")
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    names = {trace.get("name") for figure in data["figures"].values() for trace in figure["data"]}
+    assert literal(HOSTILE[0]) in names
+    assert HOSTILE[0] not in names
+
+
+def test_the_page_reaches_no_network(page):
+    policy = page.partition('Content-Security-Policy" content="')[2].partition('"')[0]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "http:" not in page
+    assert "https:" not in page
+
+
+def test_runs_that_broke_off_are_shown(page):
+    assert "train loss is nan after epoch 3" in page
+    assert "<strong>failed</strong>" in page
+    assert "out of memory: asked for 90.6 GB" in page
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    loss = data["figures"]["latest-digits-cross-entropy-figure-0"]["data"]
+    (broken,) = [trace for trace in loss if str(trace.get("name")).endswith("seed 0: diverged")]
+    assert len(broken["y"]) == 4
+
+
+def test_tuning_is_added_where_the_setting_was_searched(recorded):
+    """The search itself is no experiment."""
+    found = collect(recorded)
+    assert [experiment.name for experiment in found.experiments] == ["latest/digits-cross-entropy"]
+    assert list(found.experiments[0].tunings) == ["ea_cg"]
+
+
+def test_tables_say_what_the_tuning_cost(page):
+    table = page.partition('<table id="table-latest-digits-cross-entropy">')[2].partition("</table>")[0]
+    rows = {row.partition("<td>")[2].partition("<")[0]: row for row in table.split("<tr>")}
+    assert "no tuning recorded" in rows["sgd"]
+    assert "5056" in rows["ea_cg"]  # and 4 epochs of 14 gradients
+
+
+def test_history_goes_by_commit_and_version(recorded):
+    """What is missing at a commit and what measured another workload is left out."""
+    (benchmark,) = collect(recorded).history
+    assert benchmark.unit == "seconds"
+    narrow = benchmark.series["solver ea_cg, 32"]
+    assert [(one.commit, one.value) for one in narrow] == [("a" * 10, 1.0), ("b" * 10, 2.0)]
+    assert (narrow[0].low, narrow[0].high) == (0.9, 1.1)
+    assert len(benchmark.series["solver ea_cg, 128"]) == 1
+
+
+def test_the_headline_says_who_wins_and_how_sure_it_is(recorded):
+    experiment = choose_experiment(collect(recorded).experiments)
+    assert experiment is not None
+    found = headline(experiment)
+    assert "ea_cg wins" in found.sentence
+    assert "2x fewer gradient-equivalents than sgd (56 against 112" in found.sentence
+    assert "probability of improvement 1.00 [0.69, 1.00]" in found.sentence
+    assert "in seconds ea_cg and sgd are indistinguishable" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("speeds", "said"), [((1, 1), "nobody wins: sgd has the lowest median"), ((0.1, 0.2), "no method reached")]
+)
+def test_the_headline_says_when_nobody_wins(tmp_path, speeds, said):
+    for seed in range(5):
+        for name, speed in zip(("sgd", "kfac"), speeds, strict=True):
+            write_run(tmp_path / "one", name, seed, speed=speed)
+    (experiment,) = collect(tmp_path).experiments
+    assert said in headline(experiment).sentence
+
+
+def test_runs_at_a_time_say_nothing_of_seconds(recorded):
+    (experiment,) = collect(recorded).experiments
+    shared = [replace(r, header={**r.header, "at_a_time": 8}) for r in experiment.records]
+    found = headline(replace(experiment, records=shared))
+    assert "seconds" not in found.sentence
+    assert len(found.costs) == 1
+
+
+def test_profiles_by_hand():
+    """Two problems; on the first a takes 2 and 4 where b takes 1 and 8, on the second only a arrives."""
+    first = {"a": {0: 2.0, 1: 4.0}, "b": {0: 1.0, 1: 8.0}}
+    second = {"a": {0: 10.0}, "b": {0: math.inf}, "c": {0: math.inf}}
+    found = profiles([first, second])
+    assert (found["a"].factors, found["a"].shares) == ([1, 2], [0.75, 1.0])
+    assert (found["b"].factors, found["b"].shares) == ([1, 2], [0.25, 0.5])
+    assert (found["c"].factors, found["c"].shares, found["c"].problems) == ([1], [0], 1)
+
+
+def test_growth_is_fitted_to_the_wider_half():
+    assert exponent([(8, 1.0), (16, 1.0), (32, 2.0), (64, 16.0)]) == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("140 [94, 163]", 140),
+        ("77 kB", 77000),
+        ("0.00321 [0.00236, 0.00403]", 0.00321),
+        ("1.2e-05", 1.2e-5),
+        ("not reached (1 of 5)", math.inf),
+        ("2 problems", 2),
+        ("sgd", None),
+        ("64-32-10", None),
+        ("-", None),
+    ],
+)
+def test_cells_are_sorted_by_their_number(text, key):
+    assert sort_key(text) == key
+
+
+def test_tables_are_escaped_in_every_form():
+    frame = pd.DataFrame({"optimizer": [HOSTILE[2], HOSTILE[0]], "loss": ["1 [0.5, 2]", "-"]})
+    forms = Table("name", "title", frame).forms
+    assert r" a\_b\%c\&d|e\$f\^{}\{g\}\textbackslash{}h & 1 [0.5, 2]" in " ".join(forms["tex"].split())
+    assert r"a_b%c&d\|e$f^{g}" in forms["md"]
+    assert "<img" not in forms["md"]
+    assert forms["csv"].splitlines()[0] == "optimizer,loss,loss low,loss high"
+    assert forms["csv"].splitlines()[1].endswith(",1,0.5,2")
+    assert latex(frame) + "\n" == forms["tex"]
+    assert markdown(frame) + "\n" == forms["md"]
+
+
+def test_an_empty_folder_is_one_line(kronbench, tmp_path):
+    for folder in (tmp_path, tmp_path / "missing"):
+        code, _, err = kronbench("report", folder)
+        assert code == 2
+        assert err.startswith(f"error: {folder}: ")
+        assert err.count("\n") == 1
+
+
+def test_what_cannot_be_read_is_said(kronbench, tmp_path):
+    write_run(tmp_path / "one", "sgd", 0)
+    (tmp_path / "one" / "runs" / "broken.jsonl").write_text("[]\n")
+    (tmp_path / "one" / "runs" / "other.jsonl").write_text('{"kind": "header", "schema": 99}\n')
+    code, out, err = kronbench("report", tmp_path)
+    assert code == 0
+    assert out.startswith("1 runs of 1 experiments")
+    assert err.count("not read: ") == 2
+    assert "found 99" in (tmp_path / "site" / "index.html").read_text()
+
+
+def test_two_thousand_runs_take_seconds(tmp_path):
+    """The bound holds on a busy core as well: an idle one takes a third."""
+    for method in range(5):
+        write_run(tmp_path / "one", f"method{method}", 0, speed=1 + method / 5, epochs=40)
+        (path,) = (tmp_path / "one" / "runs").glob("*.jsonl")
+        text = path.read_text()
+        path.unlink()
+        for experiment in range(8):
+            for seed in range(50):  # by hand: the writer waits for the disk at every line
+                copy = tmp_path / f"experiment{experiment}" / "runs" / f"{method}-{seed}.jsonl"
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_text(text.replace('"seed": 0', f'"seed": {seed}'))
+    assert len(list(tmp_path.rglob("*.jsonl"))) == 2000
+    before = time.process_time()
+    build(collect(tmp_path), tmp_path)
+    assert time.process_time() - before < 20
+
+
+def test_the_readme_has_the_headline_of_the_records():
+    """`kronbench report --readme README.md` writes it."""
+    experiment = choose_experiment(collect(ROOT / "results").experiments)
+    assert experiment is not None
+    picture = "results/published/digits-cross-entropy/headline"
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_headline(text, readme_block(headline(experiment), picture)) == text
+    for suffix in (".svg", "-dark.svg"):
+        assert (ROOT / f"{picture}{suffix}").exists()
+
+
+def test_a_text_without_marks_is_refused():
+    with pytest.raises(ValueError, match="once each"):
+        with_headline("no marks", "block")
+
+
+def test_the_other_commands_need_neither_plotly_nor_jinja2():
+    code = "import sys; sys.modules |= {'plotly': None, 'jinja2': None}; import suites.harness.cli"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+
+
+def test_the_wheel_has_the_pages_files(tmp_path):
+    pytest.importorskip("setuptools", minversion="77")
+    source = tmp_path / "source"
+    for name in ("optimizers", "suites"):
+        shutil.copytree(ROOT / name, source / name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build_wheel = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", build_wheel, tmp_path], check=True, cwd=source, capture_output=True, timeout=120
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"suites/harness/site/{name}" for name in ("template.html", "page.css", "page.js", "page.py")} <= packed
