@@ -18,8 +18,9 @@ from suites.harness.records import RecordWriter
 from suites.harness.report import latex, markdown
 from suites.harness.site.collect import collect
 from suites.harness.site.cost import exponent
-from suites.harness.site.figures import literal
+from suites.harness.site.figures import Styles, literal
 from suites.harness.site.headline import choose_experiment, headline, readme_block, with_headline
+from suites.harness.site.health import solver_health
 from suites.harness.site.page import build
 from suites.harness.site.profiles import profiles
 from suites.harness.site.table import Table, sort_key
@@ -74,9 +75,11 @@ def write_run(folder, optimizer, seed, *, speed=1, epochs=10, status="finished",
                     "residual_max": [0.01] * steps,
                     "failed_factorizations": [0] * steps,
                     "negative_curvature": [1] + [0] * (steps - 1),
+                    "pi": [80.0 + seed, 20.0],
                 }
                 if epoch
                 else None,
+                negative_curvature={"eigenvalues": 3 - min(epoch, 3), "share": 0.1, "bends": [0.5]},
             )
         record.end(status, reason, peak_state_bytes=1000 * speed)
 
@@ -194,6 +197,28 @@ def test_tables_say_what_the_tuning_cost(page):
     rows = {row.partition("<td>")[2].partition("<")[0]: row for row in table.split("<tr>")}
     assert "no tuning recorded" in rows["sgd"]
     assert "5056" in rows["ea_cg"]  # and 4 epochs of 14 gradients
+
+
+def test_health_shows_pi_by_layer_and_negative_eigenvalues(recorded):
+    """Medians over six seeds; a method none of whose records carry a number has no line."""
+    experiments = [one for one in collect(recorded).experiments if one.name == "latest/digits-cross-entropy"]
+    found = {figure.title: figure.traces for figure in solver_health(experiments[0], Styles(experiments[0].methods))}
+    by_layer = next(traces for title, traces in found.items() if title.startswith("pi_t"))
+    assert [trace["method"] for trace in by_layer] == ["sgd", "ea_cg", HOSTILE[0]]
+    assert (by_layer[0]["x"], by_layer[0]["y"]) == ([1.0, 2.0], [82.5, 20.0])
+    negative = next(traces for title, traces in found.items() if title.startswith("negative eigenvalues"))
+    assert negative[2]["y"] == [3.0, 2.0, 1.0] + [0.0] * 8
+    assert len(negative) == 3 * 3  # low, high and middle of each
+
+
+def test_runs_of_a_figure_name_its_command(tmp_path):
+    write_run(tmp_path / "mine" / "digits-cross-entropy", "sgd", 0)
+    (experiment,) = collect(tmp_path).experiments
+    assert experiment.command == "kronbench compare"
+    (tmp_path / "mine" / "figure9.md").write_text(
+        "# Figure 9: cross-entropy (scale cpu: 3 seeds; every method tuned)\n"
+    )
+    assert experiment.command == "kronbench reproduce figure9 --scale cpu --data-root FOLDER --tuned FOLDER"
 
 
 def test_history_goes_by_commit_and_version(recorded):

@@ -53,6 +53,10 @@ class Experiment:
         """What makes it again."""
         if self.flags:
             return f"kronbench compare --config {self.folder / 'config.toml'}"
+        for figure in sorted(self.folder.parent.glob("figure*.md")):
+            title = figure.read_text(encoding="utf-8").partition("\n")[0]
+            scale = f" --scale {title.partition('(scale ')[2].partition(':')[0]} --data-root FOLDER"
+            return f"kronbench reproduce {figure.stem}{scale}{' --tuned FOLDER' if 'method tuned' in title else ''}"
         return "kronbench gpu --output DIR" if self.name.startswith("gpu/") else "kronbench compare"
 
 

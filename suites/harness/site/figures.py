@@ -75,7 +75,7 @@ def convergence(experiment: Experiment, styles: Styles, quantity: str, title: st
     for method, group in experiment.methods.items():
         finished = [record for record in group if record.status == "finished"]
         if finished:
-            traces += _banded(curve(finished, quantity), method, styles)
+            traces += banded(curve(finished, quantity), method, styles)
         for record in group:
             if record.status != "finished" and record.points:
                 traces.append(_broken_off(record, quantity, method, styles))
@@ -87,7 +87,8 @@ def convergence(experiment: Experiment, styles: Styles, quantity: str, title: st
     return Figure(title, f"{title} of {who} on {experiment.name}, against what is chosen above", traces, layout)
 
 
-def _banded(drawn: Curve, method: str, styles: Styles) -> list[Trace]:
+def banded(drawn: Curve, method: str, styles: Styles) -> list[Trace]:
+    """The line of a method with its band."""
     along = {axis: _numbers(x) for axis, x in drawn.along.items()}
     own = {"along": along, "method": method, "hoverinfo": "skip", "mode": "lines", "line": {"width": 0}}
     band = {"fill": "tonexty", "fillcolor": f"{styles.colour(method)}/0.15"}
@@ -110,36 +111,6 @@ def _broken_off(record: Record, quantity: str, method: str, styles: Styles) -> T
     cross = {"symbol": "x-thin-open", "size": [0] * (len(known) - 1) + [14]}
     trace["marker"] = {"color": styles.colour(method), "line": {"color": styles.colour(method), "width": 3}, **cross}
     return {**trace, "y": _numbers(point[quantity] for point in known)}
-
-
-def solver_health(experiment: Experiment, styles: Styles) -> list[Figure]:
-    """CG iterations and residuals over training, of those methods whose records carry them."""
-    kinds = (
-        ("iterations_mean", np.mean, "CG iterations, mean of layers and steps", False),
-        ("residual_max", np.max, "relative residual, worst of layers and steps", True),
-    )
-    figures = []
-    for name, summary, title, log in kinds:
-        traces = []
-        for method, group in experiment.methods.items():
-            watched = [_with_health(r, name, summary) for r in group if r.status == "finished" and r.points]
-            watched = [record for record in watched if any(point["health"] for point in record.points)]
-            if watched:
-                traces += _banded(curve(watched, "health"), method, styles)
-        if traces:
-            layout = {"yaxis": {"type": "log"} if log else {"rangemode": "tozero"}}
-            figures.append(Figure(title, f"{title} over training on {experiment.name}", traces, layout))
-    return figures
-
-
-def _with_health(record: Record, name: str, summary: Any) -> Record:
-    """The run with one number of its solver a measuring point; those before the first step are left out."""
-    points = [
-        {**point, "health": float(summary(values))}
-        for point in record.points
-        if (values := (point.get("solver") or {}).get(name)) and all(value is not None for value in values)
-    ]
-    return Record(record.path, record.header, points, record.end)
 
 
 def performance_profile(found: Mapping[str, Profile], styles: Styles, problems: int) -> Figure:

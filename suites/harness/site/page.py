@@ -16,8 +16,9 @@ from suites.harness.records import finite, write_atomically
 from suites.harness.report import caption
 from suites.harness.site import cost, tables
 from suites.harness.site.collect import Experiment, Results
-from suites.harness.site.figures import DASHES, Figure, Styles, convergence, lines, performance_profile, solver_health
+from suites.harness.site.figures import DASHES, Figure, Styles, convergence, lines, performance_profile
 from suites.harness.site.headline import Headline, choose_experiment, cost_values, headline
+from suites.harness.site.health import solver_health
 from suites.harness.site.profiles import profiles
 from suites.harness.site.table import Table, slug
 
@@ -180,8 +181,8 @@ def _health(experiments: Sequence[Experiment], styles: Styles) -> Section:
     return Section(
         "health",
         "Solver health",
-        "CG iterations and residuals over training. Damping pi by layer and eigenvalues clipped by Pos-Eig are not in "
-        "the records.",
+        "CG iterations and residuals over training, the eigenvalues that Pos-Eig turns round where there are any, "
+        "and how KFI splits its damping.",
         files=[experiment.folder for experiment, _ in watched],
         axes=True,
         methods=list(dict.fromkeys(m for _, figures in watched for f in figures for m in _methods(f))),
