@@ -165,3 +165,15 @@ def test_six_seeds_are_what_the_sign_test_needs():
     draws = np.exp(np.random.default_rng(0).normal(size=(600, 2, 8)))
     apart = np.mean([paired(*_samples(before, after)).direction != 0 for before, after in draws])
     assert 0.03 <= apart <= 0.07
+
+
+def test_rliable_finds_the_same():
+    """Its interquartile mean of all runs of all problems, and its probability of improvement, on the same data."""
+    metrics = pytest.importorskip("rliable.metrics", reason="rliable is not installed")
+    rng = np.random.default_rng(0)
+    own, other = rng.normal(0, 1, (8, 5)), rng.normal(0.4, 2, (6, 5))  # [runs, problems]
+    other[:3, 0] = own[:3, 0]  # ties count half
+    assert interquartile_mean(own.ravel()) == pytest.approx(metrics.aggregate_iqm(own), rel=1e-12)
+    found = probability_of_improvement(own.T.tolist(), other.T.tolist())
+    # ours is P(own < other), theirs P(own > other)
+    assert found.value == pytest.approx(1 - metrics.probability_of_improvement(own, other), rel=1e-12)
