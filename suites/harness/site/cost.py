@@ -1,7 +1,7 @@
 """The sections on cost: seconds of a step by phase, batch and width, their growth, and bytes."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,16 @@ import pandas as pd
 from suites.harness.site import figures, tables
 from suites.harness.site.collect import Experiment, Measurement, PaperTable, Results
 from suites.harness.site.figures import Figure, Styles
+from suites.harness.site.section import Section
 from suites.harness.site.table import Table, slug
 from suites.harness.steps import PHASES
 
+_ROUNDING = 1e-5  # of the largest error: layer k of Gauss-Newton and PCH has none but rounding
 _ASV_WIDTH = "scaling.Width.track_seconds"
 Series = dict[str, list[tuple[float, float]]]
 
 
-def sections(results: Results, styles: Styles, section: Callable[..., Any]) -> Iterator[Any]:
+def sections(results: Results, styles: Styles) -> Iterator[Section]:
     """Step times, growth with the width, memory; one that has nothing to show says what makes it."""
     timed = [experiment for experiment in results.experiments if any(_phase_seconds(experiment).values())]
     pictures = [
@@ -28,7 +30,7 @@ def sections(results: Results, styles: Styles, section: Callable[..., Any]) -> I
     for measurement in results.step_times:
         pictures += _step_time_figures(measurement, styles)
     found = [*(e.folder for e in timed), *(m.path for m in [*results.step_times, *results.benches])]
-    yield section(
+    yield Section(
         "step-times",
         "What a step takes",
         "Seconds of a step, split into forward and backward, curvature, solve and update, and against the batch."
@@ -42,8 +44,8 @@ def sections(results: Results, styles: Styles, section: Callable[..., Any]) -> I
             *(tables.bench(m, slug(f"{m.path.parent.name}-{m.path.stem}")) for m in results.benches),
         ],
     )
-    yield _growth(results, styles, section)
-    yield section(
+    yield _growth(results)
+    yield Section(
         "memory",
         "Memory",
         "Peak bytes of a step in a fresh process, predicted by formula and measured, under a budget that is enforced."
@@ -91,11 +93,11 @@ def _step_time_figures(measurement: Measurement, styles: Styles) -> list[Figure]
     return pictures
 
 
-def _growth(results: Results, styles: Styles, section: Callable[..., Any]) -> Any:
+def _growth(results: Results) -> Section:
     sources = {**_widths_of_asv(results), **_widths_of_benches(results.benches)}
     if not sources:
         text = "No curvature or solver timed against the width of a layer."
-        return section("growth", "Growth with the width", text, "tox run -e bench")
+        return Section("growth", "Growth with the width", text, "tox run -e bench")
     rows = [
         {"where": where, "part": part, "widths": _span(points), "exponent": f"{exponent(points):.2f}"}
         for where, series in sources.items()
@@ -103,7 +105,7 @@ def _growth(results: Results, styles: Styles, section: Callable[..., Any]) -> An
         if len(points) > 2
     ]
     note = "k of width^k, fitted to the wider half of the widths."
-    return section(
+    return Section(
         "growth",
         "Growth with the width",
         "Curvature and solver alone, on a layer of n inputs and n outputs, batch 100.",
@@ -160,7 +162,8 @@ def errors_by_layer(paper: PaperTable, styles: Styles) -> Figure | None:
     series: dict[str, list[tuple[Any, float]]] = {}
     for curvature, by, *cells in paper.rows:
         points = [(layer, float(cell)) for layer, cell in zip(layers, cells, strict=False) if cell]
-        series[f"{curvature}, {by}"] = [(layer, value) for layer, value in points if value > 0]
+        largest = max((value for _, value in points), default=0.0)
+        series[f"{curvature}, {by}"] = [(layer, value) for layer, value in points if value > _ROUNDING * largest]
     figure = figures.lines(series, paper.title, "layer", "error", styles, type="category")
     looks = Styles(row[0] for row in paper.rows)
     for trace, (curvature, by, *_) in zip(figure.traces, paper.rows, strict=True):
