@@ -148,7 +148,7 @@ def _terms() -> pd.DataFrame:
         {
             "method": row.method,
             "terms": row.by,
-            **{name: getattr(row, part).text.replace("|", "\\|") for name, part in columns.items()},
+            **{name: getattr(row, part).text for name, part in columns.items()},
         }
         for row in ROWS
     )
