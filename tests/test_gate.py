@@ -8,11 +8,12 @@ from functools import wraps
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from optimizers.core import SOLVERS
 from optimizers.core.kfi import INVERSES
 from optimizers.sgd import SGD
-from suites.harness.cli import main
+from suites.harness.cli import app, main
 from suites.harness.gate import check as gate
 from suites.harness.gate.cases import cases
 from suites.harness.gate.check import (
@@ -231,3 +232,26 @@ def test_a_planted_slow_down_is_caught(monkeypatch):
     monkeypatch.setitem(SOLVERS, "ea_cg", slowed)
     limit = was * BOUNDS["solve"]
     assert measure_here("solve/ea_cg", "cpu", limit) > limit
+
+
+def test_a_folder_has_a_baseline_for_each_environment(monkeypatch, tmp_path):
+    """The one of the environment at hand is taken; ``--update`` writes it beside the others."""
+    monkeypatch.setattr(gate, "in_a_fresh_process", lambda device: _tries(2.0, 2.0, 2.0, 2.0, 2.0, 2.0)[0])
+    monkeypatch.setattr("suites.harness.commands.gate.cases", lambda device: dict.fromkeys(VALUES))
+
+    def call(*arguments):
+        return CliRunner().invoke(app, ["gate", "--baseline", str(tmp_path), *arguments])
+
+    empty = call()
+    assert (empty.exit_code, empty.output.count("\n")) == (2, 1)
+    for name, machine in (("a", "Z80"), ("z", "6502")):
+        _write(tmp_path / f"{name}.json", _baseline({"step/sgd": 0.1}, cpu=machine))
+    other = call()
+    assert other.exit_code == 3
+    assert "Z80" in other.output
+    assert "6502" in other.output
+    updated = call("--update")
+    assert updated.exit_code == 0, updated.output
+    written = {path.name for path in tmp_path.iterdir()} - {"a.json", "z.json"}
+    assert written == {gate.file_of_environment("cpu")}
+    assert call().exit_code == 0

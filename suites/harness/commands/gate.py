@@ -18,7 +18,9 @@ REGRESSION, ANOTHER_ENVIRONMENT = 1, 3
 
 def gate(
     update: Annotated[bool, typer.Option("--update", help="Measure and write a new baseline instead.")] = False,
-    baseline: Annotated[Path, typer.Option(help="The baseline's file.")] = Path("results/gate/baseline.json"),
+    baseline: Annotated[
+        Path, typer.Option(help="The baseline's file, or a folder with one for each environment.")
+    ] = Path("results/gate"),
     only: Annotated[
         list[str] | None, typer.Option(help="Repeatable: the cases to hold, as in 'solve/*' or '*/ea_cg'.")
     ] = None,
@@ -35,13 +37,20 @@ def gate(
         if update:
             if patterns:
                 raise ValueError("--update measures every case: leave --only out")
+            if baseline.suffix != ".json":
+                baseline /= harness.file_of_environment(device)
             harness.update(baseline, present, device, measure)
             typer.echo(f"{len(present)} cases are now in {baseline}")
             return
-        kept = harness.read_baseline(baseline)
-        if unlike := harness.differences(kept, device):
-            typer.echo(f"not comparable with {baseline}: {'; '.join(unlike)}", err=True)
+        baselines = {path: harness.read_baseline(path) for path in harness.baselines_of(baseline)}
+        unlike = {path: harness.differences(kept, device) for path, kept in baselines.items()}
+        comparable = [path for path, differences in unlike.items() if not differences]
+        if not comparable:
+            for path, differences in unlike.items():
+                typer.echo(f"not comparable with {path}: {'; '.join(differences)}", err=True)
             raise typer.Exit(ANOTHER_ENVIRONMENT)
+        baseline = comparable[0]
+        kept = baselines[baseline]
         values = {name: kept.values[name] for name in harness.select(kept.values, patterns)}
         if not values:
             raise ValueError(f"nothing measured: {baseline} has no case {' or '.join(patterns)}".rstrip())

@@ -8,6 +8,7 @@ of its kind in each of three tries, every try in a fresh process of one thread.
 import json
 import math
 import platform
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -128,6 +129,25 @@ def differences(baseline: Baseline, device: str) -> list[str]:
         for name in names
         if baseline.environment.get(name) != here.get(name)
     ]
+
+
+def baselines_of(path: Path) -> list[Path]:
+    """The file itself, or those of a folder.
+
+    Raises:
+        ValueError: if the folder has none.
+    """
+    found = [path] if path.suffix == ".json" else sorted(path.glob("*.json"))
+    if not found:
+        raise ValueError(f"no baseline in {path}: kronbench gate --update makes one")
+    return found
+
+
+def file_of_environment(device: str) -> str:
+    """What the baseline of the environment at hand is called in a folder, as ``amd-epyc-avx2.json``."""
+    here = comparable_environment(device)
+    parts = [here["gpu"]] if here["gpu"] else [here["cpu"], here["instruction set"]]
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(map(str, parts)).lower()).strip("-") + ".json"
 
 
 def in_a_fresh_process(device: str) -> Measure:
