@@ -271,7 +271,8 @@ def test_profiles_by_hand():
 
 
 def test_growth_is_fitted_to_the_wider_half():
-    assert exponent([(8, 1.0), (16, 1.0), (32, 2.0), (64, 16.0)]) == pytest.approx(3)
+    points = [(8, 5.0), (16, 5.0), (32, 2.0), (64, 16.0), (128, 128.0)]
+    assert exponent(points) == pytest.approx((3, 3, 3))
 
 
 @pytest.mark.parametrize(

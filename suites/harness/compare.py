@@ -79,9 +79,10 @@ def train(
     Args:
         folder: of the records.
         progress: gets a bar that counts epochs.
+        workers: one of this machine, as None, is this process, which shows every epoch.
     """
     bar = progress.add_task("epochs".ljust(36), total=len(runs) * epochs)
-    if workers is not None:
+    if workers not in (None, Workers()):
         jobs = [Job(p.settings, data_root, c.given, seed, epochs, folder.resolve(), resume) for p, c, seed in runs]
         return run_jobs(jobs, workers, lambda record: progress.advance(bar, epochs))
     records = []

@@ -87,8 +87,7 @@ def compare(
     }
     write_config(output / "config.toml", effective)
     try:
-        several = None if workers == Workers() else workers
-        comparison = run_comparison(problem, choices, seeds, epochs, target, output, data_root, resume, several)
+        comparison = run_comparison(problem, choices, seeds, epochs, target, output, data_root, resume, workers)
     except OSError as error:
         typer.echo(f"error: {error}; what was written stays, the same command goes on from there", err=True)
         raise typer.Exit(1) from None

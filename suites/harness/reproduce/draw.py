@@ -10,7 +10,6 @@ from suites.harness.catalog import Choice, choose
 from suites.harness.compare import train
 from suites.harness.experiments import TARGETS, Problem, Settings
 from suites.harness.names import pick
-from suites.harness.parallel import Workers
 from suites.harness.pictures import draw_curves
 from suites.harness.progress import progress_bars
 from suites.harness.records import Record, write_atomically
@@ -78,10 +77,9 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
     """
     settings, output = lines[0].problem.settings, request.output
     runs = [(line.problem, line.choice, seed) for seed in range(scale.seeds) for line in lines]
-    workers = None if request.workers == Workers() else request.workers  # alone, it shows epochs
     with progress_bars() as progress:
         folder = output / f"{settings.dataset}-{settings.criterion}" / "runs"
-        records = train(runs, scale.epochs, folder, progress, request.data_root, request.resume, workers)
+        records = train(runs, scale.epochs, folder, progress, request.data_root, request.resume, request.workers)
     groups = {line.method.label: records[place :: len(lines)] for place, line in enumerate(lines)}
     target, heading = TARGETS[settings.dataset], title(figure, scale, lines, request.tuned)
     dashed = {line.method.label for line in lines if line.method.dashed}

@@ -12,6 +12,7 @@ from suites.harness.site.collect import Experiment, Measurement, PaperTable, Res
 from suites.harness.site.figures import Figure, Styles
 from suites.harness.site.section import Section
 from suites.harness.site.table import Table, slug
+from suites.harness.statistics import Estimate, growth_exponent
 from suites.harness.steps import PHASES
 
 _ROUNDING = 1e-5  # of the largest error: layer k of Gauss-Newton and PCH has none but rounding
@@ -99,12 +100,17 @@ def _growth(results: Results) -> Section:
         text = "No curvature or solver timed against the width of a layer."
         return Section("growth", "Growth with the width", text, "tox run -e bench")
     rows = [
-        {"where": where, "part": part, "widths": _span(points), "exponent": f"{exponent(points):.2f}"}
+        {
+            "where": where,
+            "part": part,
+            "widths": _span(points),
+            "exponent": tables.interval(exponent(points), ".2f"),
+        }
         for where, series in sources.items()
         for part, points in series.items()
         if len(points) > 2
     ]
-    note = "k of width^k, fitted to the wider half of the widths."
+    note = "k of width^k, fitted to the wider half of the widths, three at the least, with 95 % intervals."
     return Section(
         "growth",
         "Growth with the width",
@@ -119,11 +125,10 @@ def _growth(results: Results) -> Section:
     )
 
 
-def exponent(points: Sequence[tuple[float, float]]) -> float:
-    """k where values go as width^k: the slope through the logarithms of the wider half, two points at the least."""
-    wider = sorted(points)[-max(2, (len(points) + 1) // 2) :]
-    widths, values = np.log(np.array(wider)).T
-    return float(np.polyfit(widths, values, 1)[0])
+def exponent(points: Sequence[tuple[float, float]]) -> Estimate:
+    """k where values go as width^k, fitted to the wider half, three points at the least."""
+    widths, values = zip(*sorted(points)[-max(3, (len(points) + 1) // 2) :], strict=True)
+    return growth_exponent(widths, values)
 
 
 def _span(points: Sequence[tuple[float, float]]) -> str:

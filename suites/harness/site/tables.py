@@ -90,7 +90,7 @@ def step_times(measurement: Measurement, name: str) -> Table:
     shown = [
         {
             **{key: str(row.get(key, "-")) for key in ("network", "batch", "tf32", "graph", "optimizer")},
-            "ms": "-" if "median" not in row else _interval([1e3 * row[end] for end in ("median", "low", "high")]),
+            "ms": "-" if "median" not in row else interval([1e3 * row[end] for end in ("median", "low", "high")]),
             "/ sgd": _figure(row.get("ratio_to_sgd")),
             "status": _status(row),
         }
@@ -131,7 +131,7 @@ def bench(measurement: Measurement, name: str) -> Table:
         {
             "group": str(row.get("group")),
             "benchmark": row["name"],
-            "ms": _interval([1e3 * row["stats"][key] for key in ("median", "q1", "q3")]),
+            "ms": interval([1e3 * row["stats"][key] for key in ("median", "q1", "q3")]),
             "rounds": str(row["stats"]["rounds"]),
         }
         for row in measurement.rows
@@ -170,16 +170,17 @@ def _strata(experiments: Sequence[Experiment], metric: str) -> dict[str, list[li
 def _gain(estimate: Estimate | None) -> str:
     if estimate is None:
         return "-"
-    return _interval(estimate, ".2f") + ("" if told(estimate) else " =")
+    return interval(estimate, ".2f") + ("" if told(estimate) else " =")
 
 
 def _estimate(estimate: Estimate, form: str) -> str:
     if math.isinf(estimate.value):
         return "not reached"
-    return format(estimate.value, form) if estimate.low == -math.inf else _interval(estimate, form)
+    return format(estimate.value, form) if estimate.low == -math.inf else interval(estimate, form)
 
 
-def _interval(values: Iterable[float], form: str = ".3g") -> str:
+def interval(values: Iterable[float], form: str = ".3g") -> str:
+    """A number with the ends of its interval."""
     middle, low, high = (format(value, form) for value in values)
     return f"{middle} [{low}, {high}]"
 
