@@ -1,0 +1,49 @@
+"""Long work that nobody watches says how far it is."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from suites.harness import progress
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def bars(clock: list[float], terminal: bool) -> tuple[progress.Progress, io.StringIO]:
+    file = io.StringIO()
+    shown = progress.progress_bars(Console(file=file, force_terminal=terminal, width=80))
+    shown.get_time = lambda: clock[0]
+    return shown, file
+
+
+def test_a_log_gets_a_line_a_minute_with_an_estimate_of_epochs_that_take_minutes(clock: list[float]) -> None:
+    shown, file = bars(clock, terminal=False)
+    with shown:
+        task = shown.add_task("epochs: kfac[inverse=gram], seed 0", total=10)
+        for done in (1, 2, 3):
+            clock[0] += 100
+            shown.update(task, completed=done)
+            clock[0] += 10
+            shown.advance(task, 0)  # within the minute: nothing
+        lines = file.getvalue().splitlines()
+    assert lines[0] == "epochs: kfac[inverse=gram], seed 0: 1 of 10, 0:01:40 so far, ? left"
+    assert lines[1:] == [
+        f"epochs: kfac[inverse=gram], seed 0: {done} of 10, {so_far} so far, {left} left"
+        for done, so_far, left in ((2, "0:03:30", "0:14:40"), (3, "0:05:20", "0:12:50"))
+    ]
+
+
+def test_a_terminal_gets_bars_and_no_lines(clock: list[float]) -> None:
+    shown, file = bars(clock, terminal=True)
+    with shown:
+        task = shown.add_task("epochs", total=10)
+        clock[0] += 100
+        shown.advance(task)
+    assert " of 10" not in file.getvalue()
+    assert "1/10" in file.getvalue()
