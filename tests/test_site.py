@@ -21,6 +21,7 @@ from suites.harness.site.cost import exponent
 from suites.harness.site.figures import Styles, literal
 from suites.harness.site.headline import choose_experiment, headline, readme_block, with_headline
 from suites.harness.site.health import solver_health
+from suites.harness.site.history import Measured
 from suites.harness.site.page import build
 from suites.harness.site.profiles import profiles
 from suites.harness.site.table import Table, sort_key
@@ -120,13 +121,13 @@ def _write_history(folder):
     (folder / "machine").mkdir(parents=True)
     params = [["'solver ea_cg'"], ["'32'", "'128'"]]
     known = {
-        "scaling.Width.track_seconds": {"params": params, "unit": "seconds", "version": "1"},
+        "scaling.Width.track_seconds": {"param_names": ["part", "width"], "unit": "seconds", "version": "1"},
         "old": {"params": [], "unit": "seconds", "version": "2"},
         "version": 2,
     }
     (folder / "benchmarks.json").write_text(json.dumps(known))
     columns = ["result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b"]
-    for date, commit, values in ((1, "a" * 40, [1.0, 16.0]), (2, "b" * 40, [2.0, None])):
+    for date, commit, values in ((1, "b" * 40, [1.0, 16.0]), (2, "a" * 40, [2.0, math.nan])):
         row = [values, params, "1", 0, 0, [0.9, None], [1.1, None]]
         of_commit = {"commit_hash": commit, "date": date, "result_columns": columns, "version": 2}
         of_commit["results"] = {"scaling.Width.track_seconds": row, "old": [[3.0], [], "1"]}
@@ -223,12 +224,16 @@ def test_runs_of_a_figure_name_its_command(tmp_path):
 
 def test_history_goes_by_commit_and_version(recorded):
     """What is missing at a commit and what measured another workload is left out."""
-    (benchmark,) = collect(recorded).history
-    assert benchmark.unit == "seconds"
-    narrow = benchmark.series["solver ea_cg, 32"]
-    assert [(one.commit, one.value) for one in narrow] == [("a" * 10, 1.0), ("b" * 10, 2.0)]
-    assert (narrow[0].low, narrow[0].high) == (0.9, 1.1)
-    assert len(benchmark.series["solver ea_cg, 128"]) == 1
+    narrow, wide = collect(recorded).history
+    assert narrow.title == "scaling.Width.track_seconds, 32 on machine"
+    assert narrow.unit == "seconds"
+    assert [(one.commit, one.value) for one in narrow.series["solver ea_cg"]] == [("b" * 7, 1.0), ("a" * 7, 2.0)]
+    assert wide.case == "128"
+    assert [one.value for one in wide.series["solver ea_cg"]] == [16.0]
+    newer = replace(
+        wide, series={"new": [Measured(3, "c", 1.0)], "old": [Measured(1, "d", 1.0), Measured(3, "c", 2.0)]}
+    )
+    assert newer.commits == ["d", "c"]
 
 
 def test_the_headline_says_who_wins_and_how_sure_it_is(recorded):

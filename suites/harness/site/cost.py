@@ -152,10 +152,9 @@ def _widths_of_asv(results: Results) -> dict[str, Series]:
     found: dict[str, Series] = {}
     for benchmark in results.history:
         if benchmark.name == _ASV_WIDTH:
-            for label, measured in benchmark.series.items():
-                part, width = label.rsplit(", ", 1)
+            for part, measured in benchmark.series.items():
                 series = found.setdefault(f"asv on {benchmark.machine}", {})
-                series.setdefault(part, []).append((float(width), 1e3 * measured[-1].value))
+                series.setdefault(part, []).append((float(benchmark.case), 1e3 * measured[-1].value))
     return {where: {part: sorted(points) for part, points in series.items()} for where, series in found.items()}
 
 

@@ -150,9 +150,15 @@ def phases(rows: Mapping[str, Mapping[str, float]], names: Sequence[str], title:
 
 
 def lines(
-    series: Mapping[str, Sequence[tuple[Any, float]]], title: str, x: str, y: str, styles: Styles, **axis: Any
+    series: Mapping[str, Sequence[tuple[Any, float]]],
+    title: str,
+    x: str,
+    y: str,
+    styles: Styles,
+    log: bool = True,
+    **axis: Any,
 ) -> Figure:
-    """A line a name, through points in their order."""
+    """A line a name, through points in their order. ``log``: of y, which else begins at 0; ``axis``: of x."""
     traces = [
         {
             **styles.line(name),
@@ -163,7 +169,11 @@ def lines(
     ]
     layout = {
         "xaxis": {"title": {"text": x}, **axis},
-        "yaxis": {"title": {"text": y}, "type": "log", "exponentformat": "power"},
+        "yaxis": {
+            "title": {"text": y},
+            "exponentformat": "power",
+            **({"type": "log"} if log else {"rangemode": "tozero"}),
+        },
         "showlegend": True,
     }
     return Figure(title, f"{title}: {y} against {x}", traces, layout, 380)

@@ -2,29 +2,44 @@
 
 import itertools
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+_LINES = ("optimizer", "part")  # parameters whose values are lines of one picture
+
 
 class Measured(NamedTuple):
-    """A value at a commit, with the ends of asv's interval where it has one; ``date`` in milliseconds since 1970."""
+    """A value at a commit; ``date`` in milliseconds since 1970."""
 
     date: int
     commit: str
     value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark on a machine: by the names of its parameters, what was measured, in the order of the commits."""
+    """A benchmark on a machine, with one value of every parameter but the one that tells its lines apart.
+
+    ``case``: those values; ``series``: by optimizer, or by part of one, what was measured in the order of the commits.
+    """
 
     name: str
+    case: str
     machine: str
     unit: str
     series: dict[str, list[Measured]]
+
+    @property
+    def title(self) -> str:
+        return ", ".join(filter(None, (self.name, self.case))) + f" on {self.machine}"
+
+    @property
+    def commits(self) -> list[str]:
+        """Of all lines, from the oldest to the newest; a line may lack some."""
+        return list(dict.fromkeys(one.commit for one in sorted(itertools.chain(*self.series.values()))))
 
 
 def read_history(folder: Path) -> list[Benchmark]:
@@ -32,38 +47,28 @@ def read_history(folder: Path) -> list[Benchmark]:
     if not (folder / "benchmarks.json").exists():
         return []
     known = json.loads((folder / "benchmarks.json").read_text(encoding="utf-8"))
-    found: dict[tuple[str, str], dict[str, list[Measured]]] = {}
+    found: dict[tuple[str, str, str], dict[str, list[Measured]]] = {}
     for path in sorted(folder.glob("*/*.json")):
         of_commit = json.loads(path.read_text(encoding="utf-8"))
         for name, row in of_commit.get("results", {}).items():
             columns = dict(zip(of_commit["result_columns"], row, strict=False))  # trailing nulls are dropped
             if name not in known or str(columns.get("version")) != str(known[name].get("version")):
                 continue  # another workload: not to be compared
-            series = found.setdefault((name, path.parent.name), {})
-            for label, measured in _values(of_commit, columns):
-                series.setdefault(label, []).append(measured)
+            for case, line, value in _values(known[name].get("param_names", []), columns):
+                measured = Measured(of_commit["date"], of_commit["commit_hash"][:7], value)
+                found.setdefault((name, case, path.parent.name), {}).setdefault(line, []).append(measured)
     return [
-        Benchmark(name, machine, known[name].get("unit") or "", {k: sorted(v) for k, v in series.items()})
-        for (name, machine), series in sorted(found.items())
-        if series
+        Benchmark(name, case, machine, known[name].get("unit") or "", {line: sorted(v) for line, v in series.items()})
+        for (name, case, machine), series in found.items()
     ]
 
 
-def _values(of_commit: dict[str, Any], columns: dict[str, Any]) -> list[tuple[str, Measured]]:
-    """Values run over the product of the parameters."""
-    values = columns.get("result") or []
-    lows, highs = ((columns.get(name) or [None] * len(values)) for name in ("stats_ci_99_a", "stats_ci_99_b"))
-    labels = [", ".join(one).replace("'", "") for one in itertools.product(*(columns.get("params") or []))]
-    return [
-        (
-            label,
-            Measured(
-                of_commit["date"],
-                of_commit["commit_hash"][:10],
-                value,
-                *(value if end is None else end for end in (low, high)),
-            ),
-        )
-        for label, value, low, high in zip(labels, values, lows, highs, strict=False)
-        if isinstance(value, int | float)
-    ]
+def _values(names: list[str], columns: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """The case, the line and the value; asv's values run over the product of the parameters, given as ``repr``."""
+    for values, value in zip(
+        itertools.product(*(columns.get("params") or [])), columns.get("result") or [], strict=False
+    ):
+        if isinstance(value, int | float) and math.isfinite(value):
+            given = dict(zip(names, (text.strip("'") for text in values), strict=True))
+            line = next((given.pop(name) for name in _LINES if name in given), "")
+            yield ", ".join(given.values()), line, value

@@ -116,12 +116,14 @@ def _history(results: Results, styles: Styles) -> Section:
         return Section("history", "History", "No history recorded.", "asv run")
     figures = [
         lines(
-            {name: [(one.commit, one.value) for one in measured] for name, measured in benchmark.series.items()},
-            f"{benchmark.name} on {benchmark.machine}",
+            {line: [(one.commit, one.value) for one in measured] for line, measured in benchmark.series.items()},
+            benchmark.title,
             "commit",
             benchmark.unit or "value",
-            Styles(benchmark.series),
+            styles,
+            log=False,
             type="category",
+            categoryarray=benchmark.commits,
         )
         for benchmark in results.history
     ]
