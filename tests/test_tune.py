@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
-from suites.harness import parallel, tune
+from suites.harness import parallel
 from suites.harness.experiments import Problem, Settings
-from suites.harness.halving import halve, rungs
 from suites.harness.records import read
 from suites.harness.report import first_reaching
-from suites.harness.rerun import rerun
 from suites.harness.sources import SOURCES
+from suites.harness.tuning import search
+from suites.harness.tuning.halving import halve, rungs
+from suites.harness.tuning.rerun import rerun
 
 SETTINGS = Settings(device="cpu", network=(64, 16, 10))
 FLAGS = ["--network", "64,16,10", "--epochs", 2, "--batch-size", "100,500", "--lr", "0.001,0.2", "--damping", "0.01"]
@@ -33,7 +34,7 @@ def _cost(folder, method):
     ("method", "count"), [("sgd", 9), ("kfac", 36), ("ea_cg", 576), ("ea_cg[gamma=0,lr=0.1]", 192)]
 )
 def test_the_grid_is_the_papers(method, count):
-    found = tune.settings_of(method)
+    found = search.settings_of(method)
     assert len({(setting.choice.spec, setting.batch_size) for setting in found}) == len(found) == count
     if "gamma" in method:
         assert {(setting.choice.options["gamma"], setting.choice.options["lr"]) for setting in found} == {(0, 0.1)}
@@ -61,8 +62,8 @@ def test_the_best_is_found_and_compared(kronbench, tmp_path):
     assert (cost["rungs"], cost["runs"], len(records)) == ([[4, 2]], 4, 4)
     best = max(records, key=lambda record: record.points[-1]["test_accuracy"])
     assert cost["validation_accuracy"] == best.points[-1]["test_accuracy"]
-    assert {record.experiment["seed"] for record in records} == {tune.FIRST_SEED}
-    assert {record.experiment["validation"] for record in records} == {tune.VALIDATION}
+    assert {record.experiment["seed"] for record in records} == {search.FIRST_SEED}
+    assert {record.experiment["validation"] for record in records} == {search.VALIDATION}
     flags = ["--config", tmp_path / "kfac.toml", "--seeds", 1, "--output", tmp_path / "compared"]
     code, out, error = kronbench("compare", *flags)
     assert code == 0, error
@@ -123,9 +124,9 @@ def test_halving_keeps_the_best_third(best):
 
 def test_the_test_set_chooses_nothing(monkeypatch, tmp_path):
     """With every label of the test set wrong, where the worst network would look best, the choice is the same."""
-    grid = tune.settings_of("sgd", {"lr": (1e-6, 0.2)}, [100])
+    grid = search.settings_of("sgd", {"lr": (1e-6, 0.2)}, [100])
     settings = Problem.load(replace(SETTINGS, validation=0.2)).settings
-    found = tune.tune(settings, grid, 1, 3, 3, tmp_path / "right")
+    found = search.tune(settings, grid, 1, 3, 3, tmp_path / "right")
     digits = SOURCES["digits"]
 
     def wrong(*given):
@@ -136,7 +137,7 @@ def test_the_test_set_chooses_nothing(monkeypatch, tmp_path):
     monkeypatch.setitem(SOURCES, "digits", digits._replace(read=wrong))
     parallel._problem.cache_clear()
     try:
-        again = tune.tune(settings, grid, 1, 3, 3, tmp_path / "wrong")
+        again = search.tune(settings, grid, 1, 3, 3, tmp_path / "wrong")
         (tested, *_) = rerun(settings, [again], 1, 3, 0.5, tmp_path / "best").records
     finally:
         parallel._problem.cache_clear()
@@ -147,7 +148,7 @@ def test_the_test_set_chooses_nothing(monkeypatch, tmp_path):
 
 def test_an_interrupted_search_goes_on(tmp_path):
     """Runs that finished are taken from their records, and the result is that of a search without a break."""
-    grid = tune.settings_of("sgd", {"lr": (1e-6, 0.02, 0.2)}, [100])
+    grid = search.settings_of("sgd", {"lr": (1e-6, 0.02, 0.2)}, [100])
     settings = Problem.load(replace(SETTINGS, validation=0.2)).settings
     done = []
 
@@ -157,11 +158,11 @@ def test_an_interrupted_search_goes_on(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tune.tune(settings, grid, 1, 1, 3, tmp_path, on_done=stop)
+        search.tune(settings, grid, 1, 1, 3, tmp_path, on_done=stop)
     kept = {path: path.stat().st_mtime_ns for path in done}
-    found = tune.tune(settings, grid, 1, 1, 3, tmp_path)
+    found = search.tune(settings, grid, 1, 1, 3, tmp_path)
     assert kept == {path: path.stat().st_mtime_ns for path in done}
-    assert tune.tune(settings, grid, 1, 1, 3, tmp_path) == replace(found, setting=ANY)
+    assert search.tune(settings, grid, 1, 1, 3, tmp_path) == replace(found, setting=ANY)
     assert (found.setting.choice.spec, found.rungs, found.runs) == ("sgd[lr=0.2]", [(3, 1), (1, 3)], 4)
 
 
@@ -196,10 +197,10 @@ def test_the_best_run_again_on_fresh_seeds(kronbench, tmp_path):
 
 
 def test_several_workers_choose_the_same(tmp_path):
-    grid = tune.settings_of("sgd", {"lr": (1e-6, 0.02, 0.2)}, [100])
+    grid = search.settings_of("sgd", {"lr": (1e-6, 0.02, 0.2)}, [100])
     settings = Problem.load(replace(SETTINGS, validation=0.2)).settings
     alone, two = (
-        tune.tune(settings, grid, 1, 1, 3, tmp_path / str(count), workers=parallel.Workers(count)) for count in (1, 2)
+        search.tune(settings, grid, 1, 1, 3, tmp_path / str(count), workers=parallel.Workers(count)) for count in (1, 2)
     )
     assert two == replace(alone, setting=ANY, training_seconds=ANY)
 
@@ -224,22 +225,22 @@ def test_a_tuned_setting_is_read_back(tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_text("from optimizers.sgd import SGD\n\nclass Mine(SGD):\n    pass\n")
     for method in ("fisher+kfi[damping=0.1]", "ea_cg[gamma=0]", str(mine), "torch.optim.Adam[lr=0.1]"):
-        (setting, *_) = tune.settings_of(method, {"lr": (0.3,)}, [500])
-        found = tune.Tuned(setting, 0.9, 0.1, [(1, 1)], 1, 0, 1, 1.0, 1.0)
-        tune.write_tuned(tmp_path / "out", method, SETTINGS, 1, found)
-        back = tune.tuned_setting(tmp_path / "out", method, "digits", "cross-entropy")
+        (setting, *_) = search.settings_of(method, {"lr": (0.3,)}, [500])
+        found = search.Tuned(setting, 0.9, 0.1, [(1, 1)], 1, 0, 1, 1.0, 1.0)
+        search.write_tuned(tmp_path / "out", method, SETTINGS, 1, found)
+        back = search.tuned_setting(tmp_path / "out", method, "digits", "cross-entropy")
         assert (back.choice.spec, back.batch_size) == (setting.choice.spec, 500)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     stems = {"fisher+kfi_damping=0.1", "ea_cg_gamma=0", "mine", "torch.optim.Adam_lr=0.1"}
     assert names == {f"{stem}.{ending}" for stem in stems for ending in ("toml", "json")}
     with pytest.raises(ValueError, match="expected a setting for cifar10 with cross-entropy, found digits") as caught:
-        tune.tuned_setting(tmp_path / "out", str(mine), "cifar10", "cross-entropy")
+        search.tuned_setting(tmp_path / "out", str(mine), "cifar10", "cross-entropy")
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"config .*kfac.toml: No such file"):
-        tune.tuned_setting(tmp_path / "out", "kfac", "digits", "cross-entropy")
+        search.tuned_setting(tmp_path / "out", "kfac", "digits", "cross-entropy")
     (tmp_path / "kfac.toml").write_text('dataset = "digits"\ncriterion = "cross-entropy"\noptimizer = ["a", "b"]\n')
     with pytest.raises(ValueError, match="expected one optimizer and a batch_size"):
-        tune.tuned_setting(tmp_path, "kfac", "digits", "cross-entropy")
+        search.tuned_setting(tmp_path, "kfac", "digits", "cross-entropy")
 
 
 @pytest.mark.parametrize(

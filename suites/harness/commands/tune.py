@@ -27,15 +27,15 @@ from suites.harness.commands.options import (
 )
 from suites.harness.compare import DEFAULT_OPTIMIZERS
 from suites.harness.experiments import TARGETS, Problem, Settings
-from suites.harness.halving import rungs
 from suites.harness.names import file_name
 from suites.harness.parallel import Workers
 from suites.harness.progress import progress_bars
 from suites.harness.records import Record
 from suites.harness.report import plain
-from suites.harness.rerun import rerun as run_best
-from suites.harness.tune import BATCHES, GRID, VALIDATION, Setting, Tuned, settings_of, write_tuned
-from suites.harness.tune import tune as run_search
+from suites.harness.tuning.halving import rungs
+from suites.harness.tuning.rerun import rerun as run_best
+from suites.harness.tuning.search import BATCHES, GRID, VALIDATION, Setting, Tuned, settings_of, write_tuned
+from suites.harness.tuning.search import tune as run_search
 
 
 def tune(

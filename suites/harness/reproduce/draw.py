@@ -17,7 +17,7 @@ from suites.harness.report import caption, comparison_table, markdown
 from suites.harness.reproduce.figures import FIGURE_SCALES, Figure, FigureScale, Method
 from suites.harness.reproduce.request import Reproduction, Request, adapted
 from suites.harness.reproduce.summary import stand_ins
-from suites.harness.tune import tuned_setting
+from suites.harness.tuning.search import tuned_setting
 
 _DATA = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")  # of a measuring point, into the CSV
 

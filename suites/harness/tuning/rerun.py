@@ -13,7 +13,7 @@ from suites.harness.experiments import Settings
 from suites.harness.parallel import Job, Workers, run_jobs
 from suites.harness.records import Record, write_atomically
 from suites.harness.statistics import median_interval
-from suites.harness.tune import Tuned
+from suites.harness.tuning.search import Tuned
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from typing import Any
 from suites.harness.catalog import Choice, choose
 from suites.harness.config import read_toml, write_config
 from suites.harness.experiments import Settings
-from suites.harness.halving import halve
 from suites.harness.names import file_name
 from suites.harness.parallel import Job, Workers, run_jobs
 from suites.harness.records import Record, write_atomically
+from suites.harness.tuning.halving import halve
 
 VALIDATION = 0.2  # of the training images
 FIRST_SEED = 1000  # so that the seeds of a comparison, 0 and on, are fresh

@@ -1,0 +1,1 @@
+"""``kronbench tune``: the grid search, its successive halving, and the best settings again on fresh seeds."""
