@@ -3,12 +3,15 @@
 import importlib
 import json
 import math
+from contextlib import contextmanager
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
-from suites.harness import report
+from suites.harness import clock, report, runner, timing
 from suites.harness.catalog import choose
 from suites.harness.experiments import Problem, Settings
 from suites.harness.records import RecordWriter, read
@@ -222,3 +225,33 @@ def test_records_of_schema_1_are_read(tmp_path):
     (tmp_path / "new.jsonl").write_text(json.dumps({"kind": "header", "schema": 99, **old}) + "\n")
     with pytest.raises(ValueError, match="schema 1 to 2, found 99"):
         read(tmp_path / "new.jsonl")
+
+
+def test_what_is_timed_has_the_gpu_to_itself(monkeypatch, tmp_path):
+    """Whoever else comes waits; each GPU has a lock of its own, and a CPU none."""
+    monkeypatch.setattr(clock.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(clock.torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=str(device)))
+    with clock.gpu_alone("cpu"):
+        assert not list(tmp_path.iterdir())
+    with clock.gpu_alone("cuda:0"):
+        with clock.gpu_alone("cuda:1"):
+            first, second = sorted(tmp_path.iterdir())
+        with FileLock(second, timeout=0), pytest.raises(Timeout):
+            FileLock(first, timeout=0).acquire()
+    with FileLock(first, timeout=0):
+        pass
+
+
+def test_runs_and_step_times_ask_for_the_gpu_alone(problem, monkeypatch, tmp_path):
+    asked = []
+
+    @contextmanager
+    def alone(device):
+        asked.append(device)
+        yield
+
+    monkeypatch.setattr(runner, "gpu_alone", alone)
+    monkeypatch.setattr(timing, "gpu_alone", alone)
+    run(problem, choose("sgd"), 0, 1, tmp_path)
+    timing.interleaved_step_seconds(problem, [choose("sgd")], rounds=1)
+    assert asked == ["cpu", "cpu"]

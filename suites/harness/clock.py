@@ -1,13 +1,17 @@
 """The clocks: seconds of wall time with the device synchronized at both ends, and the phases of a step."""
 
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 
 class Stopwatch:
@@ -92,3 +96,14 @@ class DeviceTime:
     def __sub__(self, earlier: "DeviceTime") -> float:
         self._event.synchronize()
         return earlier._event.elapsed_time(self._event) / 1000
+
+
+@contextmanager
+def gpu_alone(device: torch.device | str) -> Iterator[None]:
+    """Wait until nothing else that kronbench times is on this GPU, whoever started it; a CPU is not waited for."""
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    name = f"kronbench-{torch.cuda.get_device_properties(device).uuid}.lock"
+    with FileLock(Path(tempfile.gettempdir()) / name, mode=0o666):
+        yield

@@ -18,7 +18,7 @@ from optimizers.core.kfi import is_out_of_memory
 from suites.harness.accounts import Accounts
 from suites.harness.catalog import Choice
 from suites.harness.checkpoint import Checkpoint, restore
-from suites.harness.clock import Stopwatch
+from suites.harness.clock import Stopwatch, gpu_alone
 from suites.harness.data import Split
 from suites.harness.environment import describe
 from suites.harness.experiments import Problem
@@ -46,7 +46,7 @@ def run(
 ) -> Record:
     """Train once; whatever happens but an interrupt or a full disk ends up in the record.
 
-    Whoever else runs the same is waited for.
+    Whoever else runs the same, or times anything on the same GPU, is waited for.
 
     Args:
         folder: where the record goes, as ``<optimizer>_seed<seed>_<run id>.jsonl``.
@@ -74,7 +74,7 @@ def run(
         checkpoint = Checkpoint(folder / f".{name}.pt")
         saved = _continued(path, checkpoint) if resume else None
         points = saved["progress"]["epoch"] + 1 if saved else 0
-        with RecordWriter(path, header, points) as record:
+        with RecordWriter(path, header, points) as record, gpu_alone(problem.settings.device):
             training = _Training(problem, choice, seed, epochs, record, checkpoint, on_epoch, out_of_time)
             try:
                 with _warnings_kept() as said:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from suites.harness.catalog import Choice, choose
-from suites.harness.clock import timer
+from suites.harness.clock import gpu_alone, timer
 from suites.harness.experiments import Problem
 
 REFERENCE = "sgd"
@@ -44,18 +44,19 @@ def interleaved_seconds(
         By name: as many samples as there were rounds, sample i of each taken in round i.
     """
     sizes: dict[str, int] = {}
-    for name, step in steps.items():
-        for _ in range(_WARM_UP_STEPS):
-            step()
-        sizes[name] = max(1, round(_BLOCK_SECONDS / max(_seconds(step, 1, device), 1e-6)))
     samples: dict[str, list[float]] = {name: [] for name in steps}
-    started = time.perf_counter()
-    for done in range(rounds):
+    with gpu_alone(device):
         for name, step in steps.items():
-            samples[name].append(_seconds(step, sizes[name], device))
-        on_round(done + 1)
-        if done + 1 >= at_least and time.perf_counter() - started > at_most_seconds:
-            break
+            for _ in range(_WARM_UP_STEPS):
+                step()
+            sizes[name] = max(1, round(_BLOCK_SECONDS / max(_seconds(step, 1, device), 1e-6)))
+        started = time.perf_counter()
+        for done in range(rounds):
+            for name, step in steps.items():
+                samples[name].append(_seconds(step, sizes[name], device))
+            on_round(done + 1)
+            if done + 1 >= at_least and time.perf_counter() - started > at_most_seconds:
+                break
     if device == "cuda":
         torch.cuda.empty_cache()
     return samples
