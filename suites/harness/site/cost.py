@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from suites.harness.site import figures, tables
+from suites.harness.site import figures, measurements, tables
 from suites.harness.site.collect import Experiment, Measurement, PaperTable, Results
 from suites.harness.site.figures import Figure, Styles
 from suites.harness.site.section import Section
@@ -41,8 +41,8 @@ def sections(results: Results, styles: Styles) -> Iterator[Section]:
         found,
         figures=pictures,
         tables=[
-            *(tables.step_times(m, slug(names[m.path])) for m in results.step_times),
-            *(tables.bench(m, slug(f"{m.path.parent.name}-{m.path.stem}")) for m in results.benches),
+            *(measurements.step_times(m, slug(names[m.path])) for m in results.step_times),
+            *(measurements.bench(m, slug(f"{m.path.parent.name}-{m.path.stem}")) for m in results.benches),
         ],
     )
     yield _growth(results)
@@ -58,7 +58,7 @@ def sections(results: Results, styles: Styles) -> Iterator[Section]:
             figures.memory([row for row in m.rows if row["status"] != "skipped"], f"Memory, {m.path.parent.name}")
             for m in results.memory
         ],
-        tables=[tables.memory(m, slug(f"{m.path.parent.name}-memory")) for m in results.memory],
+        tables=[measurements.memory(m, slug(f"{m.path.parent.name}-memory")) for m in results.memory],
     )
 
 

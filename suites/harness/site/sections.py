@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from suites.harness.report import caption
-from suites.harness.site import cost, tables
+from suites.harness.site import cost, measurements, tables
 from suites.harness.site.collect import Experiment, Results
 from suites.harness.site.figures import Figure, Styles, convergence, lines, performance_profile
 from suites.harness.site.headline import cost_values
@@ -29,7 +29,7 @@ def all_sections(results: Results, styles: Styles) -> Iterable[Section]:
         "measured",
         "How it was measured",
         "Hardware, versions and commits of all that is shown here.",
-        tables=[tables.measured(results)],
+        tables=[measurements.measured(results)],
     )
 
 
@@ -142,7 +142,7 @@ def _papers(results: Results, styles: Styles) -> Section:
         "kronbench reproduce table2 --scale cpu --data-root FOLDER",
         [found.path.parent for found in results.papers],
         figures=figures,
-        tables=[tables.paper(found) for found in results.papers],
+        tables=[measurements.paper(found) for found in results.papers],
     )
 
 

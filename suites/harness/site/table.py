@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,3 +72,14 @@ def _csv(frame: pd.DataFrame) -> str:
 def slug(name: str) -> str:
     """A name as part of a file name or an id."""
     return re.sub(r"[^A-Za-z0-9.+=-]+", "-", name).strip("-.") or "table"
+
+
+def interval(values: Iterable[float], form: str = ".3g") -> str:
+    """A number with the ends of its interval."""
+    middle, low, high = (format(value, form) for value in values)
+    return f"{middle} [{low}, {high}]"
+
+
+def figure(value: float | None) -> str:
+    """Four digits; a dash for None."""
+    return "-" if value is None else f"{value:.4g}"

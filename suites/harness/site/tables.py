@@ -1,18 +1,17 @@
-"""The tables of the page: what stands in each."""
+"""The tables of training: medians and means with intervals, pairs, searches, single runs and their solves."""
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from suites.harness.report import comparison_table, machine
-from suites.harness.site.collect import Experiment, Measurement, PaperTable, Results, Tuning
+from suites.harness.report import comparison_table
+from suites.harness.site.collect import Experiment, Tuning
 from suites.harness.site.headline import cost_values, told
-from suites.harness.site.table import Table, slug
+from suites.harness.site.table import Table, figure, interval, slug
 from suites.harness.statistics import Estimate, improvements, stratified_interval
-from suites.harness.units import shown_bytes
 
 
 def comparison(experiment: Experiment) -> Table:
@@ -77,72 +76,12 @@ def tunings(found: Sequence[Tuning]) -> Table:
             "criterion": str(one.flags.get("criterion", "-")),
             "batch": str(one.found.get("batch_size", "-")),
             "runs": str(one.found.get("runs", "-")),
-            "seconds": _figure(one.found["training_seconds"]),
-            "gradient-equivalents": _figure(one.found.get("gradient_equivalents")),
+            "seconds": figure(one.found["training_seconds"]),
+            "gradient-equivalents": figure(one.found.get("gradient_equivalents")),
         }
         for one in found
     ]
     return Table("tunings", "What the searches found and cost", pd.DataFrame(rows))
-
-
-def step_times(measurement: Measurement, name: str) -> Table:
-    """Milliseconds of a step with intervals, ratios, and what could not be measured."""
-    shown = [
-        {
-            **{key: str(row.get(key, "-")) for key in ("network", "batch", "tf32", "graph", "optimizer")},
-            "ms": "-" if "median" not in row else interval([1e3 * row[end] for end in ("median", "low", "high")]),
-            "/ sgd": _figure(row.get("ratio_to_sgd")),
-            "status": _status(row),
-        }
-        for row in measurement.rows
-    ]
-    return Table(name, f"Step times, {measurement.path.parent.name}", pd.DataFrame(shown), _machine(measurement))
-
-
-def memory(measurement: Measurement, name: str) -> Table:
-    """Bytes predicted and measured under a budget."""
-    shown = [
-        {
-            **{key: str(row.get(key, "-")) for key in ("optimizer", "network", "batch")},
-            **{
-                title: "-" if row.get(key) is None else shown_bytes(row[key])
-                for title, key in (
-                    ("budget", "budget_bytes"),
-                    ("predicted peak", "predicted_bytes"),
-                    ("measured peak", "peak_bytes"),
-                    ("asked for", "asked_bytes"),
-                )
-            },
-            "what happened": "fell back to rank_one" if row.get("fell_back") else _status(row),
-        }
-        for row in measurement.rows
-    ]
-    return Table(
-        name,
-        f"Peak bytes of a training step, {measurement.path.parent.name}",
-        pd.DataFrame(shown),
-        _machine(measurement),
-    )
-
-
-def bench(measurement: Measurement, name: str) -> Table:
-    """What pytest-benchmark measured: medians and quartiles in milliseconds."""
-    shown = [
-        {
-            "group": str(row.get("group")),
-            "benchmark": row["name"],
-            "ms": interval([1e3 * row["stats"][key] for key in ("median", "q1", "q3")]),
-            "rounds": str(row["stats"]["rounds"]),
-        }
-        for row in measurement.rows
-    ]
-    return Table(name, f"pytest-benchmark, {measurement.path.parent.name}", pd.DataFrame(shown), _machine(measurement))
-
-
-def paper(found: PaperTable) -> Table:
-    """A table of the paper, ours beside the paper's, with four digits."""
-    rows = [dict(zip(found.columns, map(_short, row), strict=False)) for row in found.rows]
-    return Table(slug(found.path.parent.name), found.title, pd.DataFrame(rows, columns=found.columns))
 
 
 def runs(experiment: Experiment) -> list[dict[str, Any]]:
@@ -179,32 +118,6 @@ def _estimate(estimate: Estimate, form: str) -> str:
     return format(estimate.value, form) if estimate.low == -math.inf else interval(estimate, form)
 
 
-def interval(values: Iterable[float], form: str = ".3g") -> str:
-    """A number with the ends of its interval."""
-    middle, low, high = (format(value, form) for value in values)
-    return f"{middle} [{low}, {high}]"
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _status(row: Mapping[str, Any]) -> str:
-    reason = row.get("reason")
-    return f"{row['status']}: {' '.join(reason.split())[:120]}" if reason else str(row["status"])
-
-
-def _machine(measurement: Measurement) -> str:
-    return machine(measurement.environment) if measurement.environment else ""
-
-
-def _short(cell: str) -> str:
-    try:
-        return f"{float(cell):.4g}"
-    except ValueError:
-        return cell or "-"
-
-
 def solver_failures(experiments: Sequence[Experiment]) -> Table:
     """Of each method how many solves of its runs met trouble."""
     rows = []
@@ -220,23 +133,3 @@ def solver_failures(experiments: Sequence[Experiment]) -> Table:
                 row = {"experiment": experiment.name, "optimizer": method, "most CG iterations": str(most)}
                 rows.append({**row, **counts})
     return Table("solver-failures", "Solves that met trouble", pd.DataFrame(rows))
-
-
-def measured(results: Results) -> Table:
-    """Of everything shown the machine, the software and the commit."""
-    sources: dict[str, list[Mapping[str, Any]]] = {
-        e.name: [record.header["environment"] for record in e.records] for e in results.experiments
-    }
-    for one in [*results.step_times, *results.memory, *results.benches]:
-        if one.environment:
-            sources[one.path.relative_to(results.folder).as_posix()] = [one.environment]
-    rows = []
-    for name, environments in sources.items():
-        for environment in {machine(found): found for found in environments}.values():
-            git, gpu = environment["git"] or {}, environment["gpu"] or {}
-            row = {"what": name, "processor": environment.get("cpu"), "threads": environment.get("threads")}
-            row |= {"GPU": gpu.get("name"), "driver": gpu.get("driver"), "TF32": gpu.get("tf32")}
-            row |= {name: environment.get(name) for name in ("torch", "blas", "python", "platform")}
-            row["commit"] = git.get("commit", "-")[:10] + (" with changes" if git.get("dirty") else "")
-            rows.append({key: "-" if value is None else str(value) for key, value in row.items()})
-    return Table("measured", "Machines, versions, commits", pd.DataFrame(rows))
