@@ -180,3 +180,31 @@ def test_a_run_that_fails_keeps_what_it_measured(kronbench, tmp_path, monkeypatc
     assert record.status == "failed"
     assert [point["width"] for point in record.points] == [16, 24, 32]
     assert [path.name for path in tmp_path.iterdir()] == ["growth.jsonl"]
+
+
+def test_a_run_that_died_goes_on_at_the_size_it_had_reached(tmp_path, monkeypatch):
+    """What finished is not measured again, unless that is asked for."""
+    scale = replace(GROWTH_SCALES["smoke"], sweeps=(Sweep("width", (4, 8, 12), Case()),))
+    widths, dies_at = [], 8
+
+    class Died(BaseException):
+        pass
+
+    def measure(case, *rest):
+        if case.width == dies_at:
+            raise Died
+        widths.append(case.width)
+        return {"seconds": len(widths)}
+
+    monkeypatch.setattr(growth, "measure", measure)
+    path = tmp_path / "growth.jsonl"
+    with pytest.raises(Died):
+        growth.measure_growth(scale, "cpu", path)
+    dies_at = None
+    done = growth.measure_growth(scale, "cpu", path)
+    assert widths == [4, 8, 12]
+    assert [point["width"] for point in done.points] == [4, 8, 12]
+    assert growth.measure_growth(scale, "cpu", path) == done
+    assert widths == [4, 8, 12]
+    growth.measure_growth(scale, "cpu", path, resume=False)
+    assert widths == [4, 8, 12] * 2

@@ -11,7 +11,7 @@ import pytest
 import torch
 from filelock import FileLock, Timeout
 
-from suites.harness import clock, report, runner, timing
+from suites.harness import clock, once, report, timing
 from suites.harness.catalog import choose
 from suites.harness.experiments import Problem, Settings
 from suites.harness.records import RecordWriter, read
@@ -250,7 +250,7 @@ def test_runs_and_step_times_ask_for_the_gpu_alone(problem, monkeypatch, tmp_pat
         asked.append(device)
         yield
 
-    monkeypatch.setattr(runner, "gpu_alone", alone)
+    monkeypatch.setattr(once, "gpu_alone", alone)
     monkeypatch.setattr(timing, "gpu_alone", alone)
     run(problem, choose("sgd"), 0, 1, tmp_path)
     timing.interleaved_step_seconds(problem, [choose("sgd")], rounds=1)

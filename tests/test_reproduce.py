@@ -2,6 +2,8 @@
 
 import math
 from csv import DictReader
+from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ import torch
 from optimizers.core import CRITERIA, CURVATURES, Tape
 from optimizers.core.curvature import _recursion, pos_eig
 from optimizers.core.hessian import mean_hessians
+from suites.harness import once
 from suites.harness.cli import main
 from suites.harness.experiments import NETWORKS, Problem, Settings
 from suites.harness.records import read
@@ -169,6 +172,43 @@ def test_a_failed_run_is_recorded_and_leaves_no_table(tmp_path, monkeypatch):
     done = reproduce(TABLES["table2"], SCALES["smoke"], problem, tmp_path)
     assert done.records[0].status == "diverged"
     assert [path.name for path in tmp_path.iterdir()] == ["errors.jsonl"]
+
+
+class _Died(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("steps_between", [20, 7])  # an epoch has 14
+def test_a_table_that_died_goes_on_and_is_not_made_twice(tmp_path, monkeypatch, steps_between):
+    """With the numbers of one that did not; another seed is another table, whose checkpoint is not taken."""
+    monkeypatch.setattr(once, "CHECKPOINT_SECONDS", 0.0)
+    table, scale = TABLES["table2"], replace(SCALES["smoke"], iterates=4, steps_between=steps_between)
+    problem = table.load(scale, "cpu", None)
+    measured = []
+
+    def measure(tape, names, dies_at=None):
+        if len(measured) == dies_at:
+            raise _Died
+        measured.append(tape)
+        return layer_errors(tape, names)
+
+    def points(folder, seed=0, dies_at=None):
+        measured.clear()
+        monkeypatch.setattr("suites.harness.reproduce.run.layer_errors", partial(measure, dies_at=dies_at))
+        return reproduce(table, scale, problem, tmp_path / folder, seed).records[0].points
+
+    whole = points("whole")
+    with pytest.raises(_Died):
+        points("died", dies_at=2)
+    assert points("died") == whole
+    assert len(measured) == 2
+    assert points("died") == whole
+    assert not measured
+    with pytest.raises(_Died):
+        points("other", seed=1, dies_at=2)
+    assert points("other") == whole
+    assert len(measured) == 4
+    assert not list(tmp_path.glob("*/.*"))
 
 
 @pytest.mark.parametrize(

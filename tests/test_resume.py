@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from suites.harness import identity, runner
+from suites.harness import identity, once
 from suites.harness.catalog import choose
 from suites.harness.checkpoint import Checkpoint
 from suites.harness.experiments import Problem, Settings
@@ -23,11 +23,11 @@ FORKS = """
 import itertools, os, random, resource, signal, sys, time
 from pathlib import Path
 import sklearn.datasets
-from suites.harness import runner
+from suites.harness import once, runner
 from suites.harness.catalog import choose
 from suites.harness.experiments import Problem, Settings
 
-runner.CHECKPOINT_SECONDS = 0.0
+once.CHECKPOINT_SECONDS = 0.0
 settings = Settings(device="cpu", network=(64, 16, 10))
 
 
@@ -133,7 +133,7 @@ assert wait(fork("sgd", 0, whole), fork("ea_cg", 0, whole)) == [0, 0]
 @pytest.fixture
 def died(problem, tmp_path, monkeypatch):
     """A run of six epochs that died in the fifth; returns its part and its checkpoint."""
-    monkeypatch.setattr(runner, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(once, "CHECKPOINT_SECONDS", 0.0)
 
     def dies(epoch):
         if epoch == 4:
@@ -183,8 +183,14 @@ def test_a_checkpoint_that_cannot_be_read_begins_anew(died, goes_on, damage):
 
 def test_a_checkpoint_is_no_program(tmp_path):
     """Pickled code is refused, not run."""
-    torch.save({"network": print}, tmp_path / "evil.pt")
-    assert Checkpoint(tmp_path / "evil.pt").load() is None
+    torch.save({"run": "a", "network": print}, tmp_path / "evil.pt")
+    assert Checkpoint(tmp_path / "evil.pt", "a").load() is None
+
+
+def test_a_checkpoint_is_that_of_its_run(tmp_path):
+    torch.save({"run": "a", "progress": {"points": 1}}, tmp_path / "a.pt")
+    assert Checkpoint(tmp_path / "a.pt", "a").load() == {"run": "a", "progress": {"points": 1}}
+    assert Checkpoint(tmp_path / "a.pt", "b").load() is None
 
 
 def test_a_run_that_finished_is_taken_from_its_record(problem, tmp_path, monkeypatch):

@@ -11,12 +11,18 @@ import torch
 
 from suites.harness.steps import Step
 
+_UNREADABLE = (
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile),
+)
+
 
 class Checkpoint:
-    """The checkpoint of one run, in one file; written whole or not at all."""
+    """The checkpoint of one run, in one file; written whole or not at all. ``run``: its identity."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, run: str) -> None:
         self._path = path
+        self._run = run
         self._part = path.with_name(path.name + ".part")
 
     def save(self, step: Step, **progress: Any) -> None:
@@ -26,6 +32,7 @@ class Checkpoint:
             OSError: if it cannot be written; the last one stays.
         """
         state = {
+            "run": self._run,
             "network": step.network.state_dict(),
             "optimizer": step.optimizer.state_dict(),
             "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
@@ -41,10 +48,20 @@ class Checkpoint:
         os.replace(self._part, self._path)
 
     def load(self) -> Mapping[str, Any] | None:
-        """What was saved last; None where there is nothing, or nothing that can be read."""
+        """What was saved last; None where there is nothing of this run, or nothing that can be read."""
         try:
-            return torch.load(self._path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError):
+            state = torch.load(self._path, map_location="cpu", weights_only=True)
+            return state if state["run"] == self._run else None
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+            ValueError,
+            LookupError,
+            TypeError,
+        ):
             return None
 
     def remove(self) -> None:

@@ -6,7 +6,7 @@ code gives other bits with another number of threads or another BLAS.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ _ENVIRONMENT = ("python", "torch", "blas", "platform", "cpu", "threads")
 _GPU = ("name", "memory_bytes", "cuda", "tf32")
 
 
-def run_id(header: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits for the header of a record."""
+def run_id(header: Mapping[str, Any], *more: Path) -> str:
+    """Twelve hexadecimal digits for the header of a record; ``more``: sources that decide as well."""
     environment = header["environment"]
     decides = {
         "experiment": header["experiment"],
         "source": header["source"],
-        "algorithms": _algorithms(),
+        "algorithms": _algorithms(more),
         "environment": {name: environment[name] for name in _ENVIRONMENT},
         "gpu": environment["gpu"] and {name: environment["gpu"][name] for name in _GPU},
     }
@@ -31,8 +31,8 @@ def run_id(header: Mapping[str, Any]) -> str:
 
 
 @cache
-def _algorithms() -> str:
-    files = sorted((_ROOT / "optimizers").rglob("*.py"))
+def _algorithms(more: Sequence[Path]) -> str:
+    files = [*sorted((_ROOT / "optimizers").rglob("*.py")), *more]
     files += [Path(__file__).with_name(f"{name}.py") for name in _FEEDERS]
     return _digest(b"\0".join(path.read_bytes() for path in files))
 

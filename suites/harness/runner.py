@@ -1,24 +1,20 @@
 """Runs experiments: trains, stops the clock for evaluation, and writes a record as it goes."""
 
 import math
-import time
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from optimizers.core import FCNN, SecondOrder
-from optimizers.core.kfi import is_out_of_memory
 from suites.harness.accounts import Accounts
 from suites.harness.catalog import Choice
-from suites.harness.checkpoint import Checkpoint, restore
-from suites.harness.clock import Stopwatch, gpu_alone
+from suites.harness.checkpoint import restore
+from suites.harness.clock import Stopwatch
 from suites.harness.data import Split
 from suites.harness.environment import describe
 from suites.harness.experiments import Problem
@@ -26,11 +22,11 @@ from suites.harness.health import negative_curvature
 from suites.harness.identity import run_id
 from suites.harness.memory.live import peak_state_bytes, state_bytes
 from suites.harness.names import file_name
+from suites.harness.once import Work, once
 from suites.harness.operations import StepCost, probe
-from suites.harness.records import Record, RecordWriter, read
+from suites.harness.records import Record
 
 _WARM_UP_STEPS = 2
-CHECKPOINT_SECONDS = 10.0  # at least so long from one to the next: short runs need none
 
 
 def run(
@@ -44,13 +40,11 @@ def run(
     resume: bool = True,
     at_a_time: int = 1,
 ) -> Record:
-    """Train once; whatever happens but an interrupt or a full disk ends up in the record.
-
-    Whoever else runs the same, or times anything on the same GPU, is waited for.
+    """Train once, see :func:`suites.harness.once.once`.
 
     Args:
         folder: where the record goes, as ``<optimizer>_seed<seed>_<run id>.jsonl``.
-        on_epoch: called with the number of every epoch that is done.
+        on_epoch: called with the number of every epoch when it is done, not of those that a record had.
         out_of_time: asked before every step; the run stops where it says so.
         resume: take the record of the same run if it finished, and go on with one that died. One that failed or
             diverged is run again.
@@ -65,28 +59,15 @@ def run(
         "source": choice.entry.source,
     }
     header |= {"run": run_id(header), "at_a_time": at_a_time}
+
+    def work(under_way: Work) -> tuple[str, str | None]:
+        with _warnings_kept() as said:
+            ended = _Training(problem, choice, seed, epochs, under_way, on_epoch, out_of_time).run()
+        under_way.measured["warnings"] = said
+        return ended
+
     name = f"{file_name(choice.spec)}_seed{seed}_{header['run']}"
-    path = folder / f"{name}.jsonl"
-    with _alone(folder / f".{name}.lock"):
-        if resume and path.exists() and read(path).status == "finished":
-            on_epoch(epochs)
-            return read(path)
-        checkpoint = Checkpoint(folder / f".{name}.pt")
-        saved = _continued(path, checkpoint) if resume else None
-        points = saved["progress"]["epoch"] + 1 if saved else 0
-        with RecordWriter(path, header, points) as record, gpu_alone(problem.settings.device):
-            training = _Training(problem, choice, seed, epochs, record, checkpoint, on_epoch, out_of_time)
-            try:
-                with _warnings_kept() as said:
-                    status, reason = training.run(saved)
-                record.end(status, reason, **training.measured, warnings=said)
-            except OSError:
-                raise
-            except Exception as error:
-                what = "out of memory" if is_out_of_memory(error) else type(error).__name__
-                record.end("failed", f"{what}: {_first_line(error)}", traceback=traceback.format_exc())
-        checkpoint.remove()
-    return read(path)
+    return once(folder / f"{name}.jsonl", header, problem.settings.device, work, resume)
 
 
 @contextmanager
@@ -105,46 +86,24 @@ def _warnings_kept() -> Iterator[list[str]]:
         yield said
 
 
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait for whoever has the lock; it goes with the last one."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-
-
-def _continued(path: Path, checkpoint: Checkpoint) -> Mapping[str, Any] | None:
-    """The checkpoint of a run that died, if its record goes as far."""
-    part, saved = path.with_name(path.name + ".part"), checkpoint.load()
-    try:
-        return saved if saved and len(read(part).points) > saved["progress"]["epoch"] else None
-    except (OSError, ValueError):
-        return None
-
-
 @dataclass
 class _Training:
-    """A run while it goes on; ``measured`` belongs into the last line of its record."""
+    """A run while it goes on."""
 
     problem: Problem
     choice: Choice
     seed: int
     epochs: int
-    record: RecordWriter
-    checkpoint: Checkpoint
+    work: Work
     on_epoch: Callable[[int], None]
     out_of_time: Callable[[], bool]
-    measured: dict[str, Any] = field(default_factory=dict)
 
-    def run(self, saved: Mapping[str, Any] | None) -> tuple[str, str | None]:
+    def run(self) -> tuple[str, str | None]:
         """Train from the start or from what was saved; returns status and reason."""
-        problem, device = self.problem, self.problem.settings.device
+        problem, device, saved = self.problem, self.problem.settings.device, self.work.saved
         peak, cost = _warm_up(problem, self.choice, self.seed)
-        progress = saved["progress"] if saved else {"epoch": -1, "training": 0.0, "evaluation": 0.0, "resumed": []}
-        first = progress["epoch"] + 1
+        progress = saved["progress"] if saved else {"training": 0.0, "evaluation": 0.0, "resumed": []}
+        first = self.work.points  # the first point is that of epoch 0
         step = problem.training_step(self.choice, self.seed, max(first, 1))
         if saved:
             restore(step, saved)
@@ -152,8 +111,7 @@ class _Training:
         resumed = [*progress["resumed"], *([first] if saved else [])]
         accounts = Accounts(step, cost, device, progress.get("total"))
         training, evaluation = Stopwatch(device, progress["training"]), Stopwatch(device, progress["evaluation"])
-        self.measured = {"peak_state_bytes": peak, "gradient_operations": cost.gradient, "resumed": resumed}
-        kept = time.monotonic()
+        self.work.measured |= {"peak_state_bytes": peak, "gradient_operations": cost.gradient, "resumed": resumed}
         for epoch in range(first, self.epochs + 1):
             if epoch:
                 with training:
@@ -166,7 +124,7 @@ class _Training:
                 train_loss, train_accuracy = evaluate(problem, step.network, problem.dataset.train)
                 test_loss, test_accuracy = evaluate(problem, step.network, problem.dataset.test)
                 negative = negative_curvature(problem, step.network) if second_order else None
-            self.record.point(
+            self.work.point(
                 step=epoch * problem.steps_per_epoch,
                 epoch=epoch,
                 training_seconds=training.seconds,
@@ -179,19 +137,17 @@ class _Training:
                 **accounts.close(),
             )
             self.on_epoch(epoch)
-            self.measured["state_bytes"] = state_bytes(step.optimizer)
+            self.work.measured["state_bytes"] = state_bytes(step.optimizer)
             if not math.isfinite(train_loss):
                 return "diverged", f"train loss is {train_loss} after epoch {epoch}"
-            if epoch < self.epochs and time.monotonic() - kept >= CHECKPOINT_SECONDS:
-                self.checkpoint.save(
+            if epoch < self.epochs:
+                self.work.keep(
                     step,
-                    epoch=epoch,
                     training=training.seconds,
                     evaluation=evaluation.seconds,
                     total=dict(accounts.total),
                     resumed=resumed,
                 )
-                kept = time.monotonic()
         return "finished", None
 
 
@@ -215,7 +171,3 @@ def evaluate(problem: Problem, network: FCNN, split: Split) -> tuple[float, floa
         total[1] += (logits.argmax(1) == labels).sum()
     loss, accuracy = (total / len(split)).tolist()
     return loss, accuracy
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]

@@ -28,7 +28,7 @@ def reproduce(
         Path | None, typer.Option(help="Of figures: folder of settings that kronbench tune wrote.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option(help="Of figures: take runs that finished, go on with those that died.")
+        bool, typer.Option(help="Take what finished, go on with what died; --no-resume begins anew.")
     ] = True,
     jobs: Jobs = 1,
     backend: Backend = "loky",

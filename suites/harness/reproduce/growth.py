@@ -10,7 +10,6 @@ Of a step, curvature and solve apart, are taken the seconds (many steps, methods
 :mod:`suites.harness.operations`) and the bytes that are alive at once (:func:`suites.harness.phases.phase_bytes`).
 """
 
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,9 +19,11 @@ from optimizers.core import SecondOrder
 from suites.harness.catalog import choose
 from suites.harness.environment import describe
 from suites.harness.experiments import Problem, Settings
+from suites.harness.identity import run_id
+from suites.harness.once import Work, once
 from suites.harness.operations import count, iterations_run
 from suites.harness.phases import interleaved_phase_seconds, phase_bytes
-from suites.harness.records import Record, RecordWriter, read
+from suites.harness.records import Record
 from suites.harness.steps import Step
 
 PHASES = ("curvature", "solve")
@@ -118,20 +119,31 @@ GROWTH_SCALES = {
 
 
 def measure_growth(
-    scale: GrowthScale, device: str, path: Path, on_case: Callable[[int], None] = lambda done: None
+    scale: GrowthScale,
+    device: str,
+    path: Path,
+    on_case: Callable[[int], None] = lambda done: None,
+    resume: bool = True,
 ) -> Record:
-    """Measure every size of a scale into the record ``path``, one point each as it is done."""
-    header = {"experiment": {"table": "table1", "scale": asdict(scale)}, "environment": describe(device)}
-    with RecordWriter(path, header) as record:
-        try:
-            for done, (sweep, case) in enumerate(scale, start=1):
-                figures = measure(case, sweep.methods, device, scale.seconds)
-                record.point(over=sweep.over, **asdict(case), network=case.network, figures=figures)
-                on_case(done)
-            record.end("finished")
-        except Exception as error:
-            record.end("failed", f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
-    return read(path)
+    """Measure every size of a scale into the record ``path``, one point each as it is done, see
+    :func:`suites.harness.once.once`."""
+    header: dict[str, Any] = {
+        "experiment": {"table": "table1", "scale": asdict(scale)},
+        "environment": describe(device),
+        "source": None,
+    }
+    header["run"] = run_id(header, Path(__file__))
+
+    def work(under_way: Work) -> tuple[str, None]:
+        for sweep, case in list(scale)[under_way.points :]:
+            figures = measure(case, sweep.methods, device, scale.seconds)
+            under_way.point(over=sweep.over, **asdict(case), network=case.network, figures=figures)
+            on_case(under_way.points)
+        return "finished", None
+
+    record = once(path, header, device, work, resume, needs_checkpoint=False)
+    on_case(len(record.points))
+    return record
 
 
 def measure(case: Case, methods: tuple[str, ...], device: str, at_most_seconds: float) -> dict[str, Any]:

@@ -18,7 +18,7 @@ _COSTS = {  # estimates come from 1.6 10^9 operations an image and iterate, and 
     },
     "imagenet10": {
         "smoke": "seconds",
-        "cpu": "a quarter of an hour on two cores (estimate)",
+        "cpu": "half an hour on two cores (estimate)",
         "paper": "8 hours on two cores, minutes on a GPU (estimates)",
     },
 }
@@ -30,7 +30,7 @@ _COSTS_OF_FIGURES = {  # of those without runs that another figure left
     },
     "imagenet10": {
         "smoke": "seconds",
-        "cpu": "half an hour on two cores (estimate)",
+        "cpu": "an hour on two cores (estimate)",
         "paper": "3 days on two cores, an hour on a GPU (estimates)",
     },
 }

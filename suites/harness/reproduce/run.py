@@ -1,21 +1,26 @@
 """Computes one of Tables 2-5: trains, measures the errors at every iterate, and writes record and tables."""
 
 import math
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from suites.harness.catalog import choose
+from suites.harness.checkpoint import restore
 from suites.harness.environment import describe
 from suites.harness.experiments import Problem
+from suites.harness.identity import run_id
 from suites.harness.names import pick
+from suites.harness.once import Work, once
 from suites.harness.progress import progress_bars
-from suites.harness.records import RecordWriter, read, write_atomically
+from suites.harness.records import write_atomically
+from suites.harness.reproduce import errors
 from suites.harness.reproduce.errors import layer_errors, record_in_chunks
 from suites.harness.reproduce.request import Reproduction, Request, adapted
 from suites.harness.reproduce.summary import bound_frame, errors_frame, summary
 from suites.harness.reproduce.tables import OPTIMIZER, SCALES, Scale, Table, balanced
+from suites.harness.steps import Step
 
 
 def prepare(table: Table, request: Request) -> Callable[[], Reproduction]:
@@ -24,7 +29,7 @@ def prepare(table: Table, request: Request) -> Callable[[], Reproduction]:
     Raises:
         ValueError: one line, if the scale, a number or the data are not as they must be.
     """
-    request.only(table.name, "seed", "iterates", "steps_between", "images")
+    request.only(table.name, "seed", "iterates", "steps_between", "images", "resume")
     scale = adapted(
         pick("scale", request.scale, SCALES),
         iterates=request.iterates,
@@ -43,6 +48,7 @@ def prepare(table: Table, request: Request) -> Callable[[], Reproduction]:
                 request.output,
                 request.seed or 0,
                 on_iterate=lambda done: progress.update(bar, completed=done),
+                resume=request.resume,
             )
 
     return run
@@ -55,21 +61,24 @@ def reproduce(
     output: Path,
     seed: int = 0,
     on_iterate: Callable[[int], None] = lambda done: None,
+    resume: bool = True,
 ) -> Reproduction:
-    """Train, measure the errors at every iterate, and write errors.jsonl, table.md, table.csv and bound.csv into
-    ``output``."""
-    path, choice = output / "errors.jsonl", choose(OPTIMIZER)
+    """Train and measure the errors at every iterate, see :func:`suites.harness.once.once`; write errors.jsonl,
+    table.md, table.csv and bound.csv into ``output``."""
+    choice = choose(OPTIMIZER)
     epochs = math.ceil((scale.iterates - 1) * scale.steps_between / problem.steps_per_epoch)
-    header = {
+    header: dict[str, Any] = {
         "experiment": {**problem.describe(choice, seed, epochs), "table": table.name, "scale": asdict(scale)},
         "environment": describe(problem.settings.device),
+        "source": choice.entry.source,
     }
-    with RecordWriter(path, header) as record:
-        try:
-            record.end(*_measure(table, scale, problem, seed, record, on_iterate))
-        except Exception as error:
-            record.end("failed", f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
-    done = read(path)
+    header["run"] = run_id(header, Path(__file__), Path(errors.__file__))
+
+    def work(under_way: Work) -> tuple[str, str | None]:
+        return _measure(table, scale, problem, seed, under_way, on_iterate)
+
+    done = once(output / "errors.jsonl", header, problem.settings.device, work, resume)
+    on_iterate(len(done.points))
     if done.status != "finished":
         return Reproduction([done])
     text = summary(table, scale, problem, done)
@@ -80,19 +89,32 @@ def reproduce(
 
 
 def _measure(
-    table: Table, scale: Scale, problem: Problem, seed: int, record: RecordWriter, on_iterate: Callable[[int], None]
+    table: Table, scale: Scale, problem: Problem, seed: int, work: Work, on_iterate: Callable[[int], None]
 ) -> tuple[str, str | None]:
-    step, split = problem.step(choose(OPTIMIZER), seed), balanced(problem, scale.images)
-    for iterate in range(scale.iterates):
+    split = balanced(problem, scale.images)
+    step = _step_after(problem, seed, max(work.points - 1, 0) * scale.steps_between)
+    if work.saved:
+        restore(step, work.saved)
+    for iterate in range(work.points, scale.iterates):
+        if iterate:
+            for _ in range(scale.steps_between):
+                step()
         tape = record_in_chunks(step.network, problem.criterion, problem.dataset.chunks(split))
         loss = tape.loss.item()
         if not math.isfinite(loss):
             return "diverged", f"loss is {loss} at iterate {iterate}"
         accuracy = (tape.logits.argmax(1) == tape.labels).double().mean().item()
-        errors = layer_errors(tape, table.curvatures)
-        record.point(step=iterate * scale.steps_between, loss=loss, accuracy=accuracy, errors=errors)
+        found = layer_errors(tape, table.curvatures)
+        work.point(step=iterate * scale.steps_between, loss=loss, accuracy=accuracy, errors=found)
         on_iterate(iterate + 1)
-        if iterate + 1 < scale.iterates:
-            for _ in range(scale.steps_between):
-                step()
+        work.keep(step)
     return "finished", None
+
+
+def _step_after(problem: Problem, seed: int, steps: int) -> Step:
+    """A fresh step whose next batch is the one that follows so many."""
+    epochs, rest = divmod(steps, problem.steps_per_epoch)
+    step = problem.step(choose(OPTIMIZER), seed, epochs + 1)
+    for _ in range(rest):
+        next(step.batches)
+    return step

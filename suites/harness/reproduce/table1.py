@@ -56,14 +56,16 @@ def prepare(request: Request) -> Callable[[], Reproduction]:
     Raises:
         ValueError: one line, for what cannot be.
     """
-    request.only("table1")  # costs depend on sizes alone
+    request.only("table1", "resume")  # costs depend on sizes alone
     scale, device = pick("scale", request.scale, GROWTH_SCALES), resolve_device(request.device)
 
     def run() -> Reproduction:
         with progress_bars() as progress:
             bar = progress.add_task(f"sizes: table1, {scale.name}", total=len(list(scale)))
             path = request.output / "growth.jsonl"
-            record = measure_growth(scale, device, path, lambda done: progress.update(bar, completed=done))
+            record = measure_growth(
+                scale, device, path, lambda done: progress.update(bar, completed=done), request.resume
+            )
         if record.status != "finished":
             return Reproduction([record])
         frame = exponents_frame(scale, record)
