@@ -215,7 +215,7 @@ def test_what_decides_the_numbers_decides_the_name(problem, tmp_path, monkeypatc
 
     other = Problem.load(replace(SETTINGS, batch_size=50))
     names = [name(), name(spec="sgd[lr=0.2]"), name(seed=1), name(epochs=2), name(other)]
-    monkeypatch.setattr(identity, "_algorithms", lambda: "other source")
+    monkeypatch.setattr(identity, "_algorithms", lambda more: "other source")
     names.append(name())
     monkeypatch.undo()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
