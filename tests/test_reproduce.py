@@ -244,10 +244,17 @@ def test_bad_input_is_one_line(kronbench, tmp_path, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_list_says_what_there_is(kronbench):
-    """Every name, what it shows, and what it costs at every scale."""
+def test_list_says_what_there_is(kronbench, monkeypatch, tmp_path):
+    """Every name, what it shows, what it costs at every scale, and where it is done."""
+    monkeypatch.chdir(tmp_path)
+    for page in ("published/table2/table.md", "latest/table2-smoke/table.md", "latest/figures-cpu/figure1.md"):
+        (tmp_path / "results" / page).parent.mkdir(parents=True)
+        (tmp_path / "results" / page).touch()
     code, out, _ = kronbench("--list")
     assert code == 0
+    assert out.count("\n          not done here\n") == len(TABLES) + len(FIGURES) - 1
+    assert "\n          done here: results/latest/table2-smoke, results/published/table2\n" in out
+    assert "\n          done here: results/latest/figures-cpu\n" in out
     for name in ("table1", *TABLES, *FIGURES):
         assert f"\n{name} " in f"\n{out}"
     for scale in SCALES:

@@ -40,12 +40,16 @@ def reproduce(
     device: Device = "auto",
     data_root: DataRoot = None,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/<name>-<scale>.")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="What there is, what it shows and costs.")] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="What there is, what it shows and costs, and where it is done here.")
+    ] = False,
 ) -> None:
     """Compute a result of the paper again and print it beside the paper's values."""
     if list_:
         for result in RESULTS.values():
-            typer.echo(f"{result.name:<10}{result.shows}\n{'':<10}{result.costs}")
+            done = ", ".join(folder.as_posix() for folder in result.done_in(Path("results")))
+            typer.echo(f"{result.name:<10}{result.shows}")
+            typer.echo(f"{'':<10}{result.costs}\n{'':<10}{f'done here: {done}' if done else 'not done here'}")
         return
     with bad_input_is_one_line():
         if name is None:

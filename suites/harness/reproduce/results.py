@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from suites.harness.names import pick
 from suites.harness.reproduce import draw, run, table1
@@ -54,6 +55,11 @@ class Result:
     def costs(self) -> str:
         """What it costs at each scale, in a line."""
         return "; ".join(f"{scale}: {cost}" for scale, cost in self.by_scale.items())
+
+    def done_in(self, folder: Path) -> list[Path]:
+        """Folders that hold it, below a folder of results."""
+        pages = (f"*/{self.name}/table.md", f"*/{self.name}-*/table.md", f"*/*/{self.name}.md")
+        return sorted(page.parent for pattern in pages for page in folder.glob(pattern))
 
 
 RESULTS = {
