@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
 from suites.harness.curves import AXES, common_end, curve
 from suites.harness.records import Record
@@ -31,7 +32,6 @@ _DARK: dict[Any, Any] = {
     **{f"{part}.facecolor": _PAPER for part in ("figure", "axes", "savefig")},
     **{name: _INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
 }
-_DECADES = 2  # so many are labelled enough by their powers of ten
 _UNDATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same records, the same bytes
 
 
@@ -159,13 +159,21 @@ def _mark(axes: Axes, group: Sequence[Record], axis: str, target: float, colour:
 
 def _label(loss: Axes, accuracy: Axes, axis: str, target: float) -> None:
     loss.set(xlabel=AXES[axis][1], ylabel="train loss", yscale="log")
-    if np.ptp(np.log10(loss.get_ylim())) > _DECADES:
-        loss.minorticks_off()  # they take a third of the time of drawing
+    loss.yaxis.set_major_locator(_few_ticks(float(np.ptp(np.log10(loss.get_ylim())))))
+    loss.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    loss.minorticks_off()
     accuracy.set(xlabel=AXES[axis][1], ylabel="test accuracy")
     accuracy.axhline(target, color="grey", linewidth=1, linestyle=":")
     accuracy.annotate(
         f"target {target:g}", (1, target), xycoords=("axes fraction", "data"), ha="right", va="top", fontsize=8
     )
+
+
+def _few_ticks(decades: float) -> Locator:
+    """Ticks of a logarithmic axis: ticks are most of the work of drawing."""
+    if decades < 0.5:
+        return MaxNLocator(5)
+    return LogLocator(subs=(1, 2, 5) if decades < 2 else (1,))
 
 
 def _draw_intervals(axes: Axes, label: str, intervals: Mapping[str, Interval], dark: bool) -> None:
