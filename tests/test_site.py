@@ -329,22 +329,27 @@ def test_what_cannot_be_read_is_said(kronbench, tmp_path):
     assert "found 99" in (tmp_path / "site" / "index.html").read_text()
 
 
-def test_two_thousand_runs_take_seconds(tmp_path):
-    """The bound holds on a busy core as well: an idle one takes a third."""
-    for method in range(5):
-        write_run(tmp_path / "one", f"method{method}", 0, speed=1 + method / 5, epochs=40)
-        (path,) = (tmp_path / "one" / "runs").glob("*.jsonl")
-        text = path.read_text()
-        path.unlink()
-        for experiment in range(8):
-            for seed in range(50):  # by hand: the writer waits for the disk at every line
-                copy = tmp_path / f"experiment{experiment}" / "runs" / f"{method}-{seed}.jsonl"
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_text(text.replace('"seed": 0', f'"seed": {seed}'))
-    assert len(list(tmp_path.rglob("*.jsonl"))) == 2000
-    before = time.process_time()
-    build(collect(tmp_path), tmp_path)
-    assert time.process_time() - before < 20
+def test_two_thousand_runs_cost_little_more_than_a_few(tmp_path):
+    """Of eight experiments with 250 runs each, and with 5: pictures take most. On an idle core that is seconds; held
+    against each other, the times hold on a busy one as well."""
+    seconds = {}
+    for seeds in (1, 50):
+        results = tmp_path / str(seeds)
+        for method in range(5):
+            write_run(results / "one", f"method{method}", 0, speed=1 + method / 5, epochs=40)
+            (path,) = (results / "one" / "runs").glob("*.jsonl")
+            text = path.read_text()
+            path.unlink()
+            for experiment in range(8):
+                for seed in range(seeds):  # by hand: the writer waits for the disk at every line
+                    copy = results / f"experiment{experiment}" / "runs" / f"{method}-{seed}.jsonl"
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    copy.write_text(text.replace('"seed": 0', f'"seed": {seed}'))
+        assert len(list(results.rglob("*.jsonl"))) == 40 * seeds
+        before = time.process_time()
+        build(collect(results), tmp_path)
+        seconds[seeds] = time.process_time() - before
+    assert seconds[50] < 3 * seconds[1]
 
 
 def test_the_readme_has_the_headline_of_the_records():
