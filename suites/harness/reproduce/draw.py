@@ -99,7 +99,7 @@ def title(figure: Figure, scale: FigureScale, lines: Sequence[Line], tuned: Path
     found = [
         *stand_ins(problem, figure.dataset),
         f"{scale.epochs} epochs",
-        f"{scale.seeds} seeds",
+        "1 seed" if scale.seeds == 1 else f"{scale.seeds} seeds",
         f"batch {', '.join(map(str, batches))}",
         "every method's defaults" if tuned is None else "every method tuned on held-out images",
     ]
