@@ -174,6 +174,18 @@ def test_a_failed_run_is_recorded_and_leaves_no_table(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["errors.jsonl"]
 
 
+@pytest.mark.parametrize("name", ["table1", "table2", "figure9"])
+def test_what_cannot_be_written_is_one_line(kronbench, tmp_path, monkeypatch, name):
+    def full(*given):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("suites.harness.once.RecordWriter", full)
+    code, _, err = kronbench(name, "--output", tmp_path / "out", "--device", "cpu")
+    assert code == 1
+    assert err.startswith("error: No space left on device; what was written stays")
+    assert err.count("\n") == 1
+
+
 class _Died(BaseException):
     pass
 

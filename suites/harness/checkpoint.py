@@ -52,16 +52,7 @@ class Checkpoint:
         try:
             state = torch.load(self._path, map_location="cpu", weights_only=True)
             return state if state["run"] == self._run else None
-        except (
-            OSError,
-            RuntimeError,
-            EOFError,
-            pickle.UnpicklingError,
-            zipfile.BadZipFile,
-            ValueError,
-            LookupError,
-            TypeError,
-        ):
+        except _UNREADABLE:
             return None
 
     def remove(self) -> None:

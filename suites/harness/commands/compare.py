@@ -22,6 +22,7 @@ from suites.harness.commands.options import (
     Optimizers,
     at_least_one,
     bad_input_is_one_line,
+    failed_writing_is_one_line,
     say_what_failed,
     sizes,
 )
@@ -86,11 +87,8 @@ def compare(
         "output": output,
     }
     write_config(output / "config.toml", effective)
-    try:
+    with failed_writing_is_one_line():
         comparison = run_comparison(problem, choices, seeds, epochs, target, output, data_root, resume, workers)
-    except OSError as error:
-        typer.echo(f"error: {error}; what was written stays, the same command goes on from there", err=True)
-        raise typer.Exit(1) from None
     typer.echo(f"\n{plain(comparison.table)}\n\n{comparison.caption}\n")
     typer.echo(f"Records, table.md, epochs.png and seconds.png (and .svg) are in {output}")
     say_what_failed(comparison.records)

@@ -24,6 +24,16 @@ def bad_input_is_one_line() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
+@contextmanager
+def failed_writing_is_one_line() -> Iterator[None]:
+    """What cannot be written, as on a full disk, ends a command with one line and exit code 1."""
+    try:
+        yield
+    except OSError as error:
+        typer.echo(f"error: {error}; what was written stays, the same command goes on from there", err=True)
+        raise typer.Exit(1) from None
+
+
 def say_what_failed(records: Sequence[Record]) -> None:
     """One line for each run that did not finish; exit code 1 if one failed."""
     for record in records:

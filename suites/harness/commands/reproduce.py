@@ -12,6 +12,7 @@ from suites.harness.commands.options import (
     Device,
     Jobs,
     bad_input_is_one_line,
+    failed_writing_is_one_line,
     say_what_failed,
 )
 from suites.harness.parallel import Workers
@@ -74,7 +75,8 @@ def reproduce(
                 workers=Workers(jobs, backend, address),
             ),
         )
-    done = run()
+    with failed_writing_is_one_line():
+        done = run()
     if done.text is not None:
         typer.echo(f"\n{done.text}\nAll files are in {output}")
     say_what_failed(done.records)

@@ -22,6 +22,7 @@ from suites.harness.commands.options import (
     Optimizers,
     at_least_one,
     bad_input_is_one_line,
+    failed_writing_is_one_line,
     say_what_failed,
     sizes,
 )
@@ -92,30 +93,24 @@ def tune(
     planned = [count * each for found in methods.values() for count, each in rungs(len(found), first, epochs)]
     tuned: dict[str, Tuned] = {}
     again = None
-    try:
-        with progress_bars() as progress:
-            bar = progress.add_task("epochs", total=sum(planned) * seeds + rerun * epochs * len(methods))
+    with failed_writing_is_one_line(), progress_bars() as progress:
+        bar = progress.add_task("epochs", total=sum(planned) * seeds + rerun * epochs * len(methods))
 
-            def on_done(record: Record) -> None:
-                progress.advance(bar, record.experiment["epochs"])
+        def on_done(record: Record) -> None:
+            progress.advance(bar, record.experiment["epochs"])
 
-            for name, found in methods.items():
-                progress.update(bar, description=f"epochs: {name}".ljust(36))
-                try:
-                    tuned[name] = run_search(settings, found, seeds, first, epochs, output, data_root, workers, on_done)
-                except ValueError as error:
-                    typer.echo(f"error: {name}: {error}", err=True)
-                else:
-                    write_tuned(output, name, settings, epochs, tuned[name])
-            if rerun and tuned:
-                progress.update(bar, description="epochs: the best again".ljust(36))
-                goal, folder = target or TARGETS.get(dataset, 0.5), output / "best"
-                again = run_best(
-                    settings, list(tuned.values()), rerun, epochs, goal, folder, data_root, workers, on_done
-                )
-    except OSError as error:
-        typer.echo(f"error: {error}; what was written stays, the same command goes on from there", err=True)
-        raise typer.Exit(1) from None
+        for name, found in methods.items():
+            progress.update(bar, description=f"epochs: {name}".ljust(36))
+            try:
+                tuned[name] = run_search(settings, found, seeds, first, epochs, output, data_root, workers, on_done)
+            except ValueError as error:
+                typer.echo(f"error: {name}: {error}", err=True)
+            else:
+                write_tuned(output, name, settings, epochs, tuned[name])
+        if rerun and tuned:
+            progress.update(bar, description="epochs: the best again".ljust(36))
+            goal, folder = target or TARGETS.get(dataset, 0.5), output / "best"
+            again = run_best(settings, list(tuned.values()), rerun, epochs, goal, folder, data_root, workers, on_done)
     if not tuned:
         raise typer.Exit(1)
     typer.echo(f"\n{tabulate(map(_row, tuned.values()), headers='keys', disable_numparse=True)}\n")

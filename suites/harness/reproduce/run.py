@@ -107,7 +107,8 @@ def _measure(
         found = layer_errors(tape, table.curvatures)
         work.point(step=iterate * scale.steps_between, loss=loss, accuracy=accuracy, errors=found)
         on_iterate(iterate + 1)
-        work.keep(step)
+        if iterate + 1 < scale.iterates:
+            work.keep(step)
     return "finished", None
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from suites.harness.site import figures, measurements, tables
+from suites.harness.site import figures, measurements
 from suites.harness.site.collect import Experiment, Measurement, PaperTable, Results
 from suites.harness.site.figures import Figure, Styles
 from suites.harness.site.section import Section
-from suites.harness.site.table import Table, slug
+from suites.harness.site.table import Table, interval, slug
 from suites.harness.statistics import Estimate, growth_exponent
 from suites.harness.steps import PHASES
 
@@ -104,7 +104,7 @@ def _growth(results: Results) -> Section:
             "where": where,
             "part": part,
             "widths": _span(points),
-            "exponent": tables.interval(exponent(points), ".2f"),
+            "exponent": interval(exponent(points), ".2f"),
         }
         for where, series in sources.items()
         for part, points in series.items()
