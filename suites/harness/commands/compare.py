@@ -13,6 +13,7 @@ from suites.harness.commands.options import (
     BatchSize,
     Config,
     CriterionName,
+    CudaGraph,
     DataRoot,
     DatasetName,
     Device,
@@ -47,7 +48,7 @@ def compare(
     target: Annotated[float | None, typer.Option(help="Test accuracy to reach; by default the data set's own.")] = None,
     dtype: Dtype = "float32",
     device: Device = "auto",
-    cuda_graph: Annotated[bool, typer.Option(help="Capture each optimizer's step in a CUDA graph.")] = False,
+    cuda_graph: CudaGraph = False,
     data_root: DataRoot = None,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/<dataset>-<criterion>.")] = None,
     resume: Annotated[

@@ -16,6 +16,7 @@ def gpu(
         "results/gpu"
     ),
     minutes: Annotated[float, typer.Option(help="Time for all of it.")] = 8,
+    convergence: Annotated[bool, typer.Option(help="Train for the time that is left.")] = True,
     device: Device = "auto",
     data_root: DataRoot = None,
 ) -> None:
@@ -36,6 +37,7 @@ def gpu(
             device,
             60 * minutes,
             data_root,
+            convergence,
             on_progress=lambda text, seconds: progress.update(bar, description=text.ljust(60), completed=seconds),
         )
     typer.echo(f"{(folder / 'summary.md').read_text(encoding='utf-8')}\nRecords and summary.md are in {folder}")

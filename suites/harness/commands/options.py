@@ -83,6 +83,7 @@ ActivationName = Annotated[str, typer.Option(help=f"One of {', '.join(ACTIVATION
 BatchSize = Annotated[int, typer.Option(help="Images of a mini-batch.")]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+CudaGraph = Annotated[bool, typer.Option(help="Capture each optimizer's step in a CUDA graph.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of the images.")]
 Jobs = Annotated[int, typer.Option(help="Runs at a time, which spoil the times of each other.")]
 Backend = Annotated[str, typer.Option(help=f"Who runs several: {', '.join(BACKENDS)}.")]

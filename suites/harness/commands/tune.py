@@ -13,6 +13,7 @@ from suites.harness.commands.options import (
     Backend,
     Config,
     CriterionName,
+    CudaGraph,
     DataRoot,
     DatasetName,
     Device,
@@ -62,6 +63,7 @@ def tune(
     tolerance: Annotated[str, typer.Option(help="epsilon of CG to try.")] = ",".join(map(str, GRID["tolerance"])),
     dtype: Dtype = "float32",
     device: Device = "auto",
+    cuda_graph: CudaGraph = False,
     data_root: DataRoot = None,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/tune-<dataset>-<criterion>.")] = None,
     jobs: Jobs = 1,
@@ -82,7 +84,7 @@ def tune(
         batches = [int(batch) for batch in _numbers("batch_size", batch_size)]
         at_least_one(batch_size=min(batches))
         settings = Settings(
-            dataset, criterion, sizes(network), activation, max(batches), dtype, device, validation=VALIDATION
+            dataset, criterion, sizes(network), activation, max(batches), dtype, device, cuda_graph, VALIDATION
         )
         problem = Problem.load(settings, data_root)
         settings = problem.settings

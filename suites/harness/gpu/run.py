@@ -52,6 +52,7 @@ def run(
     device: str,
     seconds: float,
     data_root: Path | None = None,
+    convergence: bool = True,
     on_progress: Callable[[str, float], None] = lambda text, seconds: None,
 ) -> None:
     """Run the stages within ``seconds``, into ``folder``.
@@ -59,13 +60,16 @@ def run(
     Args:
         device: ``cuda`` or ``cpu``, which rehearses the same path and says what it skipped.
         data_root: folder of the CIFAR-10 images; without them the digits are learned.
+        convergence: whether to train, which is the last stage.
         on_progress: called with what was done last and the seconds since the start.
     """
     started = time.monotonic()
     environment = describe(device)
+    stages = _STAGES if convergence else _STAGES[:-1]
+    shares = sum(share for _, share, _ in stages)
     until, usable = 0.0, seconds - min(_RESERVE_SECONDS, seconds / 10)
-    for title, share, stage in _STAGES:
-        until += share
+    for title, share, stage in stages:
+        until += share / shares
         header = {"experiment": {"stage": title, "device": device}, "environment": environment}
         with RecordWriter(folder / f"{title}.jsonl", header) as record:
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from suites.harness.catalog import Choice, choose
 from suites.harness.compare import train
-from suites.harness.experiments import TARGETS, Problem, Settings
+from suites.harness.experiments import TARGETS, Problem, Settings, resolve_device
 from suites.harness.names import pick
 from suites.harness.pictures import draw_curves
 from suites.harness.progress import progress_bars
@@ -48,7 +48,8 @@ class Line:
 def lines_of(
     figure: Figure, scale: FigureScale, device: str, data_root: Path | None, tuned: Path | None = None
 ) -> list[Line]:
-    """What a figure trains: each method with its own defaults, or the setting that ``kronbench tune`` chose.
+    """What a figure trains: each method with its own defaults, or the setting that ``kronbench tune`` chose; on a GPU
+    in CUDA graphs.
 
     Args:
         tuned: the folder that ``kronbench tune`` wrote.
@@ -56,7 +57,9 @@ def lines_of(
     Raises:
         ValueError: one line, if the data are not there, or the setting of a method.
     """
-    shared = Problem.load(Settings(scale.dataset or figure.dataset, figure.criterion, device=device), data_root)
+    device = resolve_device(device)
+    settings = Settings(scale.dataset or figure.dataset, figure.criterion, device=device, cuda_graph=device == "cuda")
+    shared = Problem.load(settings, data_root)
     lines = []
     for method in figure.methods:
         problem, choice = shared, choose(method.spec)
@@ -102,6 +105,7 @@ def title(figure: Figure, scale: FigureScale, lines: Sequence[Line], tuned: Path
         "1 seed" if scale.seeds == 1 else f"{scale.seeds} seeds",
         f"batch {', '.join(map(str, batches))}",
         "every method's defaults" if tuned is None else "every method tuned on held-out images",
+        *(["steps in CUDA graphs"] if problem.settings.cuda_graph else []),
     ]
     of = f"Figure {figure.name.removeprefix('figure')}: {figure.criterion}, {figure.dataset}"
     return f"{of} (scale {scale.name}: {'; '.join(found)})"
