@@ -216,10 +216,21 @@ def test_runs_of_a_figure_name_its_command(tmp_path):
     write_run(tmp_path / "mine" / "digits-cross-entropy", "sgd", 0)
     (experiment,) = collect(tmp_path).experiments
     assert experiment.command == "kronbench compare"
-    (tmp_path / "mine" / "figure9.md").write_text(
-        "# Figure 9: cross-entropy (scale cpu: 3 seeds; every method tuned)\n"
-    )
-    assert experiment.command == "kronbench reproduce figure9 --scale cpu --data-root FOLDER --tuned FOLDER"
+    for figure, of in (("figure11", "bounded, cifar10"), ("figure9", "cross-entropy, cifar10")):
+        of = (
+            f"{of} (scale smoke: digits in place of cifar10; 5 epochs; 1 seed; batch 100; every method tuned on images)"
+        )
+        (tmp_path / "mine" / f"{figure}.md").write_text(f"# Figure {figure.removeprefix('figure')}: {of}\n")
+    command = "kronbench reproduce figure9 --scale smoke --epochs 5 --seeds 1 --data-root FOLDER --tuned FOLDER"
+    assert experiment.command == command
+
+
+def test_a_method_has_one_name_on_all_problems(tmp_path):
+    """Without what the grid search varies, unless several settings of it ran."""
+    for spec in ("kfac[inverse=gram,lr=0.1]", "ea_cg[lr=0.1]", "ea_cg[lr=0.2]", "sgd"):
+        write_run(tmp_path, spec, 0)
+    (experiment,) = collect(tmp_path).experiments
+    assert set(experiment.by_method.methods) == {"kfac[inverse=gram]", "ea_cg[lr=0.1]", "ea_cg[lr=0.2]", "sgd"}
 
 
 def test_history_goes_by_commit_and_version(recorded):

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from suites.harness.experiments import TARGETS
 from suites.harness.records import Record, read
 from suites.harness.report import by_optimizer
 from suites.harness.site.history import Benchmark, read_history
+from suites.harness.tuning.search import method_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,19 @@ class Experiment:
         return by_optimizer(self.records)
 
     @property
+    def by_method(self) -> "Experiment":
+        """With the runs of a method under its name alone, as other problems know it, if one setting of it ran."""
+        settings = Counter(method_of(spec) for spec in self.methods)
+
+        def renamed(record: Record) -> Record:
+            method = method_of(record.experiment["optimizer"])
+            if settings[method] > 1:
+                return record
+            return replace(record, header={**record.header, "experiment": {**record.experiment, "optimizer": method}})
+
+        return replace(self, records=[renamed(record) for record in self.records])
+
+    @property
     def shared_machine(self) -> bool:
         """Whether runs went beside each other, so that their seconds say little."""
         return any(record.header.get("at_a_time", 1) > 1 for record in self.records)
@@ -53,10 +69,14 @@ class Experiment:
         """What makes it again."""
         if self.flags:
             return f"kronbench compare --config {self.folder / 'config.toml'}"
+        experiment = self.records[0].experiment
         for figure in sorted(self.folder.parent.glob("figure*.md")):
             title = figure.read_text(encoding="utf-8").partition("\n")[0]
-            scale = f" --scale {title.partition('(scale ')[2].partition(':')[0]} --data-root FOLDER"
-            return f"kronbench reproduce {figure.stem}{scale}{' --tuned FOLDER' if 'method tuned' in title else ''}"
+            if f": {experiment['criterion']}, " in title and re.search(rf"\b{experiment['dataset']}\b", title):
+                scale = f"--scale {title.partition('(scale ')[2].partition(':')[0]}"
+                length = [f"--{what}s {count}" for count, what in re.findall(r"(\d+) (epoch|seed)s?;", title)]
+                tuned = ["--tuned FOLDER"] if "method tuned" in title else []
+                return " ".join(["kronbench reproduce", figure.stem, scale, *length, "--data-root FOLDER", *tuned])
         return "kronbench gpu --output DIR" if self.name.startswith("gpu/") else "kronbench compare"
 
 

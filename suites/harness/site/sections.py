@@ -60,12 +60,14 @@ def _experiment(experiment: Experiment, styles: Styles, short: str) -> Section:
 
 def _together(experiments: Sequence[Experiment], styles: Styles) -> Section:
     """All problems at once."""
+    experiments = [experiment.by_method for experiment in experiments]
     costs = [found for experiment in experiments if (found := cost_values(experiment, "gradients to"))]
     section = Section(
         "together",
         "All problems together",
         "Gradient-equivalents to the target of each problem. A problem is an experiment above. A profile shows the "
-        "share of problems, of those that a method ran on, within a factor of the cheapest run of the same seed.",
+        "share of problems, of those that a method ran on, within a factor of the cheapest run of the same seed. Each "
+        "method with the setting that it ran with there, tuned or not; settings are named where there were several.",
     )
     if not costs:
         return replace(section, text="No records that count operations.", command="kronbench compare")

@@ -74,6 +74,13 @@ def settings_of(
     return [Setting(choice, batch) for choice in choices for batch in batches]
 
 
+def method_of(spec: str) -> str:
+    """The method of a setting: its specification without what the grid varies."""
+    name, _, options = spec.removesuffix("]").partition("[")
+    kept = [option for option in options.split(",") if option and option.partition("=")[0] not in GRID]
+    return f"{name}[{','.join(kept)}]" if kept else name
+
+
 def tune(
     settings: Settings,
     grid: Sequence[Setting],
