@@ -197,8 +197,8 @@ def _plain(text: str) -> str:
 def _save(figure: Figure, path: Path, suffixes: Sequence[str]) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     paths = [path.with_name(f"{path.name}.{suffix}") for suffix in suffixes]
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, not for every format
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine(None)  # laid out once, not for every format
     for suffix, file in zip(suffixes, paths, strict=True):
         figure.savefig(file, dpi=130, metadata=_UNDATED[suffix])
     return paths
