@@ -1,16 +1,20 @@
 """Pictures from records, as files: loss and accuracy with bands over the seeds, what the target costs whom, growth."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import Locator, LogLocator, MaxNLocator
+from matplotlib.lines import TICKDOWN, TICKLEFT
+from matplotlib.patches import Polygon
+from matplotlib.ticker import LogLocator, MaxNLocator
 
-from suites.harness.curves import AXES, common_end, curve
+from suites.harness.curves import AXES, Curve, common_end, curve
 from suites.harness.records import Record
 from suites.harness.report import by_optimizer, first_reaching
 from suites.harness.statistics import Interval, median_interval
@@ -19,6 +23,7 @@ from suites.harness.statistics import Interval, median_interval
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "osD^vPX*"
+_COLUMNS = 5  # of a legend
 
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "kronbench",
@@ -32,7 +37,12 @@ _DARK: dict[Any, Any] = {
     **{f"{part}.facecolor": _PAPER for part in ("figure", "axes", "savefig")},
     **{name: _INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
 }
-_UNDATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same records, the same bytes
+# without a date: the same records, the same bytes; a PNG a tenth larger than at its smallest takes half the time
+_FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"pil_kwargs": {"compress_level": 3}},
+    "svg": {"metadata": {"Date": None}},
+    "pdf": {"metadata": {"CreationDate": None}},
+}
 
 
 def draw_convergence(records: Sequence[Record], folder: Path, title: str, target: float) -> list[Path]:
@@ -68,30 +78,36 @@ def draw_curves(
     """
     finished = {name: [record for record in group if record.status == "finished"] for name, group in groups.items()}
     finished = {name: group for name, group in finished.items() if group}
+    curves = {name: [curve(group, of) for of in ("train_loss", "test_accuracy")] for name, group in finished.items()}
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(11, 0.6 + 3.8 * len(axes)), layout="constrained")
-        figure.suptitle(_plain(title), fontsize=10, wrap=True)
-        for axis, panels in zip(axes, figure.subplots(len(axes), 2, squeeze=False), strict=True):
+        lines, rows, inches = wrap(title, 150), math.ceil(len(finished) / _COLUMNS), 0.6 + 3.8 * len(axes)
+        figure = Figure(figsize=(11, inches))
+        figure.suptitle(_plain("\n".join(lines)), y=1 - 0.05 / inches, fontsize=10)
+        margins = {"left": 0.075, "right": 0.985, "wspace": 0.18, "hspace": 0.18}  # where no text needs to be measured
+        margins |= {"top": 1 - (0.12 + 0.17 * len(lines)) / inches, "bottom": (0.65 + 0.2 * rows) / inches}
+        for axis, panels in zip(axes, figure.subplots(len(axes), 2, squeeze=False, gridspec_kw=margins), strict=True):
             position = -1
             for name, group in finished.items():
                 position = looks[name] if looks else position + (dashed is None or name not in dashed)
                 style = _style(position, None if dashed is None else name in dashed)
-                for panel, quantity in zip(panels, ("train_loss", "test_accuracy"), strict=True):
-                    _draw(panel, name, group, axis, quantity, style)
+                for panel, drawn in zip(panels, curves[name], strict=True):
+                    _draw(panel, name, drawn, axis, style)
                 _mark(panels[1], group, axis, target, style["color"])
             _label(panels[0], panels[1], axis, target)
             if axis == "seconds" and finished:
                 for panel in panels:
                     panel.set_xlim(0, common_end([record for group in finished.values() for record in group]))
+            for panel in panels:
+                _draw_ticks(panel)
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+        figure.legend(handles, labels, loc="lower center", ncols=_COLUMNS, frameon=False, borderaxespad=0.1)
         return _save(figure, path, suffixes)
 
 
 def draw_headline(
-    costs: Mapping[str, Mapping[str, Interval]], path: Path, title: str, suffixes: Sequence[str] = tuple(_UNDATED)
+    costs: Mapping[str, Mapping[str, Interval]], path: Path, title: str, suffixes: Sequence[str] = tuple(_FORMATS)
 ) -> list[Path]:
-    """Write what every method takes, by what is counted, with intervals, light and dark (``-dark``), in each format.
+    """Write what every method takes, by what is counted, with intervals, in each format; as SVG also dark (``-dark``).
 
     A median that is infinite stands as an arrow at the right edge.
     """
@@ -104,7 +120,8 @@ def draw_headline(
             panels = figure.subplots(len(costs), 1, squeeze=False)[:, 0]
             for axes, (label, intervals) in zip(panels, costs.items(), strict=True):
                 _draw_intervals(axes, label, intervals, dark=bool(style))
-            paths += _save(figure, path.with_name(path.name + ending), suffixes)
+            wanted = [suffix for suffix in suffixes if suffix == "svg"] if ending else suffixes
+            paths += _save(figure, path.with_name(path.name + ending), wanted)
     return paths
 
 
@@ -139,14 +156,15 @@ def _style(position: int, dashed: bool | None) -> dict[str, Any]:
     }
 
 
-def _draw(axes: Axes, name: str, group: Sequence[Record], axis: str, quantity: str, style: Mapping[str, Any]) -> None:
-    drawn = curve(group, quantity)
+def _draw(axes: Axes, name: str, drawn: Curve, axis: str, style: Mapping[str, Any]) -> None:
     if axis not in drawn.along:
         return
     x = drawn.along[axis]
     every = (MARKERS.index(style["marker"]), max(1, len(x) // 8))
     axes.plot(x, drawn.middle, label=_plain(name), markevery=every, markersize=4, **style)
-    axes.fill_between(x, drawn.low, drawn.high, color=style["color"], alpha=0.15, linewidth=0)
+    band = np.stack([np.concatenate([x, x[::-1]]), np.concatenate([drawn.low, drawn.high[::-1]])], axis=1)
+    axes.add_artist(Polygon(band, color=style["color"], alpha=0.15, linewidth=0))
+    axes.update_datalim(band)
 
 
 def _mark(axes: Axes, group: Sequence[Record], axis: str, target: float, colour: str) -> None:
@@ -159,9 +177,6 @@ def _mark(axes: Axes, group: Sequence[Record], axis: str, target: float, colour:
 
 def _label(loss: Axes, accuracy: Axes, axis: str, target: float) -> None:
     loss.set(xlabel=AXES[axis][1], ylabel="train loss", yscale="log")
-    loss.yaxis.set_major_locator(_few_ticks(float(np.ptp(np.log10(loss.get_ylim())))))
-    loss.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    loss.minorticks_off()
     accuracy.set(xlabel=AXES[axis][1], ylabel="test accuracy")
     accuracy.axhline(target, color="grey", linewidth=1, linestyle=":")
     accuracy.annotate(
@@ -169,11 +184,37 @@ def _label(loss: Axes, accuracy: Axes, axis: str, target: float) -> None:
     )
 
 
-def _few_ticks(decades: float) -> Locator:
-    """Ticks of a logarithmic axis: ticks are most of the work of drawing."""
+def _draw_ticks(axes: Axes) -> None:
+    """Few ticks in plain numbers, at limits that are final: those of an axis in two artists and its texts.
+
+    matplotlib's own are five artists a tick and measured several times for each format: most of the work of drawing.
+    """
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
+    axes.grid(False)
+    for axis, grid, across, (place, vertical, horizontal), mark in (
+        (axes.xaxis, axes.vlines, axes.get_xaxis_transform(), axes.get_xaxis_text1_transform(7), TICKDOWN),
+        (axes.yaxis, axes.hlines, axes.get_yaxis_transform(), axes.get_yaxis_text1_transform(7), TICKLEFT),
+    ):
+        at = _few_ticks(*axis.get_view_interval(), logarithmic=axis.get_scale() == "log")
+        grid(at, 0, 1, transform=across, color="#b0b0b0", alpha=0.3, linewidth=0.8, zorder=0.5)
+        ends = np.zeros((2, len(at)))
+        ends[0 if axis is axes.xaxis else 1] = at
+        axes.plot(*ends, transform=across, linestyle="none", marker=mark, markersize=3.5, color="k", clip_on=False)
+        for end, value in zip(ends.T, at, strict=True):
+            axes.text(*end, f"{value:g}", transform=place, va=vertical, ha=horizontal)
+        axis.set_ticks([])
+        axis.set_ticks([], minor=True)
+    axes.xaxis.set_label_coords(0.5, -0.105)
+    axes.yaxis.set_label_coords(-0.125, 0.5)
+
+
+def _few_ticks(low: float, high: float, logarithmic: bool) -> list[float]:
+    decades = math.log10(high / low) if logarithmic else 0.0
     if decades < 0.5:
-        return MaxNLocator(5)
-    return LogLocator(subs=(1, 2, 5) if decades < 2 else (1,))
+        locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
+    else:
+        locator = LogLocator(subs=(1, 2, 5) if decades < 2 else (1,))
+    return [float(value) for value in locator.tick_values(low, high) if low <= value <= high]
 
 
 def _draw_intervals(axes: Axes, label: str, intervals: Mapping[str, Interval], dark: bool) -> None:
@@ -197,8 +238,10 @@ def _plain(text: str) -> str:
 def _save(figure: Figure, path: Path, suffixes: Sequence[str]) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     paths = [path.with_name(f"{path.name}.{suffix}") for suffix in suffixes]
-    figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine(None)  # laid out once, not for every format
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
+        figure.set_layout_engine(None)  # laid out once, not for every format
     for suffix, file in zip(suffixes, paths, strict=True):
-        figure.savefig(file, dpi=130, metadata=_UNDATED[suffix])
+        figure.savefig(file, dpi=130, **_FORMATS[suffix])
     return paths
