@@ -1,10 +1,12 @@
 """What lies in a folder of results, read into facts: nothing is computed here, and nothing that is there is dropped."""
 
 import csv
+import gc
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -124,9 +126,11 @@ def collect(folder: Path) -> Results:
         raise ValueError(f"{folder}: there is no such folder; `kronbench compare` writes one")
     unread: list[str] = []
     tunings = list(_tunings(folder))
+    with _no_search_for_cycles():
+        experiments = list(_experiments(folder, tunings, unread))
     found = Results(
         folder,
-        list(_experiments(folder, tunings, unread)),
+        experiments,
         tunings,
         list(_lines(folder, "step-times.jsonl", unread)),
         [*_memory(folder), *_lines(folder, "memory.jsonl", unread)],
@@ -138,6 +142,19 @@ def collect(folder: Path) -> Results:
     if not (found.experiments or found.step_times or found.memory or found.benches or found.papers or found.history):
         raise ValueError(f"{folder}: nothing to report; `kronbench compare` writes records to results/latest")
     return found
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """What is read has none: to look for some among the numbers of thousands of runs takes as long as to read them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Iterator[Experiment]:
