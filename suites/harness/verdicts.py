@@ -7,9 +7,9 @@ of n, the smallest two-sided p of the sign test is 2^(1-n), which is below 0.05 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
-import numpy as np
 from scipy import stats
 
 from suites.harness.statistics import Interval, checked, median_interval
@@ -23,7 +23,7 @@ def by_seed(values: Iterable[tuple[int, float]]) -> dict[int, float]:
     runs: dict[int, list[float]] = {}
     for seed, value in values:
         runs.setdefault(seed, []).append(value)
-    return {seed: float(np.median(checked(sample))) for seed, sample in runs.items()}
+    return {seed: float(median(checked(sample).tolist())) for seed, sample in runs.items()}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """How the solves of the methods went over training, and what their curvature was like."""
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ Point = Mapping[str, Any]
 def solver_health(experiment: Experiment, styles: Styles) -> list[Figure]:
     """Of those methods whose records carry them: CG iterations, residuals, eigenvalues turned round, and KFI's pi."""
     over_training = (
-        (_solver("iterations_mean", np.mean), "CG iterations, mean of layers and steps", {"rangemode": "tozero"}),
-        (_solver("residual_max", np.max), "relative residual, worst of layers and steps", {"type": "log"}),
+        (_solver("iterations_mean", fmean), "CG iterations, mean of layers and steps", {"rangemode": "tozero"}),
+        (_solver("residual_max", max), "relative residual, worst of layers and steps", {"type": "log"}),
         (_negative_eigenvalues, "negative eigenvalues of E[hess_z C], which Pos-Eig turns round", {}),
     )
     figures = []
