@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import TICKDOWN, TICKLEFT
+from matplotlib.markers import TICKDOWN, TICKLEFT
 from matplotlib.patches import Polygon
 from matplotlib.ticker import LogLocator, MaxNLocator
 
@@ -201,7 +201,7 @@ def _draw_ticks(axes: Axes) -> None:
         ends[0 if axis is axes.xaxis else 1] = at
         axes.plot(*ends, transform=across, linestyle="none", marker=mark, markersize=3.5, color="k", clip_on=False)
         for end, value in zip(ends.T, at, strict=True):
-            axes.text(*end, f"{value:g}", transform=place, va=vertical, ha=horizontal)
+            axes.text(end[0], end[1], f"{value:g}", transform=place, va=vertical, ha=horizontal)
         axis.set_ticks([])
         axis.set_ticks([], minor=True)
     axes.xaxis.set_label_coords(0.5, -0.105)
