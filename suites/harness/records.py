@@ -14,6 +14,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -90,18 +91,24 @@ def read(path: Path) -> Record:
     Raises:
         ValueError: if the file is no record of a schema that is known here.
     """
-    lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break  # the run died while it wrote this line
-        if number == 1 and (lines[0].get("kind") != "header" or lines[0].get("schema") not in _READABLE):
-            raise ValueError(f"{path}: expected a record of schema 1 to {SCHEMA}, found {lines[0].get('schema')}")
+    texts = path.read_text(encoding="utf-8").splitlines()
+    lines = _parsed(f"[{','.join(texts)}]")  # at once: so they share their names
+    if lines is None:  # the run died while it wrote a line
+        lines = list(takewhile(lambda line: line is not None, map(_parsed, texts)))
     if not lines:
         raise ValueError(f"{path}: it is empty")
+    if lines[0].get("kind") != "header" or lines[0].get("schema") not in _READABLE:
+        raise ValueError(f"{path}: expected a record of schema 1 to {SCHEMA}, found {lines[0].get('schema')}")
     end = lines[-1] if lines[-1]["kind"] == "end" else None
     return Record(path, lines[0], [line for line in lines if line["kind"] == "point"], end)
+
+
+def _parsed(text: str) -> Any:
+    """None for what was cut off."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
 
 
 def finite(value: Any) -> Any:
