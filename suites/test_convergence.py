@@ -8,7 +8,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from suites.common import DIGITS, OPTIMIZERS, device_figures, parameters
 from suites.harness.catalog import choose
-from suites.harness.experiments import TARGETS
+from suites.harness.conventions import TARGETS
 from suites.harness.runner import run
 
 _EPOCHS = 10

@@ -9,8 +9,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from optimizers.core import SecondOrder
 from suites.common import CLOCK, NETS, OPTIMIZERS, Net, device_figures, parameters
 from suites.harness.catalog import choose
+from suites.harness.conventions import REFERENCE
 from suites.harness.statistics import Interval, median_interval
-from suites.harness.timing import REFERENCE, interleaved_step_seconds
+from suites.harness.timing import interleaved_step_seconds
 
 _WARM_UP_STEPS = 3
 

@@ -151,7 +151,7 @@ def test_bad_input_is_one_line(monkeypatch, capsys, tmp_path, arguments, message
 def test_it_needs_no_toml_library():
     """A machine with a GPU may have neither."""
     blocked = "import sys; sys.modules['tomli_w'] = sys.modules['tomli'] = sys.modules['tomllib'] = None; "
-    subprocess.run([sys.executable, "-c", f"{blocked}import suites.harness.cli"], check=True)
+    subprocess.run([sys.executable, "-c", f"{blocked}import suites.harness.commands.gpu"], check=True)
 
 
 @needs_gpu

@@ -13,10 +13,10 @@ from filelock import FileLock, Timeout
 
 from suites.harness import clock, once, report, timing
 from suites.harness.catalog import choose
+from suites.harness.conventions import PHASES
 from suites.harness.experiments import Problem, Settings
 from suites.harness.records import RecordWriter, read
 from suites.harness.runner import run
-from suites.harness.steps import PHASES
 
 USERS_OWN = '''"""Signs only."""
 import torch

@@ -5,9 +5,9 @@ import torch
 
 from optimizers.core import TapeOptimizer
 from suites.harness.catalog import choose
+from suites.harness.conventions import PHASES
 from suites.harness.experiments import Problem, Settings
 from suites.harness.phases import interleaved_phase_seconds, phase_bytes
-from suites.harness.steps import PHASES
 
 
 class Known(TapeOptimizer):

@@ -379,8 +379,17 @@ def test_a_text_without_marks_is_refused():
         with_headline("no marks", "block")
 
 
-def test_the_other_commands_need_neither_plotly_nor_jinja2():
-    code = "import sys; sys.modules |= {'plotly': None, 'jinja2': None}; import suites.harness.cli"
+def test_training_needs_neither_plotly_nor_jinja2():
+    commands = ", ".join(f"suites.harness.commands.{name}" for name in ("compare", "gpu", "reproduce", "tune"))
+    code = f"import sys; sys.modules |= {{'plotly': None, 'jinja2': None}}; import {commands}"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+
+
+def test_reading_needs_no_torch():
+    commands = (
+        "suites.harness.cli, suites.harness.commands.diff, suites.harness.commands.report, suites.harness.site.page"
+    )
+    code = f"import sys, {commands}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from optimizers.core import SecondOrder, Status
 from suites.harness.clock import PhaseClock
+from suites.harness.conventions import PHASES
 from suites.harness.operations import StepCost, iterations_run
-from suites.harness.steps import PHASES, Step
+from suites.harness.steps import Step
 
 
 class Accounts:

@@ -1,34 +1,40 @@
 """The command line: ``kronbench``, with one command from each module of ``suites.harness.commands``."""
 
 import sys
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from suites.harness.commands.compare import compare
-from suites.harness.commands.diff import diff
-from suites.harness.commands.gate import gate
-from suites.harness.commands.gpu import gpu
-from suites.harness.commands.listing import list_
-from suites.harness.commands.memory import memory
-from suites.harness.commands.report import report
-from suites.harness.commands.reproduce import reproduce
-from suites.harness.commands.tune import tune
+_COMMANDS = ("compare", "diff", "gpu", "gate", "list", "memory", "report", "reproduce", "tune")
 
-app = typer.Typer(
-    help="Second-order optimizers for fully connected networks, compared fairly.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command()(compare)
-app.command()(diff)
-app.command()(gpu)
-app.command()(gate)
-app.command(name="list")(list_)
-app.command()(memory)
-app.command()(report)
-app.command()(reproduce)
-app.command()(tune)
+
+class _Commands(TyperGroup):
+    """Each command is imported when it is asked for: those that only read records start without torch."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = dict.fromkeys(_COMMANDS)  # for suggestions where a name is misspelt
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            return None
+        name = "list_" if cmd_name == "list" else cmd_name
+        alone = typer.Typer(add_completion=False)
+        alone.command(cmd_name)(getattr(import_module(f"suites.harness.commands.{name}"), name))
+        return typer.main.get_command(alone)
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _about() -> None:
+    """Second-order optimizers for fully connected networks, compared fairly."""
 
 
 def main() -> None:

@@ -10,13 +10,14 @@ from rich.progress import Progress
 
 from suites.harness import report
 from suites.harness.catalog import Choice, choose
+from suites.harness.conventions import REFERENCE
 from suites.harness.experiments import Problem
 from suites.harness.parallel import Job, Workers, run_jobs
 from suites.harness.pictures import draw_convergence
 from suites.harness.progress import progress_bars
 from suites.harness.records import Record, write_atomically
 from suites.harness.runner import run
-from suites.harness.timing import REFERENCE, interleaved_step_seconds
+from suites.harness.timing import interleaved_step_seconds
 
 DEFAULT_OPTIMIZERS = ("sgd", "kfac", "kfra", "ea_cg", "ea_cg[gamma=0]")
 _ROUNDS = 30

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suites.harness.experiments import TARGETS
+from suites.harness.conventions import TARGETS
 from suites.harness.metrics import Metric, metrics, values_by_seed
 from suites.harness.records import Record, read
 from suites.harness.report import by_optimizer

@@ -23,7 +23,6 @@ NETWORKS: dict[str, tuple[int, ...]] = {
     "synthetic-cifar10": (3072, *_HIDDEN),
     "synthetic-imagenet10": (150528, *_HIDDEN),
 }
-TARGETS: dict[str, float] = {"digits": 0.95, "cifar10": 0.30, "imagenet10": 0.30}
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
 
 

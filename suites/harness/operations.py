@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from optimizers.core import FCNN, SecondOrder, Solution, Tape
-from suites.harness.steps import PHASES, Step
+from suites.harness.conventions import PHASES
+from suites.harness.steps import Step
 
 _PROBED_STEPS = 10  # of an optimizer whose steps need not be alike, as one that renews its curvature now and then
 

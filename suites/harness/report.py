@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from suites.harness.conventions import REFERENCE
 from suites.harness.records import Record
 from suites.harness.statistics import attained_level, median_interval
-from suites.harness.timing import REFERENCE
 from suites.harness.units import shown_bytes
 
 

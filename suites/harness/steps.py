@@ -9,8 +9,6 @@ from torch import Tensor
 
 from optimizers.core import FCNN, Criterion, Tape, TapeOptimizer
 
-PHASES = ("forward_backward", "curvature", "solve", "update")
-
 
 @dataclass(eq=False)
 class Step:

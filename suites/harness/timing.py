@@ -7,9 +7,9 @@ import torch
 
 from suites.harness.catalog import Choice, choose
 from suites.harness.clock import gpu_alone, timer
+from suites.harness.conventions import REFERENCE
 from suites.harness.experiments import Problem
 
-REFERENCE = "sgd"
 _BLOCK_SECONDS = 0.004  # a block of steps is at least so long, so that the clock is no part of it
 _WARM_UP_STEPS = 5  # more than a step takes before it is captured
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from suites.harness import catalog
+from suites.harness.commands.errors import bad_input_is_one_line, failed_writing_is_one_line, say_what_failed
 from suites.harness.commands.options import (
     ActivationName,
     Address,
@@ -22,15 +23,13 @@ from suites.harness.commands.options import (
     Network,
     Optimizers,
     at_least_one,
-    bad_input_is_one_line,
-    failed_writing_is_one_line,
-    say_what_failed,
     sizes,
 )
 from suites.harness.compare import DEFAULT_OPTIMIZERS
 from suites.harness.compare import compare as run_comparison
 from suites.harness.config import write_config
-from suites.harness.experiments import TARGETS, Problem, Settings
+from suites.harness.conventions import TARGETS
+from suites.harness.experiments import Problem, Settings
 from suites.harness.parallel import Workers
 from suites.harness.report import plain
 

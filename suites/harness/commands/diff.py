@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
-from suites.harness.commands.options import bad_input_is_one_line
+from suites.harness.commands.errors import bad_input_is_one_line
 from suites.harness.diff import diff as compare_records
 from suites.harness.diff import read_folder
 from suites.harness.sides import folder_of

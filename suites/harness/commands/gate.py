@@ -7,7 +7,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from suites.harness.commands.options import bad_input_is_one_line
+from suites.harness.commands.errors import bad_input_is_one_line
 from suites.harness.experiments import resolve_device
 from suites.harness.gate import check as harness
 from suites.harness.gate.cases import cases

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from suites.harness.commands.errors import bad_input_is_one_line
 from suites.harness.commands.options import (
     BatchSize,
     Config,
@@ -12,7 +13,6 @@ from suites.harness.commands.options import (
     Dtype,
     Network,
     Optimizers,
-    bad_input_is_one_line,
     sizes,
 )
 from suites.harness.environment import describe

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from suites.harness.commands.options import bad_input_is_one_line
+from suites.harness.commands.errors import bad_input_is_one_line
 
 if TYPE_CHECKING:
     from suites.harness.site.collect import Results

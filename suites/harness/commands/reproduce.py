@@ -5,15 +5,13 @@ from typing import Annotated
 
 import typer
 
+from suites.harness.commands.errors import bad_input_is_one_line, failed_writing_is_one_line, say_what_failed
 from suites.harness.commands.options import (
     Address,
     Backend,
     DataRoot,
     Device,
     Jobs,
-    bad_input_is_one_line,
-    failed_writing_is_one_line,
-    say_what_failed,
 )
 from suites.harness.parallel import Workers
 from suites.harness.reproduce.request import Request

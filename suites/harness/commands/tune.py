@@ -7,6 +7,7 @@ import typer
 from tabulate import tabulate
 
 from suites.harness.catalog import choose
+from suites.harness.commands.errors import bad_input_is_one_line, failed_writing_is_one_line, say_what_failed
 from suites.harness.commands.options import (
     ActivationName,
     Address,
@@ -22,21 +23,20 @@ from suites.harness.commands.options import (
     Network,
     Optimizers,
     at_least_one,
-    bad_input_is_one_line,
-    failed_writing_is_one_line,
-    say_what_failed,
     sizes,
 )
 from suites.harness.compare import DEFAULT_OPTIMIZERS
-from suites.harness.experiments import TARGETS, Problem, Settings
+from suites.harness.conventions import TARGETS
+from suites.harness.experiments import Problem, Settings
 from suites.harness.names import file_name
 from suites.harness.parallel import Workers
 from suites.harness.progress import progress_bars
 from suites.harness.records import Record
 from suites.harness.report import plain
+from suites.harness.tuning.grid import BATCHES, GRID
 from suites.harness.tuning.halving import rungs
 from suites.harness.tuning.rerun import rerun as run_best
-from suites.harness.tuning.search import BATCHES, GRID, VALIDATION, Setting, Tuned, settings_of, write_tuned
+from suites.harness.tuning.search import VALIDATION, Setting, Tuned, settings_of, write_tuned
 from suites.harness.tuning.search import tune as run_search
 
 

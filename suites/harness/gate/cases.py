@@ -26,11 +26,11 @@ from optimizers.core.kfi import INVERSES
 from suites.harness.alone import curve, solve, solvers
 from suites.harness.catalog import choose, named
 from suites.harness.clock import Stopwatch
+from suites.harness.conventions import REFERENCE
 from suites.harness.experiments import Problem, Settings
 from suites.harness.memory.live import kept_bytes, peak_state_bytes
 from suites.harness.runner import evaluate
 from suites.harness.steps import Step
-from suites.harness.timing import REFERENCE
 
 _NETWORK = (64, 160, 10)  # steps below a millisecond, and a layer wider than the strips of curvature and Cholesky
 _BATCH_SIZE = 32

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from optimizers.core import CRITERIA
 from suites.harness.catalog import Choice, choose
-from suites.harness.experiments import TARGETS, Problem, Settings
+from suites.harness.conventions import TARGETS
+from suites.harness.experiments import Problem, Settings
 from suites.harness.gpu.stages import Stage
 from suites.harness.gpu.summary import convergence_folder, read_runs
 from suites.harness.images import DataError

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from suites.harness import report
-from suites.harness.experiments import TARGETS, Settings
+from suites.harness.conventions import PHASES, TARGETS
+from suites.harness.experiments import Settings
 from suites.harness.records import Record, read
-from suites.harness.steps import PHASES
 
 
 def convergence_folder(folder: Path, settings: Settings) -> Path:

@@ -8,7 +8,8 @@ import pandas as pd
 
 from suites.harness.catalog import Choice, choose
 from suites.harness.compare import train
-from suites.harness.experiments import TARGETS, Problem, Settings, resolve_device
+from suites.harness.conventions import TARGETS
+from suites.harness.experiments import Problem, Settings, resolve_device
 from suites.harness.names import pick
 from suites.harness.pictures import draw_curves
 from suites.harness.progress import progress_bars

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from suites.harness.config import read_toml
-from suites.harness.experiments import TARGETS
+from suites.harness.conventions import TARGETS
 from suites.harness.records import Record, read
 from suites.harness.report import by_optimizer
 from suites.harness.site.history import Benchmark, read_history
-from suites.harness.tuning.search import method_of
+from suites.harness.tuning.grid import method_of
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from suites.harness.conventions import PHASES
 from suites.harness.site import figures, measurements
 from suites.harness.site.collect import Experiment, Measurement, PaperTable, Results
 from suites.harness.site.figures import Figure, Styles
 from suites.harness.site.section import Section
 from suites.harness.site.table import Table, interval, slug
 from suites.harness.statistics import Estimate, growth_exponent
-from suites.harness.steps import PHASES
 
 _ROUNDING = 1e-5  # of the largest error: layer k of Gauss-Newton and PCH has none but rounding
 _ASV_WIDTH = "scaling.Width.track_seconds"

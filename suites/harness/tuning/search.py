@@ -19,17 +19,11 @@ from suites.harness.experiments import Settings
 from suites.harness.names import file_name
 from suites.harness.parallel import Job, Workers, run_jobs
 from suites.harness.records import Record, write_atomically
+from suites.harness.tuning.grid import BATCHES, GRID
 from suites.harness.tuning.halving import halve
 
 VALIDATION = 0.2  # of the training images
 FIRST_SEED = 1000  # so that the seeds of a comparison, 0 and on, are fresh
-BATCHES: tuple[int, ...] = (100, 500, 1000)
-GRID: dict[str, tuple[float, ...]] = {  # of those options that a method has
-    "lr": (0.05, 0.1, 0.2),
-    "damping": (0.01, 0.02, 0.05, 0.1),
-    "max_iter": (5, 10, 20, 50),
-    "tolerance": (1e-10, 1e-5, 1e-2, 1e-1),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +66,6 @@ def settings_of(
         written = ",".join(f"{name}={value}" for name, value in options.items())
         choices.append(choose(f"{stem}[{written}]"))
     return [Setting(choice, batch) for choice in choices for batch in batches]
-
-
-def method_of(spec: str) -> str:
-    """The method of a setting: its specification without what the grid varies."""
-    name, _, options = spec.removesuffix("]").partition("[")
-    kept = [option for option in options.split(",") if option and option.partition("=")[0] not in GRID]
-    return f"{name}[{','.join(kept)}]" if kept else name
 
 
 def tune(
