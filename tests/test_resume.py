@@ -1,10 +1,12 @@
 """Nothing is run twice, nothing is lost: runs that are killed, disturbed, or done already."""
 
+import itertools
 import json
-import os
-import subprocess
-import sys
+import random
+import resource
+import signal
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -18,44 +20,33 @@ from suites.harness.records import read
 from suites.harness.runner import run
 
 SETTINGS = Settings(device="cpu", network=(64, 16, 10))
-# forks before torch has made a thread, so that a child is as good as a new process and costs a tenth of one
-FORKS = """
-import itertools, os, random, resource, signal, sys, time
-from pathlib import Path
-import sklearn.datasets
-from suites.harness import once, runner
-from suites.harness.catalog import choose
-from suites.harness.experiments import Problem, Settings
-
-once.CHECKPOINT_SECONDS = 0.0
-settings = Settings(device="cpu", network=(64, 16, 10))
 
 
-def fork(spec, seed, folder, bytes_of_a_file=resource.RLIM_INFINITY):
-    child = os.fork()
-    if child:
-        return child
+def _run(spec, seed, folder, bytes_of_a_file=resource.RLIM_INFINITY):
+    """What a process does: keep a checkpoint of every epoch, in files that may not grow beyond some size."""
+    torch.set_num_threads(1)
+    once.CHECKPOINT_SECONDS = 0.0
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_of_a_file, resource.RLIM_INFINITY))
-    status = 1
-    try:
-        runner.run(Problem.load(settings), choose(spec), seed, 12, Path(folder))
-        status = 0
-    finally:
-        os._exit(status)
+    run(Problem.load(replace(SETTINGS, batch_size=300)), choose(spec), seed, 12, folder)
 
 
-def wait(*children):
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+@pytest.fixture
+def start(processes):
+    """Starts a run in a process of its own."""
+
+    def start(*arguments):
+        process = processes.Process(target=_run, args=arguments)
+        process.start()
+        return process
+
+    return start
 
 
-folder, whole = sys.argv[1:]
-"""
-
-
-def forks(script, folder, whole):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", FORKS + script, str(folder), str(whole)]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+def wait(*started):
+    """Exit codes, once all have ended."""
+    for process in started:
+        process.join()
+    return [process.exitcode for process in started]
 
 
 @pytest.fixture(scope="module")
@@ -84,50 +75,42 @@ def problem():
     return Problem.load(SETTINGS)
 
 
-def test_a_run_killed_at_any_moment_goes_on_with_the_same_numbers(same_numbers, tmp_path):
+def test_a_run_killed_at_any_moment_goes_on_with_the_same_numbers(start, same_numbers, tmp_path):
     """Killed twenty times, at random moments, among them those in which a file is written."""
-    script = """
-random.seed(0)
-killed = 0
-for seed in itertools.count():
-    spec = ("sgd", "ea_cg", "kfac[labels=sampled]", "torch.optim.Adam")[seed % 4]
-    started = time.monotonic()
-    assert wait(fork(spec, seed, whole)) == [0]
-    takes = time.monotonic() - started
-    for _ in range(3):
-        child = fork(spec, seed, folder)
-        time.sleep(random.uniform(0.2, 0.9) * takes)
-        os.kill(child, signal.SIGKILL)
-        killed += wait(child) == [-signal.SIGKILL]
-    assert wait(fork(spec, seed, folder)) == [0]
-    if killed >= 20:
-        break
-"""
-    forks(script, tmp_path / "killed", tmp_path / "whole")
-    assert same_numbers(tmp_path / "killed", tmp_path / "whole")
+    chance, killed = random.Random(0), 0
+    folder, whole = tmp_path / "killed", tmp_path / "whole"
+    for seed in itertools.count():
+        spec = ("sgd", "ea_cg", "kfac[labels=sampled]", "torch.optim.Adam")[seed % 4]
+        started = time.monotonic()
+        assert wait(start(spec, seed, whole)) == [0]
+        takes = time.monotonic() - started
+        for _ in range(3):
+            process = start(spec, seed, folder)
+            time.sleep(chance.uniform(0.2, 0.9) * takes)
+            process.kill()
+            killed += wait(process) == [-signal.SIGKILL]
+        assert wait(start(spec, seed, folder)) == [0]
+        if killed >= 20:
+            break
+    assert same_numbers(folder, whole)
 
 
-def test_a_full_disk_loses_nothing(same_numbers, tmp_path):
+def test_a_full_disk_loses_nothing(start, same_numbers, tmp_path):
     """No file may grow beyond some size, which is enough for a checkpoint: the record stops there, and goes on when
     there is room."""
-    script = """
-assert wait(fork("ea_cg", 0, folder, bytes_of_a_file=14_000)) == [1]
-assert not list(Path(folder).glob("[!.]*.jsonl"))
-assert wait(fork("ea_cg", 0, folder), fork("ea_cg", 0, whole)) == [0, 0]
-"""
-    forks(script, tmp_path / "full", tmp_path / "whole")
-    assert same_numbers(tmp_path / "full", tmp_path / "whole")
+    folder, whole = tmp_path / "full", tmp_path / "whole"
+    assert wait(start("ea_cg", 0, folder, 14_000)) == [1]
+    assert not list(folder.glob("[!.]*.jsonl"))
+    assert wait(start("ea_cg", 0, folder), start("ea_cg", 0, whole)) == [0, 0]
+    assert same_numbers(folder, whole)
 
 
-def test_two_processes_share_a_folder(same_numbers, tmp_path):
+def test_two_processes_share_a_folder(start, same_numbers, tmp_path):
     """The second waits for the first, and takes its record."""
-    script = """
-children = [fork(spec, 0, folder) for spec in ("sgd", "ea_cg", "sgd", "ea_cg")]
-assert wait(*children) == [0] * 4
-assert wait(fork("sgd", 0, whole), fork("ea_cg", 0, whole)) == [0, 0]
-"""
-    forks(script, tmp_path / "shared", tmp_path / "whole")
-    assert same_numbers(tmp_path / "shared", tmp_path / "whole") == []
+    folder, whole = tmp_path / "shared", tmp_path / "whole"
+    assert wait(*(start(spec, 0, folder) for spec in ("sgd", "ea_cg", "sgd", "ea_cg"))) == [0] * 4
+    assert wait(start("sgd", 0, whole), start("ea_cg", 0, whole)) == [0, 0]
+    assert same_numbers(folder, whole) == []
 
 
 @pytest.fixture
