@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import settings
 from torch import Tensor
 
 from optimizers.core import CROSS_ENTROPY, FCNN, Activation, Criterion, Tape
+from suites.harness import parallel
 from suites.harness.cli import main
 
 settings.register_profile("kronbench", deadline=None, derandomize=True, database=None, max_examples=60)
@@ -35,6 +37,12 @@ def processes() -> BaseContext:
     first.start()
     first.join()
     return context
+
+
+@pytest.fixture
+def quick_workers(processes: BaseContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of this machine that are forked off that process too."""
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", partial(parallel.ProcessPoolExecutor, context=processes))
 
 
 @dataclass(frozen=True)

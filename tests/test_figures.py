@@ -117,6 +117,7 @@ def test_the_command_line_draws_with_tuned_settings(tmp_path):
     assert "batch 479; every method tuned on held-out images" in title
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_jobs_give_the_same_numbers(without_times, tmp_path):
     """Two processes draw what one does, but for seconds."""
     for jobs in ("1", "2"):

@@ -36,7 +36,7 @@ class Slow(SGD):
     def step(self, tape):
         with Path(__file__).with_suffix(".pids").open("a") as pids:
             print(os.getpid(), file=pids)
-        time.sleep(0.7)
+        time.sleep(0.2)
         super().step(tape)
 """
 
@@ -65,6 +65,7 @@ def test_workers_of_this_machine(alone, losses, tmp_path):
     assert {record.header["environment"]["threads"] for record in records} == {torch.get_num_threads()}
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_worker_that_is_killed_costs_no_run(alone, losses, tmp_path):
     (tmp_path / "kills.py").write_text(KILLS)
     records = run_jobs(jobs(tmp_path / "runs", (*SPECS, str(tmp_path / "kills.py"))), Workers(2))
@@ -73,9 +74,12 @@ def test_a_worker_that_is_killed_costs_no_run(alone, losses, tmp_path):
     assert losses(record for record in records if record.experiment["optimizer"] in SPECS) == alone
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_killed_worker_takes_no_other_along(tmp_path):
     """The run beside it goes on in its process: its record is begun once."""
-    (tmp_path / "kills.py").write_text(KILLS.replace("if not done", "import time; time.sleep(1)\n        if not done"))
+    (tmp_path / "kills.py").write_text(
+        KILLS.replace("if not done", "import time; time.sleep(0.3)\n        if not done")
+    )
     (tmp_path / "slow.py").write_text(SLOW)
     settings = Problem.load(Settings(device="cpu", network=(64, 16, 10), batch_size=1437)).settings
     specs = [str(tmp_path / f"{name}.py") for name in ("slow", "kills")]
@@ -85,11 +89,13 @@ def test_a_killed_worker_takes_no_other_along(tmp_path):
     assert len(set((tmp_path / "slow.pids").read_text().split())) == 1
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_dask_cluster(alone, losses, tmp_path):
     """Two worker processes; one of them is killed in the middle of its run."""
     distributed = pytest.importorskip("distributed")
+    forks = pytest.importorskip("dask").config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     (tmp_path / "kills.py").write_text(KILLS)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with forks, distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         workers = Workers(2, "dask", cluster.scheduler_address)
         records = run_jobs(jobs(tmp_path / "runs", (*SPECS, str(tmp_path / "kills.py"))), workers)
     assert (tmp_path / "kills.done").exists()
@@ -121,6 +127,7 @@ def test_a_backend_that_is_missing_is_named(monkeypatch):
         Workers(2, "ray").check("cpu")
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_compare_takes_them(tmp_path):
     """From the command line, an optimizer in a file of its own too."""
     from typer.testing import CliRunner

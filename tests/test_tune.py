@@ -196,6 +196,7 @@ def test_the_best_run_again_on_fresh_seeds(kronbench, tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_several_workers_choose_the_same(tmp_path):
     grid = search.settings_of("sgd", {"lr": (1e-6, 0.02, 0.2)}, [100])
     settings = Problem.load(replace(SETTINGS, validation=0.2)).settings
