@@ -19,6 +19,7 @@ CHROMIUM = next(
 )
 LOCAL = ("file:", "data:", "blob:", "http://127.0.0.1:")
 SECTION = "published-digits-cross-entropy"
+SHOWN = ("digits-cross-entropy", "figures-cpu/tune-cifar10-cross-entropy", "memory-imagenet10", "table2")
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -40,15 +41,18 @@ def browser():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The page of the published runs, and of one whose name is markup."""
+    """The page of published results, one of each kind, and of a run whose name is markup."""
     results = tmp_path_factory.mktemp("results")
-    shutil.copytree(ROOT / "results" / "published", results / "published")
+    for name in SHOWN:
+        shutil.copytree(ROOT / "results" / "published" / name, results / "published" / name)
     runs = results / "latest" / "hostile" / "runs"
     runs.mkdir(parents=True)
-    recorded = next((results / SECTION.replace("-", "/", 1) / "runs").glob("kfac_seed0*")).read_text()
+    recorded = next((ROOT / "results" / "published" / "digits-bounded" / "runs").glob("kfac_seed0*")).read_text()
     name = "<img src=x onerror=document.title='owned'><b>bold</b>"
     (runs / "run.jsonl").write_text(recorded.replace('"optimizer": "kfac"', f'"optimizer": "{name}"'))
-    build(collect(results), results)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("suites.harness.site.page.draw_curves", lambda *curves, **looks: None)  # files that no page shows
+        build(collect(results), results)
     return results
 
 
@@ -153,7 +157,7 @@ def test_tables_are_copied_as_latex(page):
     assert "ea\\_cg" in copied
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_it_is_accessible(browser, folder, scheme, width):
     """axe finds nothing serious, and nothing is wider than the window."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
@@ -163,7 +167,7 @@ def test_it_is_accessible(browser, folder, scheme, width):
     _draw_everything(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
-    faults = page.evaluate("axe.run()")["violations"]
+    faults = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
     bad = [fault for fault in faults if fault["impact"] in ("serious", "critical")]
     assert not [(fault["id"], [node["html"][:200] for node in fault["nodes"]][:3]) for fault in bad]
     context.close()
