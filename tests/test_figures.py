@@ -25,6 +25,13 @@ def _drawn(name, folder, scale=_SMOKE):
     return done.records, done.text
 
 
+@pytest.fixture(scope="module")
+def figure1(tmp_path_factory):
+    """Its folder, records and text."""
+    folder = tmp_path_factory.mktemp("figure1")
+    return folder, *_drawn("figure1", folder)
+
+
 def test_twelve_figures_cover_both_data_sets_and_criteria():
     """1-8 in pairs, one against seconds and one against epochs; 9-12 once for each problem."""
     assert list(FIGURES) == [f"figure{number}" for number in range(1, 13)]
@@ -49,13 +56,13 @@ def test_methods_of_a_figure(name):
     assert {m.spec for m in figure.methods if m.dashed} == {spec for spec in specs if "gram" in spec}
 
 
-def test_a_figure_writes_picture_data_and_table(tmp_path):
-    records, text = _drawn("figure1", tmp_path)
+def test_a_figure_writes_picture_data_and_table(figure1):
+    folder, records, text = figure1
     methods = [method.label for method in FIGURES["figure1"].methods]
     assert len(records) == len(methods) * _SMOKE.seeds
-    assert {f"figure1.{suffix}" for suffix in ("png", "svg", "csv", "md")} <= {p.name for p in tmp_path.iterdir()}
-    assert (tmp_path / "figure1.png").read_bytes().startswith(b"\x89PNG")
-    with (tmp_path / "figure1.csv").open() as file:
+    assert {f"figure1.{suffix}" for suffix in ("png", "svg", "csv", "md")} <= {p.name for p in folder.iterdir()}
+    assert (folder / "figure1.png").read_bytes().startswith(b"\x89PNG")
+    with (folder / "figure1.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(records) * (_SMOKE.epochs + 1)
     for record in records:  # every point is that of its method and seed
@@ -63,23 +70,23 @@ def test_a_figure_writes_picture_data_and_table(tmp_path):
         own = [r for r in own if int(r["seed"]) == record.experiment["seed"]]
         assert [float(r["train_loss"]) for r in own] == [point["train_loss"] for point in record.points]
         assert [float(r["seconds"]) for r in own] == [point["training_seconds"] for point in record.points]
-    assert (tmp_path / "figure1.md").read_text() == text
+    assert (folder / "figure1.md").read_text() == text
     assert "digits in place of cifar10" in text.splitlines()[0]
     for method in methods:
         assert re.search(rf"^\| {re.escape(method)} +\|", text, re.MULTILINE)
 
 
-def test_figures_take_each_others_runs(tmp_path):
+def test_figures_take_each_others_runs(figure1):
     """Figure 2 shows the runs of Figure 1; of Figure 9 only those with PCH-2 are new."""
-    first, _ = _drawn("figure1", tmp_path)
-    folder = tmp_path / "digits-cross-entropy" / "runs"
-    written = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    second, _ = _drawn("figure2", tmp_path)
+    folder, first, _ = figure1
+    runs = folder / "digits-cross-entropy" / "runs"
+    written = {path.name: path.stat().st_mtime_ns for path in runs.iterdir()}
+    second, _ = _drawn("figure2", folder)
     assert [record.path for record in second] == [record.path for record in first]
-    _drawn("figure9", tmp_path)
-    kept = {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if "pch2" not in path.name}
+    _drawn("figure9", folder)
+    kept = {path.name: path.stat().st_mtime_ns for path in runs.iterdir() if "pch2" not in path.name}
     assert kept == written
-    assert len([path for path in folder.iterdir() if "pch2" in path.name]) == 2 * _SMOKE.seeds
+    assert len([path for path in runs.iterdir() if "pch2" in path.name]) == 2 * _SMOKE.seeds
 
 
 @pytest.mark.parametrize(("accuracies", "where"), [([0.2, 0.5, 0.6], 1), ([0.2, 0.2, 0.6], None)])
