@@ -80,7 +80,7 @@ _PAPER = FigureScale("paper", epochs=200, seeds=6)
 
 FIGURE_SCALES = {  # by data set
     dataset: {scale.name: scale for scale in (_SMOKE, cpu, _PAPER)}
-    for dataset, cpu in (("cifar10", _CPU), ("imagenet10", replace(_CPU, epochs=10, seeds=1)))
+    for dataset, cpu in (("cifar10", _CPU), ("imagenet10", replace(_CPU, epochs=8, seeds=1)))
 }
 
 _PROBLEMS = [(dataset, criterion) for criterion in CRITERIA for dataset in ("cifar10", "imagenet10")]

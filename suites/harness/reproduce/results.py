@@ -31,7 +31,7 @@ _COSTS_OF_FIGURES = {  # of those without runs that another figure left
     },
     "imagenet10": {
         "smoke": "seconds",
-        "cpu": "an hour on two cores (estimate)",
+        "cpu": "an hour on two cores",
         "paper": "3 days on two cores, an hour on a GPU (estimates)",
     },
 }
