@@ -23,7 +23,6 @@ from suites.harness.statistics import Interval, median_interval
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "osD^vPX*"
-_COLUMNS = 5  # of a legend
 
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "kronbench",
@@ -80,7 +79,9 @@ def draw_curves(
     finished = {name: group for name, group in finished.items() if group}
     curves = {name: [curve(group, of) for of in ("train_loss", "test_accuracy")] for name, group in finished.items()}
     with mpl.rc_context(_STYLE):
-        lines, rows, inches = wrap(title, 150), math.ceil(len(finished) / _COLUMNS), 0.6 + 3.8 * len(axes)
+        lines, columns = wrap(title, 150), max(1, min(5, 130 // (max(map(len, finished), default=0) + 8)))
+        rows = math.ceil(len(finished) / columns)
+        inches = 0.4 + 3.8 * len(axes) + 0.2 * rows
         figure = Figure(figsize=(11, inches))
         figure.suptitle(_plain("\n".join(lines)), y=1 - 0.05 / inches, fontsize=10)
         margins = {"left": 0.075, "right": 0.985, "wspace": 0.18, "hspace": 0.18}  # where no text needs to be measured
@@ -100,7 +101,7 @@ def draw_curves(
             for panel in panels:
                 _draw_ticks(panel)
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="lower center", ncols=_COLUMNS, frameon=False, borderaxespad=0.1)
+        figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False, borderaxespad=0.1)
         return _save(figure, path, suffixes)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Experiment:
     def methods(self) -> dict[str, list[Record]]:
         return by_optimizer(self.records)
 
-    @property
+    @cached_property
     def by_method(self) -> "Experiment":
         """With the runs of a method under its name alone, as other problems know it, if one setting of it ran."""
         settings = Counter(method_of(spec) for spec in self.methods)

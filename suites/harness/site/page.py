@@ -29,16 +29,15 @@ def build(results: Results, output: Path) -> Path:
     site, shown = output / "site", choose_experiment(results.experiments)
     order = sorted(results.experiments, key=lambda one: (one is not shown, not one.name.startswith("published/")))
     results = replace(results, experiments=order)
-    styles = Styles(method for experiment in order for method in experiment.methods)
+    styles = Styles(method for experiment in order for method in experiment.by_method.methods)
     top = headline(shown) if shown else None
     if top and top.costs:
         draw_headline(top.costs, site / "pictures" / "headline", problem(top.experiment))
     for experiment in results.experiments:
         title = f"{experiment.name}: {problem(experiment)}"
-        path, looks = site / "pictures" / slug(experiment.name), {m: styles.position(m) for m in experiment.methods}
-        draw_curves(
-            experiment.methods, list(AXES), path, title, experiment.target, looks, suffixes=("svg", "png", "pdf")
-        )
+        path, groups = site / "pictures" / slug(experiment.name), experiment.by_method.methods
+        looks = {method: styles.position(method) for method in groups}
+        draw_curves(groups, list(AXES), path, title, experiment.target, looks, suffixes=("svg", "png", "pdf"))
     sections = list(all_sections(results, styles))
     for section in sections:
         for table in section.tables:

@@ -34,7 +34,7 @@ def all_sections(results: Results, styles: Styles) -> Iterable[Section]:
 
 
 def _experiment(experiment: Experiment, styles: Styles, short: str) -> Section:
-    name = slug(experiment.name)
+    name, drawn = slug(experiment.name), experiment.by_method
     machines = dict.fromkeys(_processor(record.header["environment"]) for record in experiment.records)
     return Section(
         name,
@@ -43,10 +43,10 @@ def _experiment(experiment: Experiment, styles: Styles, short: str) -> Section:
         experiment.command,
         [experiment.folder],
         axes=True,
-        methods=list(experiment.methods),
+        methods=list(drawn.methods),
         figures=[
-            convergence(experiment, styles, "train_loss", "train loss", log=True),
-            convergence(experiment, styles, "test_accuracy", "test accuracy", log=False),
+            convergence(drawn, styles, "train_loss", "train loss", log=True),
+            convergence(drawn, styles, "test_accuracy", "test accuracy", log=False),
         ],
         tables=[
             tables.comparison(experiment),
@@ -92,7 +92,7 @@ def _tuning(results: Results) -> Section:
 
 
 def _health(experiments: Sequence[Experiment], styles: Styles) -> Section:
-    watched = [(experiment, solver_health(experiment, styles)) for experiment in experiments]
+    watched = [(experiment, solver_health(experiment.by_method, styles)) for experiment in experiments]
     watched = [(experiment, figures) for experiment, figures in watched if figures]
     if not watched:
         return Section("health", "Solver health", "No records of second-order solvers.", "kronbench compare")
