@@ -223,6 +223,9 @@ def test_runs_of_a_figure_name_its_command(tmp_path):
         (tmp_path / "mine" / f"{figure}.md").write_text(f"# Figure {figure.removeprefix('figure')}: {of}\n")
     command = "kronbench reproduce figure9 --scale smoke --epochs 5 --seeds 1 --data-root FOLDER --tuned FOLDER"
     assert experiment.command == command
+    nine = (tmp_path / "mine" / "figure9.md").read_text()
+    (tmp_path / "mine" / "figure10.md").write_text(nine.replace("Figure 9", "Figure 10"))
+    assert experiment.command == f"for figure in figure9 figure10; do {command.replace('figure9', '$figure')}; done"
 
 
 def test_a_method_has_one_name_on_all_problems(tmp_path):

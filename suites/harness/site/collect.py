@@ -4,7 +4,7 @@ import csv
 import gc
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -72,15 +72,26 @@ class Experiment:
         """What makes it again."""
         if self.flags:
             return f"kronbench compare --config {self.folder / 'config.toml'}"
-        experiment = self.records[0].experiment
-        for figure in sorted(self.folder.parent.glob("figure*.md")):
+        if figures := self._figures():
+            return figures
+        return "kronbench gpu --output DIR" if self.name.startswith("gpu/") else "kronbench compare"
+
+    def _figures(self) -> str:
+        """The commands of those of the paper's figures beside it that show its runs."""
+        experiment, figures = self.records[0].experiment, defaultdict(list)
+        for figure in sorted(self.folder.parent.glob("figure*.md"), key=lambda path: (len(path.name), path.name)):
             title = figure.read_text(encoding="utf-8").partition("\n")[0]
             if f": {experiment['criterion']}, " in title and re.search(rf"\b{experiment['dataset']}\b", title):
                 scale = f"--scale {title.partition('(scale ')[2].partition(':')[0]}"
                 length = [f"--{what}s {count}" for count, what in re.findall(r"(\d+) (epoch|seed)s?;", title)]
                 tuned = ["--tuned FOLDER"] if "method tuned" in title else []
-                return " ".join(["kronbench reproduce", figure.stem, scale, *length, "--data-root FOLDER", *tuned])
-        return "kronbench gpu --output DIR" if self.name.startswith("gpu/") else "kronbench compare"
+                figures[" ".join([scale, *length, "--data-root FOLDER", *tuned])].append(figure.stem)
+        return "; ".join(
+            f"kronbench reproduce {names[0]} {flags}"
+            if len(names) == 1
+            else f"for figure in {' '.join(names)}; do kronbench reproduce $figure {flags}; done"
+            for flags, names in figures.items()
+        )
 
 
 @dataclass(frozen=True)
