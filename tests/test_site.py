@@ -194,7 +194,7 @@ def test_tuning_is_added_where_the_setting_was_searched(recorded):
 
 
 def test_tables_say_what_the_tuning_cost(page):
-    table = page.partition('<table id="table-latest-digits-cross-entropy">')[2].partition("</table>")[0]
+    table = page.partition('<table id="table-latest-digits-cross-entropy"')[2].partition("</table>")[0]
     rows = {row.partition("<td>")[2].partition("<")[0]: row for row in table.split("<tr>")}
     assert "no tuning recorded" in rows["sgd"]
     assert "5056" in rows["ea_cg"]  # and 4 epochs of 14 gradients

@@ -10,6 +10,7 @@ import torch
 from optimizers.core import ACTIVATIONS, CRITERIA, FCNN, Criterion
 from suites.harness.capture import CapturedStep
 from suites.harness.catalog import Choice
+from suites.harness.conventions import TARGETS  # noqa: F401 - benchmarks/ look here, in old commits too
 from suites.harness.data import DATASETS, Dataset, load
 from suites.harness.names import pick
 from suites.harness.steps import Step

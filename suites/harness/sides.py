@@ -34,7 +34,8 @@ def folder_of(side: str) -> Iterator[Path]:
                 f"{side}: there is no such folder, nor is it COMMIT or COMMIT:FOLDER for git ({(said or [error])[-1]})"
             ) from None
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(copy, filter="data")
+            files.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.10.11 and 3.11.3 have none
+            files.extractall(copy)
         yield Path(copy)
 
 
