@@ -9,7 +9,8 @@ import pandas as pd
 
 from suites.harness.conventions import PHASES
 from suites.harness.site import figures, measurements
-from suites.harness.site.collect import Experiment, Measurement, PaperTable, Results
+from suites.harness.site.collect import Measurement, PaperTable, Results
+from suites.harness.site.experiment import Experiment
 from suites.harness.site.figures import Figure, Styles
 from suites.harness.site.section import Section
 from suites.harness.site.table import Table, interval, slug

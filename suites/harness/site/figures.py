@@ -15,7 +15,7 @@ import numpy as np
 from suites.harness.curves import AXES, Curve, common_end, curve
 from suites.harness.pictures import COLOURS, LINES, MARKERS
 from suites.harness.records import Record
-from suites.harness.site.collect import Experiment
+from suites.harness.site.experiment import Experiment
 from suites.harness.site.profiles import Profile
 
 DASHES = ("solid", "dash", "dashdot", "dot", "longdashdot")  # as LINES

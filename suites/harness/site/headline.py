@@ -8,7 +8,7 @@ from math import isinf
 from suites.harness.conventions import REFERENCE
 from suites.harness.metrics import metrics, values_by_seed
 from suites.harness.report import caption, comparison_table, markdown
-from suites.harness.site.collect import Experiment
+from suites.harness.site.experiment import Experiment
 from suites.harness.statistics import Estimate, Interval, attained_level, median_interval, probability_of_improvement
 from suites.harness.verdicts import paired
 

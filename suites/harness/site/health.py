@@ -8,7 +8,7 @@ import numpy as np
 
 from suites.harness.curves import curve
 from suites.harness.records import Record
-from suites.harness.site.collect import Experiment
+from suites.harness.site.experiment import Experiment
 from suites.harness.site.figures import Figure, Styles, banded, lines
 
 Point = Mapping[str, Any]

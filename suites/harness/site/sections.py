@@ -6,7 +6,8 @@ from typing import Any
 
 from suites.harness.report import caption
 from suites.harness.site import cost, measurements, tables
-from suites.harness.site.collect import Experiment, Results
+from suites.harness.site.collect import Results
+from suites.harness.site.experiment import Experiment
 from suites.harness.site.figures import Figure, Styles, convergence, lines, performance_profile
 from suites.harness.site.headline import cost_values
 from suites.harness.site.health import solver_health

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from suites.harness.report import comparison_table
-from suites.harness.site.collect import Experiment, Tuning
+from suites.harness.site.experiment import Experiment, Tuning
 from suites.harness.site.headline import cost_values, told
 from suites.harness.site.table import Table, figure, interval, slug
 from suites.harness.statistics import Estimate, improvements, stratified_interval
