@@ -26,26 +26,43 @@ FORMS = tuple(f"kfac[inverse={form}]" for form in ("factor", "gram", "rank_one")
 PHASES = ("forward_backward", "curvature", "solve", "update")
 REFERENCE = "sgd"
 
+# where old commits have what is now elsewhere, by its module of today
+_FORMERLY = {
+    "measure.live_bytes": "memory.live",
+    "measure.phases": "phases",
+    "measure.timing": "timing",
+    "training.catalog": "catalog",
+    "training.experiment": "experiments",
+    "training.runner": "runner",
+}
+
 Figures = dict[str, Any]
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def harness(module: str, name: str) -> Any:
-    """A part of the installed harness.
+    """A part of the installed harness, by its module of today or, in an old commit, where it was then.
 
     Raises:
         NotImplementedError: if the commit under test lacks it.
     """
+    found = _part(module, name) or _part(_FORMERLY.get(module, module), name)
+    if found is None:
+        raise NotImplementedError(f"suites.harness.{module}.{name} is missing")
+    return found
+
+
+def _part(module: str, name: str) -> Any:
     try:
-        return getattr(importlib.import_module(f"suites.harness.{module}"), name)
-    except (ImportError, AttributeError) as error:
-        raise NotImplementedError(f"suites.harness.{module}.{name} is missing: {error}") from error
+        return getattr(importlib.import_module(f"suites.harness.{module}"), name, None)
+    except ImportError:
+        return None
 
 
 def problem(dataset: str = "digits", network: tuple[int, ...] = (), batch_size: int = 100) -> Any:
-    """A :class:`suites.harness.experiments.Problem`, on the GPU where there is one."""
-    settings = harness("experiments", "Settings")(dataset=dataset, network=network, batch_size=batch_size)
-    return harness("experiments", "Problem").load(settings)
+    """A :class:`suites.harness.training.experiment.Problem`, on the GPU where there is one."""
+    settings = harness("training.experiment", "Settings")(dataset=dataset, network=network, batch_size=batch_size)
+    return harness("training.experiment", "Problem").load(settings)
 
 
 def choices(specs: Sequence[str], problem: Any) -> tuple[list[Any], Figures]:
@@ -53,7 +70,7 @@ def choices(specs: Sequence[str], problem: Any) -> tuple[list[Any], Figures]:
     usable, others = [], {}
     for spec in specs:
         try:
-            choice = harness("catalog", "choose")(spec)
+            choice = harness("training.catalog", "choose")(spec)
         except ValueError as error:
             others[spec] = {"missing": str(error)}
             continue

@@ -47,7 +47,7 @@ class DigitsCost(Shared):
 
 
 def _train() -> Figures:
-    run, target = harness("runner", "run"), harness("experiments", "TARGETS")["digits"]
+    run, target = harness("training.runner", "run"), harness("training.experiment", "TARGETS")["digits"]
     measured_on = problem()
     usable, figures = choices(SPECS, measured_on)
     for choice in usable:

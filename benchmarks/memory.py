@@ -107,8 +107,8 @@ class Prediction(Shared):
 
 
 def _count(sizes: tuple[int, ...]) -> Figures:
-    state, peak = harness("memory.live", "state_bytes"), harness("memory.live", "peak_state_bytes")
-    kept = harness("memory.live", "kept_bytes")
+    state, peak = harness("measure.live_bytes", "state_bytes"), harness("measure.live_bytes", "peak_state_bytes")
+    kept = harness("measure.live_bytes", "kept_bytes")
     measured_on = problem(network=sizes)
     usable, figures = choices(SPECS, measured_on)
     for choice in usable:
@@ -132,9 +132,9 @@ def _imagenet10(spec: str, figure: str) -> Any:
 def _in_process(spec: str, net: str, device: str, budget_bytes: int | None = None) -> Figures:
     """``out_of_memory``; where it fits, ``fits`` has peak and seconds, and ``ratio`` is that to the formulas."""
     measure, predict = harness("memory.peak", "measure"), harness("memory.footprint", "predict")
-    sizes = harness("experiments", "NETWORKS")[net]
+    sizes = harness("training.experiment", "NETWORKS")[net]
     try:
-        device = harness("experiments", "resolve_device")(device)
+        device = harness("training.experiment", "resolve_device")(device)
         measured = measure(spec, sizes, batch=100, device=device, budget_bytes=budget_bytes)
     except ValueError as error:  # this commit has no such optimizer, or this machine no such device
         return {"missing": str(error)}

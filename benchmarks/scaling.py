@@ -67,7 +67,10 @@ def _measure_all() -> Figures:
 
 
 def _measure(width: int) -> Figures:
-    phase_seconds, phase_bytes = harness("phases", "interleaved_phase_seconds"), harness("phases", "phase_bytes")
+    phase_seconds, phase_bytes = (
+        harness("measure.phases", "interleaved_phase_seconds"),
+        harness("measure.phases", "phase_bytes"),
+    )
     measured_on = problem(network=(64, width, width, 10))
     usable, figures = choices(sorted({spec for spec, _ in PARTS.values()}), measured_on)
     seconds = phase_seconds(measured_on, usable, at_most_seconds=1.0 if quick() else 10.0)

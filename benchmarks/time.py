@@ -64,9 +64,13 @@ def _step_seconds(case: str) -> Figures:
     measured_on = problem(dataset, batch_size=batch_size)
     usable, figures = choices(SPECS, measured_on)
     at_most_seconds = 1.5 if quick() else 5.0 if dataset == "digits" else 20.0
-    seconds = harness("timing", "interleaved_step_seconds")(measured_on, usable, at_most_seconds=at_most_seconds)
+    seconds = harness("measure.timing", "interleaved_step_seconds")(
+        measured_on, usable, at_most_seconds=at_most_seconds
+    )
     try:
-        phases = harness("phases", "interleaved_phase_seconds")(measured_on, usable, at_most_seconds=at_most_seconds)
+        phases = harness("measure.phases", "interleaved_phase_seconds")(
+            measured_on, usable, at_most_seconds=at_most_seconds
+        )
     except NotImplementedError:  # whole steps can be timed without
         phases = {}
     for spec, own in seconds.items():

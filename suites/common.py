@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from suites.harness.catalog import choose, named
-from suites.harness.clock import timer
-from suites.harness.experiments import NETWORKS, Problem, Settings
-from suites.harness.nvml import energy_joules, state
+from suites.harness.measure.clock import timer
+from suites.harness.measure.nvml import energy_joules, state
+from suites.harness.training.catalog import choose, named
+from suites.harness.training.experiment import NETWORKS, Problem, Settings
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CLOCK = timer(DEVICE)

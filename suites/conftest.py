@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from suites.common import DEVICE
-from suites.harness.environment import describe
+from suites.harness.measure.environment import describe
 
 _HERE = Path(__file__).parent
 

@@ -7,9 +7,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from suites.common import DIGITS, OPTIMIZERS, device_figures, parameters
-from suites.harness.catalog import choose
-from suites.harness.conventions import TARGETS
-from suites.harness.runner import run
+from suites.harness.records.conventions import TARGETS
+from suites.harness.training.catalog import choose
+from suites.harness.training.runner import run
 
 _EPOCHS = 10
 

@@ -7,9 +7,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from suites.common import CIFAR10, DEVICE, DIGITS, OPTIMIZERS, Net, parameters
-from suites.harness.catalog import choose
+from suites.harness.measure.live_bytes import peak_state_bytes, state_bytes
 from suites.harness.memory import footprint, peak
-from suites.harness.memory.live import peak_state_bytes, state_bytes
+from suites.harness.training.catalog import choose
 
 
 @pytest.mark.parametrize("spec", OPTIMIZERS)

@@ -9,7 +9,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from optimizers.core import CROSS_ENTROPY, CURVATURES, FCNN, Solution, Tape
 from suites.common import CLOCK, DEVICE, device_figures
-from suites.harness.alone import curve, solve, solvers
+from suites.harness.measure.components import curve, solve, solvers
 
 _WIDTHS = (64, 256, 1024)
 _BATCH_SIZE = 100

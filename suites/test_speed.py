@@ -6,8 +6,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from suites.common import CLOCK, DEVICE, Net, parameters
-from suites.harness.catalog import choose
-from suites.harness.timing import autograd_step, interleaved_seconds
+from suites.harness.measure.timing import autograd_step, interleaved_seconds
+from suites.harness.training.catalog import choose
 
 OPTIMIZERS = ("sgd", "ea_cg", "kfra", "kfac")
 NETS = (*(Net("synthetic-cifar10", batch) for batch in (100, 500, 1000)), Net("synthetic-imagenet10", 100))

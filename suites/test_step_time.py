@@ -8,10 +8,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from optimizers.core import SecondOrder
 from suites.common import CLOCK, NETS, OPTIMIZERS, Net, device_figures, parameters
-from suites.harness.catalog import choose
-from suites.harness.conventions import REFERENCE
-from suites.harness.statistics import Interval, median_interval
-from suites.harness.timing import interleaved_step_seconds
+from suites.harness.analysis.statistics import Interval, median_interval
+from suites.harness.measure.timing import interleaved_step_seconds
+from suites.harness.records.conventions import REFERENCE
+from suites.harness.training.catalog import choose
 
 _WARM_UP_STEPS = 3
 

@@ -13,8 +13,8 @@ from hypothesis import settings
 from torch import Tensor
 
 from optimizers.core import CROSS_ENTROPY, FCNN, Activation, Criterion, Tape
-from suites.harness import parallel
 from suites.harness.cli import main
+from suites.harness.training import parallel
 
 settings.register_profile("kronbench", deadline=None, derandomize=True, database=None, max_examples=60)
 settings.load_profile("kronbench")
@@ -32,7 +32,9 @@ def processes() -> BaseContext:
     What torch imports with its first optimizer takes as long as torch itself.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "sklearn.model_selection", "suites.harness.parallel", "torch._dynamo"])
+    context.set_forkserver_preload(
+        ["pytest", "sklearn.model_selection", "suites.harness.training.parallel", "torch._dynamo"]
+    )
     first = context.Process()
     first.start()
     first.join()

@@ -107,9 +107,9 @@ def test_modules_say_what_they_are(path):
         ("optimizers.core.tape", "from optimizers import SGD"),
         ("optimizers.core.tape", "from ..sgd import SGD"),
         ("optimizers.core.tape", "def f():\n    import optimizers.sgd"),
-        ("optimizers.sgd", "import suites.harness.clock"),
-        ("suites.harness.runner", "from benchmarks import common"),
-        ("suites.harness.runner", "from tests.conftest import Problem"),
+        ("optimizers.sgd", "import suites.harness.measure.clock"),
+        ("suites.harness.training.runner", "from benchmarks import common"),
+        ("suites.harness.training.runner", "from tests.conftest import Problem"),
     ],
 )
 def test_imports_against_the_order_are_seen(module, source):
@@ -123,7 +123,7 @@ def test_imports_against_the_order_are_seen(module, source):
         ("optimizers.core.tape", "from optimizers.core.criteria import Criterion"),
         ("optimizers.core.tape", "from .criteria import Criterion\nfrom . import cg"),
         ("optimizers.sgd", "from optimizers.core import Tape\nfrom .core import Tape\nimport torch"),
-        ("suites.harness.runner", "from optimizers import SGD\nfrom suites.harness import clock"),
+        ("suites.harness.training.runner", "from optimizers import SGD\nfrom suites.harness import clock"),
         ("benchmarks.time", "from suites.harness import clock\nimport optimizers.core"),
     ],
 )

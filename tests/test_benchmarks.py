@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import common, convergence, memory, scaling, time
-from suites.harness.catalog import named
-from suites.harness.experiments import NETWORKS
+from suites.harness.training.catalog import named
+from suites.harness.training.experiment import NETWORKS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -116,15 +116,15 @@ def test_importing_them_is_cheap():
 
 
 NEEDS = {
-    time.Step: "timing",
-    time.Phase: "timing",
-    scaling.Width: "phases",
-    scaling.Growth: "phases",
-    memory.State: "memory.live",
+    time.Step: "measure.timing",
+    time.Phase: "measure.timing",
+    scaling.Width: "measure.phases",
+    scaling.Growth: "measure.phases",
+    memory.State: "measure.live_bytes",
     memory.Process: "memory.peak",
     memory.ImageNet10: "memory.peak",
-    convergence.Digits: "runner",
-    convergence.DigitsCost: "catalog",
+    convergence.Digits: "training.runner",
+    convergence.DigitsCost: "training.catalog",
 }
 
 

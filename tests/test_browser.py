@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from suites.harness.site.collect import collect
-from suites.harness.site.page import build
+from suites.harness.show.collect import collect
+from suites.harness.show.page import build
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = next(
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
     name = "<img src=x onerror=document.title='owned'><b>bold</b>"
     (runs / "run.jsonl").write_text(recorded.replace('"optimizer": "kfac"', f'"optimizer": "{name}"'))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("suites.harness.site.page.draw_curves", lambda *curves, **looks: None)  # files that no page shows
+        patch.setattr("suites.harness.show.page.draw_curves", lambda *curves, **looks: None)  # files that no page shows
         build(collect(results), results)
     return results
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from optimizers.core import CRITERIA, CROSS_ENTROPY
-from suites.harness.catalog import choose, grid, named
-from suites.harness.experiments import Problem, Settings
-from suites.harness.steps import Step
+from suites.harness.measure.step import Step
+from suites.harness.training.catalog import choose, grid, named
+from suites.harness.training.experiment import Problem, Settings
 
 FOUND = [*named(), *grid(), "torch.optim.AdamW[lr=0.01]"]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU"))]

@@ -13,8 +13,8 @@ import torch
 import torchvision
 from PIL import Image
 
-from suites.harness import images
-from suites.harness.data import DATASETS, DataError, load
+from suites.harness.problems import images
+from suites.harness.problems.dataset import DATASETS, DataError, load
 
 CLASSES = [f"class{i}" for i in range(10)]
 REAL = os.environ.get("KRONBENCH_DATA")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from suites.harness.analysis.diff import diff, read_folder
 from suites.harness.cli import app
-from suites.harness.diff import diff, read_folder
-from suites.harness.records import RecordWriter
+from suites.harness.records.record import RecordWriter
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = {

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure as Canvas
 from typer.testing import CliRunner
 
 from suites.harness.cli import app
-from suites.harness.config import write_config
-from suites.harness.pictures import _mark
-from suites.harness.records import Record, read
+from suites.harness.records.config import write_config
+from suites.harness.records.record import Record, read
 from suites.harness.reproduce.draw import draw, lines_of
 from suites.harness.reproduce.figures import FIGURE_SCALES, FIGURES
 from suites.harness.reproduce.request import Request
+from suites.harness.show.pictures import _mark
 
 _SMOKE = replace(FIGURE_SCALES["cifar10"]["smoke"], epochs=2)
 

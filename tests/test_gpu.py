@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 
 from optimizers.core import CRITERIA
-from suites.harness.catalog import choose, grid, named
 from suites.harness.cli import main
-from suites.harness.experiments import NETWORKS, Problem, Settings
 from suites.harness.gpu import checks
 from suites.harness.gpu import run as gpu
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
 from suites.harness.gpu.stages import Skipped, Stage
-from suites.harness.records import RecordWriter, read
-from suites.harness.runner import run
+from suites.harness.records.record import RecordWriter, read
+from suites.harness.training.catalog import choose, grid, named
+from suites.harness.training.experiment import NETWORKS, Problem, Settings
+from suites.harness.training.runner import run
 
 FOUND = [*named(), *grid()]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")

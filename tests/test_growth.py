@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from suites.harness.catalog import choose
-from suites.harness.environment import describe
-from suites.harness.experiments import Problem, Settings
-from suites.harness.records import Record, read
+from suites.harness.analysis.statistics import growth_exponent
+from suites.harness.measure.environment import describe
+from suites.harness.records.record import Record, read
 from suites.harness.reproduce import growth
 from suites.harness.reproduce.growth import GROWTH_SCALES, SPECS, Case, GrowthScale, Sweep, count_and_weigh
 from suites.harness.reproduce.table1 import FITTED, ROWS, exponents_frame, summary
-from suites.harness.statistics import growth_exponent
+from suites.harness.training.catalog import choose
+from suites.harness.training.experiment import Problem, Settings
 
 
 def test_a_power_law_has_its_exponent():

@@ -11,12 +11,14 @@ import pytest
 import torch
 from filelock import FileLock, Timeout
 
-from suites.harness import clock, once, report, timing
-from suites.harness.catalog import choose
-from suites.harness.conventions import PHASES
-from suites.harness.experiments import Problem, Settings
-from suites.harness.records import RecordWriter, read
-from suites.harness.runner import run
+from suites.harness.measure import clock, timing
+from suites.harness.records.conventions import PHASES
+from suites.harness.records.record import RecordWriter, read
+from suites.harness.show import tables as report
+from suites.harness.training import resumable as once
+from suites.harness.training.catalog import choose
+from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.runner import run
 
 USERS_OWN = '''"""Signs only."""
 import torch

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from suites.harness.catalog import choose
-from suites.harness.experiments import Problem, Settings
-from suites.harness.health import negative_curvature
-from suites.harness.runner import run
+from suites.harness.training.catalog import choose
+from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.negative_curvature import negative_curvature
+from suites.harness.training.runner import run
 
 
 def test_negative_eigenvalues_and_bends_against_autograd():

@@ -8,9 +8,9 @@ import torch
 from typer.testing import CliRunner
 
 from suites.harness.cli import app
+from suites.harness.measure.live_bytes import LiveBytes, peak_state_bytes, state_bytes
 from suites.harness.memory.case import Case, Row
 from suites.harness.memory.footprint import predict
-from suites.harness.memory.live import LiveBytes, peak_state_bytes, state_bytes
 from suites.harness.memory.peak import Measured, asked_bytes, available_bytes, measure, noise_step
 from suites.harness.units import parse_bytes, shown_bytes
 

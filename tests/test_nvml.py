@@ -7,7 +7,7 @@ import pynvml
 import pytest
 import torch
 
-from suites.harness import nvml
+from suites.harness.measure import nvml
 
 
 def _refuses(*arguments):

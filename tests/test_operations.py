@@ -8,10 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder, TapeOptimizer, ea_cg, pch
 from optimizers.core.cholesky import solve_damped
-from suites.harness.catalog import choose, grid, named
-from suites.harness.experiments import Problem, Settings
-from suites.harness.operations import OperationCounter, count, count_gradient, iterations_run, probe
-from suites.harness.steps import Step
+from suites.harness.measure.operations import OperationCounter, count, count_gradient, iterations_run, probe
+from suites.harness.measure.step import Step
+from suites.harness.training.catalog import choose, grid, named
+from suites.harness.training.experiment import Problem, Settings
 
 SIZES, BATCH = (64, 20, 15, 10), 50
 PRODUCTS = [2 * BATCH * inputs * outputs for inputs, outputs in pairwise(SIZES)]

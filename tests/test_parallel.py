@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from suites.harness.experiments import Problem, Settings
-from suites.harness.parallel import Job, Workers, run_jobs
-from suites.harness.records import read
+from suites.harness.records.record import read
+from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.parallel import Job, Workers, run_jobs
 
 SPECS = ("sgd", "ea_cg")
 KILLS = """
@@ -122,7 +122,7 @@ def test_what_cannot_be_is_refused(workers, device, message):
 
 
 def test_a_backend_that_is_missing_is_named(monkeypatch):
-    monkeypatch.setattr("suites.harness.parallel.find_spec", lambda name: None)
+    monkeypatch.setattr("suites.harness.training.parallel.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'kronbench\[ray\]'"):
         Workers(2, "ray").check("cpu")
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from optimizers.core import TapeOptimizer
-from suites.harness.catalog import choose
-from suites.harness.conventions import PHASES
-from suites.harness.experiments import Problem, Settings
-from suites.harness.phases import interleaved_phase_seconds, phase_bytes
+from suites.harness.measure.phases import interleaved_phase_seconds, phase_bytes
+from suites.harness.records.conventions import PHASES
+from suites.harness.training.catalog import choose
+from suites.harness.training.experiment import Problem, Settings
 
 
 class Known(TapeOptimizer):

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from suites.harness import progress
+from suites.harness.show import progress
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ import torch
 from optimizers.core import CRITERIA, CURVATURES, Tape
 from optimizers.core.curvature import _recursion, pos_eig
 from optimizers.core.hessian import mean_hessians
-from suites.harness import once
 from suites.harness.cli import main
-from suites.harness.experiments import NETWORKS, Problem, Settings
-from suites.harness.records import read
+from suites.harness.records.record import read
 from suites.harness.reproduce.errors import NORM, layer_errors, record_in_chunks, total
 from suites.harness.reproduce.figures import FIGURES
 from suites.harness.reproduce.published import PUBLISHED
 from suites.harness.reproduce.run import reproduce
 from suites.harness.reproduce.summary import accumulation, errors_frame, order
 from suites.harness.reproduce.tables import LABELS, SCALES, TABLES, balanced
+from suites.harness.training import resumable as once
+from suites.harness.training.experiment import NETWORKS, Problem, Settings
 
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
 
@@ -179,7 +179,7 @@ def test_what_cannot_be_written_is_one_line(kronbench, tmp_path, monkeypatch, na
     def full(*given):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("suites.harness.once.RecordWriter", full)
+    monkeypatch.setattr("suites.harness.training.resumable.RecordWriter", full)
     code, _, err = kronbench(name, "--output", tmp_path / "out", "--device", "cpu")
     assert code == 1
     assert err.startswith("error: No space left on device; what was written stays")

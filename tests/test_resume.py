@@ -12,12 +12,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from suites.harness import identity, once
-from suites.harness.catalog import choose
-from suites.harness.checkpoint import Checkpoint
-from suites.harness.experiments import Problem, Settings
-from suites.harness.records import read
-from suites.harness.runner import run
+from suites.harness.records.record import read
+from suites.harness.training import identity
+from suites.harness.training import resumable as once
+from suites.harness.training.catalog import choose
+from suites.harness.training.checkpoint import Checkpoint
+from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.runner import run
 
 SETTINGS = Settings(device="cpu", network=(64, 16, 10))
 

@@ -14,17 +14,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from suites.harness.records import RecordWriter
-from suites.harness.report import latex, markdown
-from suites.harness.site.collect import collect
-from suites.harness.site.cost import exponent
-from suites.harness.site.figures import Styles, literal
-from suites.harness.site.headline import choose_experiment, headline, readme_block, with_headline
-from suites.harness.site.health import solver_health
-from suites.harness.site.history import Measured
-from suites.harness.site.page import build
-from suites.harness.site.profiles import profiles
-from suites.harness.site.table import Table, sort_key
+from suites.harness.analysis.history import Measured
+from suites.harness.analysis.profiles import profiles
+from suites.harness.records.record import RecordWriter
+from suites.harness.show.collect import collect
+from suites.harness.show.cost import exponent
+from suites.harness.show.figures import Styles, literal
+from suites.harness.show.headline import choose_experiment, headline, readme_block, with_headline
+from suites.harness.show.health import solver_health
+from suites.harness.show.page import build
+from suites.harness.show.table import Table, sort_key
+from suites.harness.show.tables import latex, markdown
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "a_b%c&d|e$f^{g}\\h")
@@ -142,8 +142,8 @@ def page(recorded, tmp_path_factory):
 
 def test_the_same_records_give_the_same_bytes(recorded, tmp_path):
     """In processes with other hash seeds as well."""
-    code = "import sys; from pathlib import Path; from suites.harness.site.collect import collect\n"
-    code += "from suites.harness.site.page import build; build(collect(Path(sys.argv[1])), Path(sys.argv[2]))"
+    code = "import sys; from pathlib import Path; from suites.harness.show.collect import collect\n"
+    code += "from suites.harness.show.page import build; build(collect(Path(sys.argv[1])), Path(sys.argv[2]))"
     for name in ("0", "1"):
         command = [sys.executable, "-c", code, str(recorded), str(tmp_path / name / "out")]
         subprocess.run(command, check=True, cwd=ROOT, env={"PYTHONHASHSEED": name, "OMP_NUM_THREADS": "1"}, timeout=120)
@@ -390,7 +390,7 @@ def test_training_needs_neither_plotly_nor_jinja2():
 
 def test_reading_needs_no_torch():
     commands = (
-        "suites.harness.cli, suites.harness.commands.diff, suites.harness.commands.report, suites.harness.site.page"
+        "suites.harness.cli, suites.harness.commands.diff, suites.harness.commands.report, suites.harness.show.page"
     )
     code = f"import sys, {commands}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
@@ -409,4 +409,4 @@ def test_the_wheel_has_the_pages_files(tmp_path):
     )
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"suites/harness/site/{name}" for name in ("template.html", "page.css", "page.js", "page.py")} <= packed
+    assert {f"suites/harness/show/{name}" for name in ("template.html", "page.css", "page.js", "page.py")} <= packed

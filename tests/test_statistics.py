@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from suites.harness.statistics import (
+from suites.harness.analysis.statistics import (
     attained_level,
     improvements,
     interquartile_mean,
@@ -15,7 +15,7 @@ from suites.harness.statistics import (
     probability_of_improvement,
     stratified_interval,
 )
-from suites.harness.verdicts import by_seed, paired, verdict
+from suites.harness.analysis.verdicts import by_seed, paired, verdict
 
 NORMAL, SKEWED = stats.norm(), stats.lognorm(0.7)
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from suites.harness import parallel
-from suites.harness.experiments import Problem, Settings
-from suites.harness.records import read
-from suites.harness.report import first_reaching
-from suites.harness.sources import SOURCES
+from suites.harness.problems.sources import SOURCES
+from suites.harness.records.groups import first_reaching
+from suites.harness.records.record import read
+from suites.harness.training import parallel
+from suites.harness.training.experiment import Problem, Settings
 from suites.harness.tuning import search
 from suites.harness.tuning.halving import halve, rungs
 from suites.harness.tuning.rerun import rerun

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from suites.harness import catalog
 from suites.harness.commands.errors import bad_input_is_one_line, failed_writing_is_one_line, say_what_failed
 from suites.harness.commands.options import (
     ActivationName,
@@ -25,13 +24,14 @@ from suites.harness.commands.options import (
     at_least_one,
     sizes,
 )
-from suites.harness.compare import DEFAULT_OPTIMIZERS
-from suites.harness.compare import compare as run_comparison
-from suites.harness.config import write_config
-from suites.harness.conventions import TARGETS
-from suites.harness.experiments import Problem, Settings
-from suites.harness.parallel import Workers
-from suites.harness.report import plain
+from suites.harness.records.config import write_config
+from suites.harness.records.conventions import TARGETS
+from suites.harness.show.tables import plain
+from suites.harness.training import catalog
+from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.parallel import Workers
+from suites.harness.tuning.comparison import DEFAULT_OPTIMIZERS
+from suites.harness.tuning.comparison import compare as run_comparison
 
 
 def compare(

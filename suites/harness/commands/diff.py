@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
+from suites.harness.analysis.diff import diff as compare_records
+from suites.harness.analysis.diff import read_folder
 from suites.harness.commands.errors import bad_input_is_one_line
-from suites.harness.diff import diff as compare_records
-from suites.harness.diff import read_folder
-from suites.harness.sides import folder_of
+from suites.harness.records.revisions import folder_of
 
 _LEGEND = """\
 Medians; changes are paired by seed, with 95 % intervals, or the range where fewer than 6 seeds are shared: too few to

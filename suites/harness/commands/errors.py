@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import typer
 
-from suites.harness.records import Record
+from suites.harness.records.record import Record
 
 
 @contextmanager

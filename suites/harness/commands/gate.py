@@ -8,10 +8,10 @@ import pandas as pd
 import typer
 
 from suites.harness.commands.errors import bad_input_is_one_line
-from suites.harness.experiments import resolve_device
 from suites.harness.gate import check as harness
 from suites.harness.gate.cases import cases
-from suites.harness.report import plain
+from suites.harness.show.tables import plain
+from suites.harness.training.experiment import resolve_device
 
 REGRESSION, ANOTHER_ENVIRONMENT = 1, 3
 

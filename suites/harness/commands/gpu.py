@@ -8,8 +8,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from suites.harness.commands.errors import bad_input_is_one_line
 from suites.harness.commands.options import DataRoot, Device
-from suites.harness.experiments import resolve_device
 from suites.harness.gpu.run import result_folder, run
+from suites.harness.training.experiment import resolve_device
 
 
 def gpu(

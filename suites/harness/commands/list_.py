@@ -6,8 +6,8 @@ from typing import Any
 import typer
 
 from optimizers.core import ACTIVATIONS, CRITERIA, CURVATURES, SOLVERS
-from suites.harness import catalog
-from suites.harness.data import DATASETS
+from suites.harness.problems.dataset import DATASETS
+from suites.harness.training import catalog
 
 
 def list_() -> None:

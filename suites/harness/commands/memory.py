@@ -15,10 +15,10 @@ from suites.harness.commands.options import (
     Optimizers,
     sizes,
 )
-from suites.harness.environment import describe
+from suites.harness.measure.environment import describe
 from suites.harness.memory.case import DEFAULT_OPTIMIZERS, Case, Row, caption, compare_memory, table
-from suites.harness.progress import progress_bars
-from suites.harness.report import plain
+from suites.harness.show.progress import progress_bars
+from suites.harness.show.tables import plain
 from suites.harness.units import parse_bytes
 
 

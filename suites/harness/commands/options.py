@@ -7,9 +7,9 @@ import typer
 
 from optimizers.core import ACTIVATIONS, CRITERIA
 from suites.harness.commands.errors import bad_input_is_one_line
-from suites.harness.config import read_config
-from suites.harness.data import DATASETS
-from suites.harness.parallel import BACKENDS
+from suites.harness.problems.dataset import DATASETS
+from suites.harness.records.config import read_config
+from suites.harness.training.parallel import BACKENDS
 
 
 def _load_config(context: typer.Context, path: Path | None) -> Path | None:

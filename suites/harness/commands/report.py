@@ -11,7 +11,7 @@ import typer
 from suites.harness.commands.errors import bad_input_is_one_line
 
 if TYPE_CHECKING:
-    from suites.harness.site.collect import Results
+    from suites.harness.show.collect import Results
 
 # what draws and lays out the page is imported where it is used: the other commands run without plotly and jinja2
 
@@ -23,14 +23,14 @@ def report(
     readme: Annotated[Path | None, typer.Option(help="Rewrite the headline of this file, and nothing else.")] = None,
 ) -> None:
     """Turn what was recorded into a page, tables and pictures; nothing is trained or measured."""
-    from suites.harness.site.collect import collect
+    from suites.harness.show.collect import collect
 
     with bad_input_is_one_line():
         found = collect(results)
         if readme is not None:
             _rewrite(readme, found)
             return
-    from suites.harness.site.page import build
+    from suites.harness.show.page import build
 
     output = output or results
     page = build(found, output)
@@ -43,9 +43,9 @@ def report(
 
 
 def _rewrite(readme: Path, found: "Results") -> None:
-    from suites.harness.pictures import draw_headline
-    from suites.harness.records import write_atomically
-    from suites.harness.site.headline import PREFERRED, headline, readme_block, with_headline
+    from suites.harness.records.record import write_atomically
+    from suites.harness.show.headline import PREFERRED, headline, readme_block, with_headline
+    from suites.harness.show.pictures import draw_headline
 
     experiment = next((one for one in found.experiments if one.name == PREFERRED), None)
     if experiment is None:

@@ -13,9 +13,9 @@ from suites.harness.commands.options import (
     Device,
     Jobs,
 )
-from suites.harness.parallel import Workers
 from suites.harness.reproduce.request import Request
 from suites.harness.reproduce.results import RESULTS, prepare
+from suites.harness.training.parallel import Workers
 
 
 def reproduce(

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
-from suites.harness.catalog import choose
 from suites.harness.commands.errors import bad_input_is_one_line, failed_writing_is_one_line, say_what_failed
 from suites.harness.commands.options import (
     ActivationName,
@@ -25,14 +24,15 @@ from suites.harness.commands.options import (
     at_least_one,
     sizes,
 )
-from suites.harness.compare import DEFAULT_OPTIMIZERS
-from suites.harness.conventions import TARGETS
-from suites.harness.experiments import Problem, Settings
 from suites.harness.names import file_name
-from suites.harness.parallel import Workers
-from suites.harness.progress import progress_bars
-from suites.harness.records import Record
-from suites.harness.report import plain
+from suites.harness.records.conventions import TARGETS
+from suites.harness.records.record import Record
+from suites.harness.show.progress import progress_bars
+from suites.harness.show.tables import plain
+from suites.harness.training.catalog import choose
+from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.parallel import Workers
+from suites.harness.tuning.comparison import DEFAULT_OPTIMIZERS
 from suites.harness.tuning.grid import BATCHES, GRID
 from suites.harness.tuning.halving import rungs
 from suites.harness.tuning.rerun import rerun as run_best

@@ -23,14 +23,14 @@ import torch
 
 from optimizers.core import CURVATURES, Tape
 from optimizers.core.kfi import INVERSES
-from suites.harness.alone import curve, solve, solvers
-from suites.harness.catalog import choose, named
-from suites.harness.clock import Stopwatch
-from suites.harness.conventions import REFERENCE
-from suites.harness.experiments import Problem, Settings
-from suites.harness.memory.live import kept_bytes, peak_state_bytes
-from suites.harness.runner import evaluate
-from suites.harness.steps import Step
+from suites.harness.measure.clock import Stopwatch
+from suites.harness.measure.components import curve, solve, solvers
+from suites.harness.measure.live_bytes import kept_bytes, peak_state_bytes
+from suites.harness.measure.step import Step
+from suites.harness.records.conventions import REFERENCE
+from suites.harness.training.catalog import choose, named
+from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.runner import evaluate
 
 _NETWORK = (64, 160, 10)  # steps below a millisecond, and a layer wider than the strips of curvature and Cholesky
 _BATCH_SIZE = 32

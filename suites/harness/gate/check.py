@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from suites.harness.environment import describe
 from suites.harness.gate.cases import cases
-from suites.harness.progress import progress_bars
-from suites.harness.records import finite, write_atomically
+from suites.harness.measure.environment import describe
+from suites.harness.records.record import finite, write_atomically
+from suites.harness.show.progress import progress_bars
 
 SCHEMA = 1
 TRIES = 3

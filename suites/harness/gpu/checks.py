@@ -6,11 +6,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from suites.harness.capture import WARM_UP_STEPS, CapturedStep
-from suites.harness.catalog import Choice
-from suites.harness.experiments import Problem
 from suites.harness.gpu.stages import Skipped
-from suites.harness.steps import Step
+from suites.harness.measure.step import Step
+from suites.harness.training.captured_step import WARM_UP_STEPS, CapturedStep
+from suites.harness.training.catalog import Choice
+from suites.harness.training.experiment import Problem
 
 
 def difference(there: Problem, here: Problem, choice: Choice, steps: int = 3) -> float:

@@ -6,16 +6,16 @@ from contextlib import suppress
 from dataclasses import replace
 
 from optimizers.core import CRITERIA
-from suites.harness.catalog import Choice, choose
-from suites.harness.conventions import TARGETS
-from suites.harness.experiments import Problem, Settings
 from suites.harness.gpu.stages import Stage
 from suites.harness.gpu.summary import convergence_folder, read_runs
-from suites.harness.images import DataError
-from suites.harness.pictures import draw_convergence
-from suites.harness.records import write_atomically
-from suites.harness.runner import evaluate, run
-from suites.harness.timing import interleaved_step_seconds
+from suites.harness.measure.timing import interleaved_step_seconds
+from suites.harness.problems.images import DataError
+from suites.harness.records.conventions import TARGETS
+from suites.harness.records.record import write_atomically
+from suites.harness.show.pictures import draw_convergence
+from suites.harness.training.catalog import Choice, choose
+from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.runner import evaluate, run
 
 _ROUNDS = 10  # of step times, which decide how many epochs there are
 _SHARE_OF_TIMING = 0.1

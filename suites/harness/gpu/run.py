@@ -15,17 +15,17 @@ from typing import Any
 
 import torch
 
-from suites.harness.catalog import Choice, choose, grid, named
-from suites.harness.environment import describe
-from suites.harness.experiments import NETWORKS, Problem, Settings
 from suites.harness.gpu import checks
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
 from suites.harness.gpu.stages import GRAPH, Skipped, Stage
 from suites.harness.gpu.step_times import step_times
 from suites.harness.gpu.summary import summarize
+from suites.harness.measure.environment import describe
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.peak import measure
-from suites.harness.records import RecordWriter, write_atomically
+from suites.harness.records.record import RecordWriter, write_atomically
+from suites.harness.training.catalog import Choice, choose, grid, named
+from suites.harness.training.experiment import NETWORKS, Problem, Settings
 
 _CRITERIA = ("cross-entropy", "bounded")
 _BOUNDS = {"float64": 1e-10, "float32": 1e-3}  # of the difference between devices, over the way gone in three steps

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suites.harness.records import RecordWriter, read
+from suites.harness.records.record import RecordWriter, read
 
 GRAPH = "CUDA graph"  # the name of a check
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from suites.harness.capture import WARM_UP_STEPS, CapturedStep
-from suites.harness.catalog import choose
-from suites.harness.clock import PhaseClock
-from suites.harness.conventions import REFERENCE
-from suites.harness.experiments import Problem, Settings
+from suites.harness.analysis.statistics import median_interval
 from suites.harness.gpu.stages import Stage
-from suites.harness.statistics import median_interval
-from suites.harness.steps import Step
-from suites.harness.timing import interleaved_seconds
+from suites.harness.measure.clock import PhaseClock
+from suites.harness.measure.step import Step
+from suites.harness.measure.timing import interleaved_seconds
+from suites.harness.records.conventions import REFERENCE
+from suites.harness.training.captured_step import WARM_UP_STEPS, CapturedStep
+from suites.harness.training.catalog import choose
+from suites.harness.training.experiment import Problem, Settings
 
 _TORCHS_SGD = "torch.optim.SGD[lr=0.1,momentum=0.9]"
 _TIMED = (_TORCHS_SGD, "sgd", "kfac", "kfra", "ea_cg", "pch1+kfi")

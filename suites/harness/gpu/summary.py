@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from suites.harness import report
-from suites.harness.conventions import PHASES, TARGETS
-from suites.harness.experiments import Settings
-from suites.harness.records import Record, read
+from suites.harness.records.conventions import PHASES, TARGETS
+from suites.harness.records.record import Record, read
+from suites.harness.show import tables as report
+from suites.harness.training.experiment import Settings
 
 
 def convergence_folder(folder: Path, settings: Settings) -> Path:

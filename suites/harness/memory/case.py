@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from suites.harness.environment import describe
-from suites.harness.experiments import NETWORKS
+from suites.harness.measure.environment import describe
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.ledger import Footprint
 from suites.harness.memory.peak import Measured, check, measure
-from suites.harness.records import finite, write_atomically
-from suites.harness.report import machine, markdown
+from suites.harness.records.record import finite, write_atomically
+from suites.harness.show.tables import machine, markdown
+from suites.harness.training.experiment import NETWORKS
 from suites.harness.units import shown_bytes
 
 SCHEMA = 1

@@ -6,11 +6,11 @@ from typing import Any
 
 from optimizers import SGD
 from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder
-from suites.harness.catalog import choose
-from suites.harness.experiments import DTYPES
 from suites.harness.memory.formulas import CURVATURES, SOLVERS, Net, second_order, sgd
 from suites.harness.memory.ledger import Footprint, Ledger
 from suites.harness.names import pick
+from suites.harness.training.catalog import choose
+from suites.harness.training.experiment import DTYPES
 
 
 def predict(
@@ -25,8 +25,8 @@ def predict(
     """The footprint of an optimizer on a network of sigmoids with cross-entropy; None where no formula is known for it.
 
     Args:
-        spec: an optimizer as :func:`suites.harness.catalog.choose` reads it. There are formulas for SGD and for every
-            composition of the package's curvatures and solvers, whoever composed it.
+        spec: an optimizer as :func:`suites.harness.training.catalog.choose` reads it. There are formulas for SGD and
+            for every composition of the package's curvatures and solvers, whoever composed it.
         sizes: of the network, inputs first.
         device: ``cpu`` or ``cuda``: a CPU works on matrices by blocks.
         budget_bytes: above which KFI's ``auto`` falls back to ``rank_one``; nothing else heeds it.

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from optimizers.core import CROSS_ENTROPY, FCNN
 from optimizers.core.kfi import is_out_of_memory
-from suites.harness.catalog import choose
-from suites.harness.clock import Stopwatch
-from suites.harness.experiments import DTYPES, resolve_device
+from suites.harness.measure.clock import Stopwatch
+from suites.harness.measure.step import Step
 from suites.harness.names import pick
-from suites.harness.steps import Step
+from suites.harness.training.catalog import choose
+from suites.harness.training.experiment import DTYPES, resolve_device
 
 _ROOT = Path(__file__).resolve().parents[3]
 _STATUS = Path("/proc/self/status")
@@ -75,7 +75,7 @@ def measure(
     """Take ``steps`` whole steps (2 or more) on noise in a fresh process; running out of memory is a result.
 
     Args:
-        spec: an optimizer as :func:`suites.harness.catalog.choose` reads it.
+        spec: an optimizer as :func:`suites.harness.training.catalog.choose` reads it.
         sizes: of the network, inputs first; its activation is the sigmoid, its criterion cross-entropy.
         budget_bytes: on a CPU never more than 90 % of what is available now, which is the default; on CUDA the default
             is the whole device.

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from suites.harness.catalog import Choice, choose
-from suites.harness.compare import train
-from suites.harness.conventions import TARGETS
-from suites.harness.experiments import Problem, Settings, resolve_device
 from suites.harness.names import pick
-from suites.harness.pictures import draw_curves
-from suites.harness.progress import progress_bars
-from suites.harness.records import Record, write_atomically
-from suites.harness.report import caption, comparison_table, markdown
+from suites.harness.records.conventions import TARGETS
+from suites.harness.records.record import Record, write_atomically
 from suites.harness.reproduce.figures import FIGURE_SCALES, Figure, FigureScale, Method
 from suites.harness.reproduce.request import Reproduction, Request, adapted
 from suites.harness.reproduce.summary import stand_ins
+from suites.harness.show.pictures import draw_curves
+from suites.harness.show.progress import progress_bars
+from suites.harness.show.tables import caption, comparison_table, markdown
+from suites.harness.training.catalog import Choice, choose
+from suites.harness.training.experiment import Problem, Settings, resolve_device
+from suites.harness.tuning.comparison import train
 from suites.harness.tuning.search import tuned_setting
 
 _DATA = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")  # of a measuring point, into the CSV

@@ -34,7 +34,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Figure:
-    """One of the paper's Figures 1-12. ``against``: of :data:`suites.harness.curves.AXES`."""
+    """One of the paper's Figures 1-12. ``against``: of :data:`suites.harness.analysis.curves.AXES`."""
 
     name: str
     dataset: str

@@ -7,7 +7,8 @@ B          batch          images of a mini-batch
 |CG|       iterations     of CG, all of them done: its tolerance is 0
 
 Of a step, curvature and solve apart, are taken the seconds (many steps, methods in turn), the operations (counted, see
-:mod:`suites.harness.operations`) and the bytes that are alive at once (:func:`suites.harness.phases.phase_bytes`).
+:mod:`suites.harness.measure.operations`) and the bytes that are alive at once
+(:func:`suites.harness.measure.phases.phase_bytes`).
 """
 
 from collections.abc import Callable, Iterator
@@ -16,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from optimizers.core import SecondOrder
-from suites.harness.catalog import choose
-from suites.harness.environment import describe
-from suites.harness.experiments import Problem, Settings
-from suites.harness.identity import run_id
-from suites.harness.once import Work, once
-from suites.harness.operations import count, iterations_run
-from suites.harness.phases import interleaved_phase_seconds, phase_bytes
-from suites.harness.records import Record
-from suites.harness.steps import Step
+from suites.harness.measure.environment import describe
+from suites.harness.measure.operations import count, iterations_run
+from suites.harness.measure.phases import interleaved_phase_seconds, phase_bytes
+from suites.harness.measure.step import Step
+from suites.harness.records.record import Record
+from suites.harness.training.catalog import choose
+from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.identity import run_id
+from suites.harness.training.resumable import Work, once
 
 PHASES = ("curvature", "solve")
 SPECS = {  # "factor" is the form of the paper
@@ -126,7 +127,7 @@ def measure_growth(
     resume: bool = True,
 ) -> Record:
     """Measure every size of a scale into the record ``path``, one point each as it is done, see
-    :func:`suites.harness.once.once`."""
+    :func:`suites.harness.training.resumable.once`."""
     header: dict[str, Any] = {
         "experiment": {"table": "table1", "scale": asdict(scale)},
         "environment": describe(device),

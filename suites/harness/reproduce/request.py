@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from suites.harness.parallel import Workers
-from suites.harness.records import Record
+from suites.harness.records.record import Record
+from suites.harness.training.parallel import Workers
 
 _Scale = TypeVar("_Scale", bound=Any)  # a frozen dataclass
 

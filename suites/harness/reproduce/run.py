@@ -6,21 +6,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from suites.harness.catalog import choose
-from suites.harness.checkpoint import restore
-from suites.harness.environment import describe
-from suites.harness.experiments import Problem
-from suites.harness.identity import run_id
+from suites.harness.measure.environment import describe
+from suites.harness.measure.step import Step
 from suites.harness.names import pick
-from suites.harness.once import Work, once
-from suites.harness.progress import progress_bars
-from suites.harness.records import write_atomically
+from suites.harness.records.record import write_atomically
 from suites.harness.reproduce import errors
 from suites.harness.reproduce.errors import layer_errors, record_in_chunks
 from suites.harness.reproduce.request import Reproduction, Request, adapted
 from suites.harness.reproduce.summary import bound_frame, errors_frame, summary
 from suites.harness.reproduce.tables import OPTIMIZER, SCALES, Scale, Table, balanced
-from suites.harness.steps import Step
+from suites.harness.show.progress import progress_bars
+from suites.harness.training.catalog import choose
+from suites.harness.training.checkpoint import restore
+from suites.harness.training.experiment import Problem
+from suites.harness.training.identity import run_id
+from suites.harness.training.resumable import Work, once
 
 
 def prepare(table: Table, request: Request) -> Callable[[], Reproduction]:
@@ -63,8 +63,8 @@ def reproduce(
     on_iterate: Callable[[int], None] = lambda done: None,
     resume: bool = True,
 ) -> Reproduction:
-    """Train and measure the errors at every iterate, see :func:`suites.harness.once.once`; write errors.jsonl,
-    table.md, table.csv and bound.csv into ``output``."""
+    """Train and measure the errors at every iterate, see :func:`suites.harness.training.resumable.once`; write
+    errors.jsonl, table.md, table.csv and bound.csv into ``output``."""
     choice = choose(OPTIMIZER)
     epochs = math.ceil((scale.iterates - 1) * scale.steps_between / problem.steps_per_epoch)
     header: dict[str, Any] = {

@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from suites.harness.experiments import Problem
-from suites.harness.records import Record
-from suites.harness.report import machine, markdown
+from suites.harness.records.record import Record
 from suites.harness.reproduce.errors import BOUND, EXPECTATION, NORM, total
 from suites.harness.reproduce.published import PUBLISHED, TOTAL, TRAIN_IMAGES
 from suites.harness.reproduce.tables import LABELS, Scale, Table
+from suites.harness.show.tables import machine, markdown
+from suites.harness.training.experiment import Problem
 
 
 def summary(table: Table, scale: Scale, problem: Problem, record: Record) -> str:

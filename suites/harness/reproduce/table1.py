@@ -6,17 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from suites.harness.experiments import resolve_device
+from suites.harness.analysis.statistics import growth_exponent
 from suites.harness.names import pick
-from suites.harness.pictures import draw_growth
-from suites.harness.progress import progress_bars
-from suites.harness.records import Record, write_atomically
-from suites.harness.report import machine, markdown
+from suites.harness.records.record import Record, write_atomically
 from suites.harness.reproduce import terms
 from suites.harness.reproduce.growth import GROWTH_SCALES, GrowthScale, Sweep, measure_growth
 from suites.harness.reproduce.request import Reproduction, Request
 from suites.harness.reproduce.terms import Term
-from suites.harness.statistics import growth_exponent
+from suites.harness.show.pictures import draw_growth
+from suites.harness.show.progress import progress_bars
+from suites.harness.show.tables import machine, markdown
+from suites.harness.training.experiment import resolve_device
 
 FITTED = 5  # the largest sizes: of small ones much of a step's time is that of calling torch
 

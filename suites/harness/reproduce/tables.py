@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from suites.harness.data import Split
-from suites.harness.experiments import Problem, Settings
+from suites.harness.problems.dataset import Split
 from suites.harness.reproduce.errors import NORM
 from suites.harness.reproduce.published import PUBLISHED
+from suites.harness.training.experiment import Problem, Settings
 
 LABELS = {"fisher": "Fisher", "gauss_newton": "GN", "pch1": "PCH-1", "pch2": "PCH-2", NORM: "norm of the Hessian"}
 OPTIMIZER = "ea_cg[lr=0.1,damping=0.01,gamma=-1]"

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from suites.harness import report
-from suites.harness.experiments import Settings
-from suites.harness.parallel import Job, Workers, run_jobs
-from suites.harness.records import Record, write_atomically
-from suites.harness.statistics import median_interval
+from suites.harness.analysis.statistics import median_interval
+from suites.harness.records.groups import first_reaching
+from suites.harness.records.record import Record, write_atomically
+from suites.harness.show import tables as report
+from suites.harness.training.experiment import Settings
+from suites.harness.training.parallel import Job, Workers, run_jobs
 from suites.harness.tuning.search import Tuned
 
 
@@ -72,7 +73,7 @@ def rerun(
 def _rows(tuned: Tuned, records: list[Record], target: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """The row of a method: as it is shown, and in numbers."""
     last = [record.points[-1] for record in records if record.status == "finished"]
-    reached = [report.first_reaching(record, target) for record in records]
+    reached = [first_reaching(record, target) for record in records]
     seconds, gradients = ([point[name] for point in reached] for name in ("training_seconds", "gradient_equivalents"))
     columns = {
         "test accuracy": ([point["test_accuracy"] for point in last], ".3f"),

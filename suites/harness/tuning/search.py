@@ -13,12 +13,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from suites.harness.catalog import Choice, choose
-from suites.harness.config import read_toml, write_config
-from suites.harness.experiments import Settings
 from suites.harness.names import file_name
-from suites.harness.parallel import Job, Workers, run_jobs
-from suites.harness.records import Record, write_atomically
+from suites.harness.records.config import read_toml, write_config
+from suites.harness.records.record import Record, write_atomically
+from suites.harness.training.catalog import Choice, choose
+from suites.harness.training.experiment import Settings
+from suites.harness.training.parallel import Job, Workers, run_jobs
 from suites.harness.tuning.grid import BATCHES, GRID
 from suites.harness.tuning.halving import halve
 

@@ -1,0 +1,55 @@
+"""Curves from records: the median over the seeds of a method with the lowest and the highest seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from suites.harness.records.record import Record
+
+# what a curve can be drawn against: the name in measuring points and the label
+AXES = {
+    "epochs": ("epoch", "epochs"),
+    "seconds": ("training_seconds", "seconds of training"),
+    "gradients": ("gradient_equivalents", "gradient-equivalents"),
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity at the measuring points that all runs have; arrays of one shape, [points].
+
+    along: by axis, the median over the seeds; an axis that a record does not know is left out.
+    """
+
+    along: dict[str, np.ndarray]
+    middle: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def curve(group: Sequence[Record], quantity: str) -> Curve:
+    """The curve of a name in measuring points over runs of one method.
+
+    Raises:
+        ValueError: for no runs.
+    """
+    values = _column(group, quantity)
+    along = {axis: _column(group, name) for axis, (name, _) in AXES.items()}
+    known = {axis: np.median(x, axis=0) for axis, x in along.items() if not np.isnan(x).any()}
+    return Curve(known, np.median(values, axis=0), values.min(axis=0), values.max(axis=0))
+
+
+def common_end(records: Sequence[Record]) -> float | None:
+    """Seconds to show: three times the median length of a run, or the longest, so that one slow method does not
+    squeeze the others."""
+    ends = [record.points[-1]["training_seconds"] for record in records]
+    return min(max(ends), 3 * float(np.median(ends))) if ends else None
+
+
+def _column(group: Sequence[Record], name: str) -> np.ndarray:
+    """[runs, points], NaN where a point lacks it."""
+    shared = min(len(record.points) for record in group)
+    rows: list[list[Any]] = [[point.get(name) for point in record.points[:shared]] for record in group]
+    return np.array(rows, dtype=float)

@@ -1,0 +1,1 @@
+"""Instruments: clocks, counters of operations and bytes, the machine."""

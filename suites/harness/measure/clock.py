@@ -1,0 +1,109 @@
+"""The clocks: seconds of wall time with the device synchronized at both ends, and the phases of a step."""
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+
+class Stopwatch:
+    """Adds up the seconds spent inside ``with stopwatch:``, from ``seconds`` on."""
+
+    def __init__(self, device: torch.device | str, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self._device = torch.device(device)
+
+    def __enter__(self) -> "Stopwatch":
+        self._started = self._now()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.seconds += self._now() - self._started
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+class PhaseClock:
+    """Seconds of each step by phase; ``mark`` goes to :meth:`suites.harness.measure.step.Step.watch`.
+
+    Nothing waits for the device before the seconds are asked for: on CUDA a mark is an event on the stream. Of a step
+    that is captured in a CUDA graph the events happen anew in each replay, and the last one's are known.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self._cuda = torch.device(device).type == "cuda"
+        self._steps: list[list[tuple[str | None, Any]]] = [[]]
+        self._replayed: list[tuple[str | None, Any]] = []
+
+    def mark(self, phase: str | None) -> None:
+        """A phase begins here; None ends the step."""
+        if self._cuda and torch.cuda.is_current_stream_capturing():
+            event = torch.cuda.Event(enable_timing=True, external=True)
+            event.record()
+            self._replayed.append((phase, event))
+            return
+        if self._cuda:
+            now = torch.cuda.Event(enable_timing=True)
+            now.record()
+        else:
+            now = time.perf_counter()
+        self._steps[-1].append((phase, now))
+        if phase is None:
+            self._steps.append([])
+
+    def drain(self) -> dict[str, list[float]]:
+        """Seconds by phase, one number for each whole step since the last call, of replays for the last one alone; 0
+        where a step has no such phase."""
+        done, self._steps = self._steps[:-1], self._steps[-1:]
+        if self._cuda:
+            torch.cuda.synchronize()
+        totals: list[Counter[str]] = []
+        for marks in [*done, self._replayed]:
+            total: Counter[str] = Counter()
+            for (phase, begin), (_, end) in pairwise(marks):
+                assert phase is not None, "a step ends once"
+                total[phase] += begin.elapsed_time(end) / 1000 if self._cuda else end - begin
+            if marks:
+                totals.append(total)
+        return {phase: [total[phase] for total in totals] for phase in sorted({p for total in totals for p in total})}
+
+
+def timer(device: torch.device | str) -> Callable[[], Any]:
+    """A moment, at each call; the difference of two is in seconds. On CUDA nothing waits before it is taken."""
+    return DeviceTime if torch.device(device).type == "cuda" else time.perf_counter
+
+
+class DeviceTime:
+    """A moment on the stream of a CUDA device; the difference of two is in seconds, and waits for the later one."""
+
+    def __init__(self) -> None:
+        self._event = torch.cuda.Event(enable_timing=True)
+        self._event.record()
+
+    def __sub__(self, earlier: "DeviceTime") -> float:
+        self._event.synchronize()
+        return earlier._event.elapsed_time(self._event) / 1000
+
+
+@contextmanager
+def gpu_alone(device: torch.device | str) -> Iterator[None]:
+    """Wait until nothing else that kronbench times is on this GPU, whoever started it; a CPU is not waited for."""
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    name = f"kronbench-{torch.cuda.get_device_properties(device).uuid}.lock"
+    with FileLock(Path(tempfile.gettempdir()) / name, mode=0o666):
+        yield

@@ -1,0 +1,72 @@
+"""Memory: what an optimizer keeps between steps, and the most that is alive within one."""
+
+import gc
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from suites.harness.measure.step import Step
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of the tensors that the optimizer keeps from one step to the next."""
+    tensors = {leaf for leaf in tree_leaves(dict(optimizer.state)) if isinstance(leaf, Tensor)}
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def peak_state_bytes(step: Step) -> int:
+    """The most bytes alive at once that belong to the optimizer during one step: its state, and all that the step forms
+    beside the parameters and the tape (curvature, factors, directions).
+
+    Runs one step. Counts whole tensors as operations return them; scratch space inside a library call is not seen.
+    """
+    tape, kept = step.record(), state_bytes(step.optimizer)
+    with LiveBytes() as live:
+        step.update(tape)
+    return live.peak + kept  # state that this very step makes is among what is counted
+
+
+def kept_bytes(step: Step, steps: int = 4) -> int:
+    """Bytes alive after some steps on one batch: state, and whatever else outlives the step that made it.
+
+    A tensor that is leaked in every step, or once, shows to the byte.
+    """
+    step.repeat_batch()
+    before = state_bytes(step.optimizer)
+    with LiveBytes() as live:
+        for _ in range(steps):
+            step()
+    gc.collect()  # a cycle of references is no leak
+    return before + live.current
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the storages that come into being under the mode, until they die."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.current = self.peak = 0
+        self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in given:
+                self._count(leaf.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._seen:
+            return
+        self._seen.add(storage)
+        self.current += storage.nbytes()
+        self.peak = max(self.peak, self.current)
+        weakref.finalize(storage, self._release, storage.nbytes())
+
+    def _release(self, size: int) -> None:
+        self.current -= size

@@ -1,0 +1,249 @@
+"""Floating-point operations of a training step, counted as they are called, and what they come to in gradients.
+
+One *gradient* is one forward and one backward pass with all weight gradients; operations over those of one gradient of
+the same network and batch are *gradient-equivalents*, the field's own unit of cost.
+
+Products are counted by ``torch.utils.flop_counter``, a multiplication with an addition as two; solves and
+factorizations by the usual counts of dense linear algebra (LAPACK Working Note 41). Work of one pass over its
+numbers (elementwise, sums, copies) is left out, as it is there.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from optimizers.core import FCNN, SecondOrder, Solution, Tape
+from suites.harness.measure.step import Step
+from suites.harness.records.conventions import PHASES
+
+_PROBED_STEPS = 10  # of an optimizer whose steps need not be alike, as one that renews its curvature now and then
+
+aten = torch.ops.aten
+
+
+def _of_vectors(a: Tensor, b: Tensor, *rest: Any, **named: Any) -> int:
+    """Two for each number of the larger operand: products of a matrix and a vector, and of two vectors."""
+    return 2 * max(a.numel(), b.numel())
+
+
+def _of_triangle(matrix: Tensor, *rest: Any, **named: Any) -> int:
+    """Cholesky: n^3/3 + n^2/2 + n/6."""
+    n = matrix.shape[-1]
+    return _batch(matrix) * n * (n + 1) * (2 * n + 1) // 6
+
+
+def _cubic(square: int, cube: int, divisor: int = 1) -> Callable[..., int]:
+    """(square m n^2 + cube n^3) / divisor for a matrix m x n or n x m, m >= n."""
+
+    def formula(matrix: Tensor, *rest: Any, **named: Any) -> int:
+        n, m = sorted(matrix.shape[-2:])
+        return _batch(matrix) * (square * m * n * n + cube * n**3) // divisor
+
+    return formula
+
+
+def _solves(triangle: Tensor, right: Tensor, times: int = 1) -> int:
+    """Substitution in one triangle: n^2 for each column of the right side."""
+    return times * triangle.shape[-1] * right.numel()
+
+
+def _batch(matrix: Tensor) -> int:
+    return prod(matrix.shape[:-2])
+
+
+_FORMULAS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    aten.addmm_: flop_registry[aten.addmm],
+    aten.baddbmm_: flop_registry[aten.baddbmm],
+    aten.mv: _of_vectors,
+    aten.dot: _of_vectors,
+    aten.vdot: _of_vectors,
+    **dict.fromkeys((aten.addmv, aten.addmv_), lambda bias, *operands, **named: _of_vectors(*operands)),
+    **dict.fromkeys((aten.addr, aten.addr_), lambda matrix, *vectors, **named: 2 * matrix.numel()),
+    aten.cholesky_solve: lambda right, factor, *rest, **named: _solves(factor, right, times=2),
+    aten.linalg_solve_triangular: lambda triangle, right, **named: _solves(triangle, right),
+    aten.triangular_solve: lambda right, triangle, *rest, **named: _solves(triangle, right),
+    aten.cholesky_inverse: _cubic(0, 2, 3),
+}
+_FACTORIZATIONS: dict[Any, Callable[..., int]] = {
+    aten.linalg_cholesky_ex: _of_triangle,
+    aten.linalg_lu_factor_ex: _cubic(0, 2, 3),
+    aten.linalg_inv_ex: _cubic(0, 2),
+    aten._linalg_solve_ex: lambda matrix, right, **named: _cubic(0, 2, 3)(matrix) + _solves(matrix, right, times=2),
+    aten.linalg_qr: _cubic(12, -4, 3),  # Q and R, by Householder
+    # with vectors, as Golub and Van Loan count them (Matrix Computations, 8.3 and 8.6)
+    aten._linalg_eigh: _cubic(0, 9),
+    aten._linalg_svd: _cubic(14, 8),
+}
+
+
+class OperationCounter(TorchDispatchMode):
+    """Counts in ``counts``: operations under the phase that ``mark`` named last, and ``factorizations``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+        self._phase: str | None = PHASES[0]
+        self._factorizations = Fraction(0)
+
+    def mark(self, phase: str | None) -> None:
+        """A phase begins here; None ends the step."""
+        self._phase = phase
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet = getattr(func, "_overloadpacket", None)
+        formula = _FACTORIZATIONS.get(packet) or _FORMULAS.get(packet)
+        if formula is None:
+            with self:  # in inference mode, what is made of other operations arrives whole
+                parts = func.decompose(*args, **kwargs)
+            return func(*args, **kwargs) if parts is NotImplemented else parts
+        result = func(*args, **kwargs)
+        self.counts[self._phase or PHASES[-1]] += formula(*args, **kwargs, out_val=result)
+        if packet in _FACTORIZATIONS:
+            self._factorizations += _share_of_factorization(args[0])
+            self.counts["factorizations"] = round(self._factorizations)
+        return result
+
+
+def _share_of_factorization(matrix: Tensor) -> Fraction:
+    """1 for a matrix, and less for a diagonal block of one, so that a factorization by blocks counts once."""
+    size = max(matrix.shape[-1], 1)
+    return _batch(matrix) * Fraction(size, max(size, *matrix.stride()[-2:]))
+
+
+@contextmanager
+def _passes_counted(counts: Counter[str]) -> Iterator[None]:
+    """Count ``forwards`` and ``backwards`` of any network."""
+    methods = {
+        (FCNN, "record"): ("forwards", "backwards"),
+        (FCNN, "forward"): ("forwards",),
+        (Tape, "backward"): ("backwards",),
+    }
+    with ExitStack() as stack:
+        calls = {
+            (owner, name): stack.enter_context(
+                patch.object(owner, name, autospec=True, side_effect=getattr(owner, name))
+            )
+            for owner, name in methods
+        }
+        yield
+    for method, passes in methods.items():
+        for kind in passes:
+            counts[kind] += calls[method].call_count
+
+
+def count(step: Step) -> Counter[str]:
+    """Take a step and count it: operations by phase, ``forwards``, ``backwards`` and ``factorizations``.
+
+    Whoever watched the step's phases is gone afterwards.
+    """
+    counter = OperationCounter()
+    step.watch(counter.mark)
+    with _passes_counted(counter.counts), counter:
+        step()
+    step.watch(lambda phase: None)
+    return counter.counts
+
+
+def count_gradient(step: Step) -> int:
+    """Operations of one gradient of a step's network and batch: forward, backward, and all weight gradients."""
+    with OperationCounter() as counter:
+        step.record().write_gradients()
+    for parameter in step.network.parameters():
+        parameter.grad = None
+    return counter.counts.total()
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step takes: ``fixed``, and ``iteration`` for each CG iteration, as :func:`count` counts.
+
+    ``iteration`` has one entry for each parameter group whose systems CG solves: what an iteration takes whatever the
+    rows, and then what the product of each block takes. ``gradient``: operations of one gradient.
+    """
+
+    gradient: int
+    fixed: Counter[str]
+    iteration: tuple[tuple[Counter[str], ...], ...] = ()
+
+    def of(self, iterations: Sequence[Sequence[int]]) -> Counter[str]:
+        """The counts of a step in which CG went through so many iterations: of each group, what
+        :func:`iterations_run` returns."""
+        total = Counter(self.fixed)
+        for of_group, costs in zip(iterations, self.iteration, strict=True):
+            for times, one in zip(of_group, costs, strict=True):
+                total.update({name: times * number for name, number in one.items()})
+        return total
+
+    def gradient_equivalents(self, counts: Counter[str]) -> float:
+        """Operations of some steps over those of one gradient."""
+        return sum(counts[phase] for phase in PHASES) / self.gradient
+
+
+def probe(step: Step) -> StepCost:
+    """Find out what a step takes by taking a few.
+
+    The steps of a curvature with a solver are alike but for their CG iterations, so one more iteration tells the cost
+    of each; they leave the network as it was. Of any other optimizer, the mean of some steps stands for all.
+    """
+    gradient = count_gradient(step)
+    if not isinstance(step.optimizer, SecondOrder):
+        total = sum((count(step) for _ in range(_PROBED_STEPS)), Counter())
+        return StepCost(gradient, Counter({name: _ratio(number, _PROBED_STEPS) for name, number in total.items()}))
+    groups = step.optimizer.param_groups
+    kept = [dict(group) for group in groups]
+    solved_by_cg = [(number, group) for number, group in enumerate(groups) if "max_iter" in group]
+    for group in groups:
+        group["lr"] = 0.0
+    for _, group in solved_by_cg:
+        group.update(max_iter=1, tolerance=0.0)  # no row stops before its time
+    first, iteration = count(step), []
+    fixed = Counter(first)
+    for number, group in solved_by_cg:
+        group["max_iter"] = 2
+        one = count(step)
+        group["max_iter"] = 1
+        one.subtract(first)
+        fixed.subtract(one)
+        products = [Counter(solve=product) for product in _products(step.optimizer.solutions[number])]
+        for product in products:
+            one.subtract(product)
+        iteration.append((one, *products))
+    for group, values in zip(groups, kept, strict=True):
+        group.update(values)
+    return StepCost(gradient, fixed, tuple(iteration))
+
+
+def _ratio(number: int, parts: int) -> Any:
+    """Their quotient, whole where it is."""
+    return number / parts if number % parts else number // parts
+
+
+def iterations_run(solution: Solution, iterations: Tensor, max_iter: int) -> Tensor:
+    """CG iterations that the solves of a parameter group went through: in all, and in each block, [..., 1 + blocks].
+
+    On a GPU all go on to the end.
+
+    Args:
+        solution: of the group, for its blocks.
+        iterations: of the rows, [..., L, 2].
+    """
+    ran = torch.stack([iterations[..., rows, :].amax((-2, -1)) for rows in (slice(None), *solution.blocks)], dim=-1)
+    return ran if ran.device.type == "cpu" else torch.full_like(ran, max_iter)
+
+
+def _products(solution: Solution) -> list[int]:
+    """Operations of the product of each block: two rows of each layer with its G, as wide as the widest."""
+    sizes = [[len(bias) for bias in solution.biases[rows]] for rows in solution.blocks]
+    return [len(of_block) * 2 * 2 * max(of_block) ** 2 for of_block in sizes]

@@ -1,0 +1,50 @@
+"""Configuration files: every flag of a command, by its name with underscores, as TOML."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from suites.harness.names import unknown
+from suites.harness.records.record import write_atomically
+
+# The TOML libraries are imported where they are used, so that commands that read and write none run without them.
+
+
+def read_config(path: Path, known: list[str]) -> dict[str, Any]:
+    """The flags that a file sets.
+
+    Raises:
+        ValueError: if the file is missing, is no TOML, or sets an unknown flag.
+    """
+    values = read_toml(path)
+    for name in values:
+        if name not in known:
+            raise ValueError(f"config {path}: {unknown('flag', name, known)}")
+    return values
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a file says.
+
+    Raises:
+        ValueError: if it is missing, or no TOML.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"config {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"config {path}: {error}") from error
+
+
+def write_config(path: Path, values: dict[str, Any]) -> None:
+    """Write flags so that :func:`read_config` gives them back; None, which TOML lacks, is left out."""
+    import tomli_w
+
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    write_atomically(path, tomli_w.dumps({name: value for name, value in plain.items() if value is not None}))

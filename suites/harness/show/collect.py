@@ -1,0 +1,184 @@
+"""What lies in a folder of results, read into facts: nothing is computed here, and nothing that is there is dropped."""
+
+import csv
+import gc
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from suites.harness.analysis.history import Benchmark, read_history
+from suites.harness.records.config import read_toml
+from suites.harness.records.conventions import TARGETS
+from suites.harness.records.groups import by_optimizer
+from suites.harness.records.record import Record, read
+from suites.harness.show.experiment import Experiment, Tuning
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A file of figures: its rows, and the environment that they were measured in."""
+
+    path: Path
+    rows: list[dict[str, Any]]
+    environment: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table of the paper, computed again: cells as they stand in its CSV."""
+
+    path: Path
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All of a folder; ``unread`` says in a line each what could not be read."""
+
+    folder: Path
+    experiments: list[Experiment]
+    tunings: list[Tuning]
+    step_times: list[Measurement]
+    memory: list[Measurement]
+    benches: list[Measurement]
+    papers: list[PaperTable]
+    history: list[Benchmark]
+    unread: list[str]
+
+
+def collect(folder: Path) -> Results:
+    """Read everything under a folder of results.
+
+    Raises:
+        ValueError: one line, if there is no such folder, or nothing in it to report.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder; `kronbench compare` writes one")
+    unread: list[str] = []
+    tunings = list(_tunings(folder))
+    with _no_search_for_cycles():
+        experiments = list(_experiments(folder, tunings, unread))
+    found = Results(
+        folder,
+        experiments,
+        tunings,
+        list(_lines(folder, "step-times.jsonl", unread)),
+        [*_memory(folder), *_lines(folder, "memory.jsonl", unread)],
+        list(_benches(folder)),
+        list(_papers(folder)),
+        read_history(folder / "asv"),
+        unread,
+    )
+    if not (found.experiments or found.step_times or found.memory or found.benches or found.papers or found.history):
+        raise ValueError(f"{folder}: nothing to report; `kronbench compare` writes records to results/latest")
+    return found
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """What is read has none: to look for some among the numbers of thousands of runs takes as long as to read them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
+
+
+def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Iterator[Experiment]:
+    for runs in sorted(path for path in results.rglob("runs") if path.is_dir()):
+        config = runs.parent / "config.toml"
+        flags = read_toml(config) if config.exists() else {}
+        order = {spec: position for position, spec in enumerate(flags.get("optimizer", ["sgd"]))}
+        records = [record for path in sorted(runs.glob("*.jsonl")) if (record := _record(path, unread))]
+        if not records or any(record.experiment.get("validation") for record in records):
+            continue  # those of a search are its own
+        records.sort(key=lambda r: (order.get(r.experiment["optimizer"], len(order)), r.experiment["optimizer"]))
+        steps = runs.parent / "step_seconds.json"
+        yield Experiment(
+            runs.parent.relative_to(results).as_posix(),
+            runs.parent,
+            records,
+            flags.get("target", TARGETS.get(records[0].experiment["dataset"], 0.5)),
+            flags,
+            json.loads(steps.read_text(encoding="utf-8")) if steps.exists() else {},
+            {name: t for name, group in by_optimizer(records).items() for t in tunings if _searched(t, name, group[0])},
+        )
+
+
+def _record(path: Path, unread: list[str]) -> Record | None:
+    try:
+        record = read(path)
+        if not {"optimizer", "seed", "dataset"} <= record.header.get("experiment", {}).keys():
+            raise ValueError(f"{path}: its header does not say of which run it is")
+    except (ValueError, AttributeError) as error:
+        unread.append(str(error) if isinstance(error, ValueError) else f"{path}: it is no record")
+        return None
+    return record
+
+
+def _tunings(results: Path) -> Iterator[Tuning]:
+    for path in sorted(results.rglob("*.toml")):
+        beside = path.with_suffix(".json")
+        if beside.exists():
+            found = json.loads(beside.read_text(encoding="utf-8"))
+            if "training_seconds" in found and "setting" in found:
+                yield Tuning(beside, read_toml(path), found)
+
+
+def _searched(tuning: Tuning, optimizer: str, record: Record) -> bool:
+    """Whether the search found this very setting for this very problem."""
+    shared = ("dataset", "criterion", "batch_size")
+    same = all(tuning.flags.get(name) == record.experiment.get(name) for name in shared)
+    return same and tuning.found["setting"] == optimizer
+
+
+def _lines(results: Path, name: str, unread: list[str]) -> Iterator[Measurement]:
+    for path in sorted(results.rglob(name)):
+        try:
+            record = read(path)
+        except ValueError as error:
+            unread.append(str(error))
+            continue
+        yield Measurement(path, record.points, record.header.get("environment"))
+
+
+def _memory(results: Path) -> Iterator[Measurement]:
+    """Rows as in ``memory.jsonl`` from the files of ``kronbench memory``."""
+    for path in sorted(results.rglob("memory.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        case = found["case"]
+        rows = [
+            {
+                "optimizer": row["optimizer"],
+                "network": "-".join(map(str, case["network"])),
+                "batch": case["batch_size"],
+                "predicted_bytes": (row["predicted"] or {}).get("peak_bytes"),
+                **row["measured"],
+            }
+            for row in found["rows"]
+        ]
+        yield Measurement(path, rows, found["environment"])
+
+
+def _benches(results: Path) -> Iterator[Measurement]:
+    for path in sorted([*(results / "bench").glob("*.json"), *results.glob("gpu/*/*.json")]):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if "benchmarks" in found:
+            yield Measurement(path, found["benchmarks"], found["machine_info"].get("kronbench"))
+
+
+def _papers(results: Path) -> Iterator[PaperTable]:
+    for path in sorted(results.rglob("table.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            columns, *rows = csv.reader(file)
+        beside = path.with_suffix(".md")
+        first = beside.read_text(encoding="utf-8").split("\n", 1)[0] if beside.exists() else ""
+        yield PaperTable(path, first.removeprefix("# ") if first.startswith("# ") else path.parent.name, columns, rows)

@@ -1,0 +1,239 @@
+"""The figures of the page, as plotly's JSON: traces and layout of plain values.
+
+``$c0`` ... stand for colours of the palette and ``$ink`` for that of text, which the page fills in by its theme; a
+trace has its x by axis in ``along`` where the reader chooses what it is drawn against, and its method in ``method``.
+"""
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from suites.harness.analysis.curves import AXES, Curve, common_end, curve
+from suites.harness.analysis.profiles import Profile
+from suites.harness.records.record import Record
+from suites.harness.show.experiment import Experiment
+from suites.harness.show.pictures import COLOURS, LINES, MARKERS
+
+DASHES = ("solid", "dash", "dashdot", "dot", "longdashdot")  # as LINES
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")  # as MARKERS
+assert len(DASHES) == len(LINES)
+assert len(SYMBOLS) == len(MARKERS)
+
+Trace = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture to be drawn: ``alt`` says what it shows to those who do not see it."""
+
+    title: str
+    alt: str
+    traces: list[Trace]
+    layout: dict[str, Any] = field(default_factory=dict)
+    height: int = 340
+
+    @property
+    def plotly(self) -> dict[str, Any]:
+        return {"data": self.traces, "layout": {**self.layout, "height": self.height}}
+
+
+def literal(text: object) -> str:
+    """Text that plotly shows as it is: it takes tags in names for markup."""
+    return html.escape(str(text), quote=False)
+
+
+class Styles:
+    """A look for each method, the same on the whole page, in the order in which they are first asked for."""
+
+    def __init__(self, methods: Iterable[str] = ()) -> None:
+        self._positions = {name: position for position, name in enumerate(dict.fromkeys(methods))}
+
+    def position(self, method: str) -> int:
+        return self._positions.setdefault(method, len(self._positions))
+
+    def colour(self, method: str) -> str:
+        return f"$c{self.position(method) % len(COLOURS)}"
+
+    def line(self, method: str) -> Trace:
+        position = self.position(method)
+        return {
+            "name": literal(method),
+            "method": method,
+            "mode": "lines+markers",
+            "line": {"color": self.colour(method), "dash": DASHES[position % len(DASHES)], "width": 2},
+            "marker": {"color": self.colour(method), "symbol": SYMBOLS[position % len(SYMBOLS)], "size": 7},
+        }
+
+
+def convergence(experiment: Experiment, styles: Styles, quantity: str, title: str, log: bool) -> Figure:
+    """A quantity over training by method: medians with bands, and the runs that broke off, to where they did."""
+    traces: list[Trace] = []
+    for method, group in experiment.methods.items():
+        finished = [record for record in group if record.status == "finished"]
+        if finished:
+            traces += banded(curve(finished, quantity), method, styles)
+        for record in group:
+            if record.status != "finished" and record.points:
+                traces.append(_broken_off(record, quantity, method, styles))
+    layout: dict[str, Any] = {"yaxis": {"type": "log" if log else "linear"}}
+    layout["ends"] = {"seconds": _rounded(common_end([r for r in experiment.records if r.points and r.end]))}
+    if quantity == "test_accuracy":
+        layout["shapes"] = [_rule("y", experiment.target)]
+    who = ", ".join(experiment.methods)
+    return Figure(title, f"{title} of {who} on {experiment.name}, against what is chosen above", traces, layout)
+
+
+def banded(drawn: Curve, method: str, styles: Styles) -> list[Trace]:
+    """The line of a method with its band."""
+    along = {axis: _numbers(x) for axis, x in drawn.along.items()}
+    own = {"along": along, "method": method, "hoverinfo": "skip", "mode": "lines", "line": {"width": 0}}
+    band = {"fill": "tonexty", "fillcolor": f"{styles.colour(method)}/0.15"}
+    middle = {**styles.line(method), "along": along, "y": _numbers(drawn.middle)}
+    middle["marker"] = {**middle["marker"], "maxdisplayed": 9}
+    return [{**own, "y": _numbers(drawn.low)}, {**own, **band, "y": _numbers(drawn.high)}, middle]
+
+
+def _broken_off(record: Record, quantity: str, method: str, styles: Styles) -> Trace:
+    """A run that did not finish, with a cross at its last point."""
+    known = [point for point in record.points if point.get(quantity) is not None]
+    trace = styles.line(method)
+    trace["name"] = literal(f"{method}, seed {record.experiment['seed']}: {record.status}")
+    trace["along"] = {
+        axis: _numbers(point.get(name) for point in known)
+        for axis, (name, _) in AXES.items()
+        if all(point.get(name) is not None for point in known)
+    }
+    trace["line"] = {**trace["line"], "width": 1}
+    cross = {"symbol": "x-thin-open", "size": [0] * (len(known) - 1) + [14]}
+    trace["marker"] = {"color": styles.colour(method), "line": {"color": styles.colour(method), "width": 3}, **cross}
+    return {**trace, "y": _numbers(point[quantity] for point in known)}
+
+
+def performance_profile(found: Mapping[str, Profile], styles: Styles, problems: int) -> Figure:
+    """Steps of the share of problems solved against the factor over the best."""
+    end = max([2.0, *(profile.factors[-1] for profile in found.values())]) * 1.1
+    traces = []
+    for method, profile in found.items():
+        trace = styles.line(method)
+        trace["name"] += f" ({profile.problems} of {problems} problems)"
+        trace["line"] = {**trace["line"], "shape": "hv"}
+        trace["marker"] = {**trace["marker"], "maxdisplayed": 9}
+        traces.append(
+            {**trace, "x": _numbers([*profile.factors, end]), "y": _numbers([*profile.shares, profile.shares[-1]])}
+        )
+    layout = {
+        "xaxis": {"title": {"text": "factor over the cheapest run"}, "type": "log", "range": [0, float(np.log10(end))]},
+        "yaxis": {"title": {"text": "share of problems"}, "range": [0, 1.02]},
+    }
+    return Figure(
+        "Performance profiles", "Share of problems solved within a factor of the cheapest method", traces, layout
+    )
+
+
+def phases(rows: Mapping[str, Mapping[str, float]], names: Sequence[str], title: str) -> Figure:
+    """Stacked bars of milliseconds by phase; ``rows`` has seconds by method and phase."""
+    labels = [_wrapped(label) for label in rows]
+    traces = [
+        {
+            **_bars(name.replace("_", " + "), labels, f"$c{position + 1}", shape),
+            "x": _numbers(1e3 * of_label.get(name, 0) for of_label in rows.values()),
+        }
+        for position, (name, shape) in enumerate(zip(names, ("", "/", "x", "."), strict=True))
+    ]
+    axis = {"title": {"text": "milliseconds of a step"}, "rangemode": "tozero"}
+    layout = {"barmode": "stack", "xaxis": axis, "yaxis": {"autorange": "reversed"}, "showlegend": True}
+    return Figure(title, f"{title}: milliseconds by phase", traces, layout, 130 + 32 * len(labels))
+
+
+def lines(
+    series: Mapping[str, Sequence[tuple[Any, float]]],
+    title: str,
+    x: str,
+    y: str,
+    styles: Styles,
+    log: bool = True,
+    **axis: Any,
+) -> Figure:
+    """A line a name, through points in their order. ``log``: of y, which else begins at 0; ``axis``: of x."""
+    traces = [
+        {
+            **styles.line(name),
+            "x": [at if isinstance(at, str) else float(at) for at, _ in points],
+            "y": _numbers(v for _, v in points),
+        }
+        for name, points in series.items()
+    ]
+    layout = {
+        "xaxis": {"title": {"text": x}, **axis},
+        "yaxis": {
+            "title": {"text": y},
+            "exponentformat": "power",
+            **({"type": "log"} if log else {"rangemode": "tozero"}),
+        },
+        "showlegend": True,
+    }
+    return Figure(title, f"{title}: {y} against {x}", traces, layout, 380)
+
+
+def memory(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Bars of the bytes predicted and measured, with a line at the budget."""
+    labels = [
+        f"{_wrapped(row['optimizer'])}{chr(0x200B) * position}" for position, row in enumerate(rows)
+    ]  # each its own
+    said = ["" if row["status"] == "finished" else literal(row["status"]) for row in rows]
+    traces = [
+        {**_bars(name, labels, colour, shape), "x": _numbers(row.get(key) for row in rows), "text": texts}
+        for name, key, colour, shape, texts in (
+            ("predicted", "predicted_bytes", "$c6", "/", [""] * len(rows)),
+            ("measured", "peak_bytes", "$c1", "", said),
+        )
+    ]
+    budgets = sorted({row["budget_bytes"] for row in rows if row.get("budget_bytes")})
+    layout = {
+        "barmode": "group",
+        "xaxis": {"title": {"text": "bytes"}, "type": "log", "exponentformat": "SI", "dtick": 1},
+        "yaxis": {"autorange": "reversed"},
+        "shapes": [_rule("x", budget) for budget in budgets],
+        "showlegend": True,
+    }
+    alt = f"{title}: bytes predicted and measured, with the budget as a dashed line"
+    return Figure(title, alt, traces, layout, 130 + 44 * len(rows))
+
+
+def _bars(name: str, labels: list[str], colour: str, shape: str) -> Trace:
+    pattern = {"shape": shape, "fillmode": "overlay", "fgcolor": "$ink", "fgopacity": 0.45, "size": 6}
+    marker = {"color": colour, "pattern": pattern}
+    return {"type": "bar", "orientation": "h", "name": name, "y": labels, "marker": marker, "textposition": "outside"}
+
+
+def _wrapped(name: str) -> str:
+    """A long name in two lines."""
+    stem, bracket, options = literal(name).partition("[")
+    return f"{stem}<br>{bracket}{options}" if len(name) > 20 and bracket else stem + bracket + options
+
+
+def _rule(axis: str, at: float) -> dict[str, Any]:
+    """A dashed line across the figure."""
+    across = "x" if axis == "y" else "y"
+    return {
+        "type": "line",
+        f"{axis}0": at,
+        f"{axis}1": at,
+        f"{across}ref": "paper",
+        f"{across}0": 0,
+        f"{across}1": 1,
+        "line": {"color": "$ink", "width": 1.5, "dash": "dash"},
+    }
+
+
+def _numbers(values: Iterable[float | None]) -> list[float | None]:
+    return [_rounded(value) for value in values]
+
+
+def _rounded(value: float | None) -> float | None:
+    """With as many digits as can be seen; None where there is nothing to draw."""
+    return None if value is None or not isfinite(value) else float(f"{float(value):.5g}")

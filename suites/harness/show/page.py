@@ -1,0 +1,78 @@
+"""Writes the page with its pictures and tables."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from suites.harness.analysis.curves import AXES
+from suites.harness.records.record import finite, write_atomically
+from suites.harness.show.collect import Results
+from suites.harness.show.figures import DASHES, Styles
+from suites.harness.show.headline import Headline, choose_experiment, headline
+from suites.harness.show.pictures import COLOURS, draw_curves, draw_headline
+from suites.harness.show.section import Section
+from suites.harness.show.sections import all_sections, problem
+from suites.harness.show.table import slug
+
+_GLYPHS = "●■◆▲▼✚✖★"  # as the markers of figures
+_STROKES = dict(zip(DASHES, ("", "6 3", "8 3 2 3", "2 2", "9 3 2 3 2 3"), strict=True))
+
+
+def build(results: Results, output: Path) -> Path:
+    """Write ``site`` and ``tables`` into a folder; returns the path of the page."""
+    site, shown = output / "site", choose_experiment(results.experiments)
+    order = sorted(results.experiments, key=lambda one: (one is not shown, not one.name.startswith("published/")))
+    results = replace(results, experiments=order)
+    styles = Styles(method for experiment in order for method in experiment.by_method.methods)
+    top = headline(shown) if shown else None
+    if top and top.costs:
+        draw_headline(top.costs, site / "pictures" / "headline", problem(top.experiment))
+    for experiment in results.experiments:
+        title = f"{experiment.name}: {problem(experiment)}"
+        path, groups = site / "pictures" / slug(experiment.name), experiment.by_method.methods
+        looks = {method: styles.position(method) for method in groups}
+        draw_curves(groups, list(AXES), path, title, experiment.target, looks, suffixes=("svg", "png", "pdf"))
+    sections = list(all_sections(results, styles))
+    for section in sections:
+        for table in section.tables:
+            table.write(output / "tables")
+    package = files("suites.harness.show")
+    for name in ("page.css", "page.js"):
+        write_atomically(site / name, (package / name).read_text(encoding="utf-8"))
+    library = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    write_atomically(site / "plotly.min.js", library)
+    write_atomically(site / "index.html", _rendered(sections, top, styles, site, results.unread))
+    return site / "index.html"
+
+
+def _rendered(sections: Sequence[Section], top: Headline | None, styles: Styles, site: Path, unread: list[str]) -> str:
+    loader = PackageLoader("suites.harness.show", "")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["href"] = lambda path: quote(Path(os.path.relpath(path, site)).as_posix())
+    data = {
+        "figures": {f"{s.name}-figure-{n}": f.plotly for s in sections for n, f in enumerate(s.figures)},
+        "forms": {table.name: table.forms for section in sections for table in section.tables},
+        "axes": {axis: label for axis, (_, label) in AXES.items()},
+    }
+    return environment.get_template("template.html").render(
+        sections=sections,
+        headline=top,
+        unread=unread,
+        data=finite(data),
+        axes=AXES,
+        swatch=lambda method: _swatch(styles.position(method)),
+    )
+
+
+def _swatch(position: int) -> dict[str, Any]:
+    return {
+        "colour": position % len(COLOURS),
+        "strokes": _STROKES[DASHES[position % len(DASHES)]],
+        "glyph": _GLYPHS[position % len(_GLYPHS)],
+    }

@@ -1,0 +1,248 @@
+"""Pictures from records, as files: loss and accuracy with bands over the seeds, what the target costs whom, growth."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.markers import TICKDOWN, TICKLEFT
+from matplotlib.patches import Polygon
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from suites.harness.analysis.curves import AXES, Curve, common_end, curve
+from suites.harness.analysis.statistics import Interval, median_interval
+from suites.harness.records.groups import by_optimizer, first_reaching
+from suites.harness.records.record import Record
+
+# Okabe and Ito's colours, which colour-blind people can tell apart; lines and markers differ as well
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+MARKERS = "osD^vPX*"
+
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "kronbench",
+    "font.size": 10,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.axisbelow": True,
+}
+_PAPER, _INK = "#15191f", "#e6e6e6"
+_DARK: dict[Any, Any] = {
+    **{f"{part}.facecolor": _PAPER for part in ("figure", "axes", "savefig")},
+    **{name: _INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
+}
+# without a date: the same records, the same bytes; a PNG a tenth larger than at its smallest takes half the time
+_FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"pil_kwargs": {"compress_level": 3}},
+    "svg": {"metadata": {"Date": None}},
+    "pdf": {"metadata": {"CreationDate": None}},
+}
+
+
+def draw_convergence(records: Sequence[Record], folder: Path, title: str, target: float) -> list[Path]:
+    """Write ``epochs`` and ``seconds``, each as PNG and SVG, see :func:`draw_curves`."""
+    groups = by_optimizer(records)
+    return [
+        path for axis in ("epochs", "seconds") for path in draw_curves(groups, [axis], folder / axis, title, target)
+    ]
+
+
+def draw_curves(
+    groups: Mapping[str, Sequence[Record]],
+    axes: Sequence[str],
+    path: Path,
+    title: str,
+    target: float,
+    looks: Mapping[str, int] | None = None,
+    dashed: Collection[str] | None = None,
+    suffixes: Sequence[str] = ("png", "svg"),
+) -> list[Path]:
+    """Write train loss and test accuracy of the finished runs in each format, a row of panels for each axis.
+
+    A line is the median over the seeds and its band reaches from the lowest to the highest seed; against seconds, a
+    point stands at the median time of its epoch. A ring marks where the median run reaches the target.
+
+    Args:
+        groups: records by the name of their line.
+        axes: of :data:`suites.harness.analysis.curves.AXES`.
+        path: without a suffix.
+        looks: by name the position in the palette; by default that in ``groups``, and for a dashed line that of the
+            line before.
+        dashed: names of lines that are dashed, all others being solid; None gives every line a style of its own.
+    """
+    finished = {name: [record for record in group if record.status == "finished"] for name, group in groups.items()}
+    finished = {name: group for name, group in finished.items() if group}
+    curves = {name: [curve(group, of) for of in ("train_loss", "test_accuracy")] for name, group in finished.items()}
+    with mpl.rc_context(_STYLE):
+        lines, columns = wrap(title, 150), max(1, min(5, 130 // (max(map(len, finished), default=0) + 8)))
+        rows = math.ceil(len(finished) / columns)
+        inches = 0.4 + 3.8 * len(axes) + 0.2 * rows
+        figure = Figure(figsize=(11, inches))
+        figure.suptitle(_plain("\n".join(lines)), y=1 - 0.05 / inches, fontsize=10)
+        margins = {"left": 0.075, "right": 0.985, "wspace": 0.18, "hspace": 0.18}  # where no text needs to be measured
+        margins |= {"top": 1 - (0.12 + 0.17 * len(lines)) / inches, "bottom": (0.65 + 0.2 * rows) / inches}
+        for axis, panels in zip(axes, figure.subplots(len(axes), 2, squeeze=False, gridspec_kw=margins), strict=True):
+            position = -1
+            for name, group in finished.items():
+                position = looks[name] if looks else position + (dashed is None or name not in dashed)
+                style = _style(position, None if dashed is None else name in dashed)
+                for panel, drawn in zip(panels, curves[name], strict=True):
+                    _draw(panel, name, drawn, axis, style)
+                _mark(panels[1], group, axis, target, style["color"])
+            _label(panels[0], panels[1], axis, target)
+            if axis == "seconds" and finished:
+                for panel in panels:
+                    panel.set_xlim(0, common_end([record for group in finished.values() for record in group]))
+            for panel in panels:
+                _draw_ticks(panel)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False, borderaxespad=0.1)
+        return _save(figure, path, suffixes)
+
+
+def draw_headline(
+    costs: Mapping[str, Mapping[str, Interval]], path: Path, title: str, suffixes: Sequence[str] = tuple(_FORMATS)
+) -> list[Path]:
+    """Write what every method takes, by what is counted, with intervals, in each format; as SVG also dark (``-dark``).
+
+    A median that is infinite stands as an arrow at the right edge.
+    """
+    paths = []
+    for ending, style in (("", {}), ("-dark", _DARK)):
+        with mpl.rc_context({**_STYLE, **style}):
+            names = list(next(iter(costs.values())))
+            figure = Figure(figsize=(5.2, 1 + len(costs) * (0.8 + 0.24 * len(names))), layout="constrained")
+            figure.suptitle(_plain(title), fontsize=11)
+            panels = figure.subplots(len(costs), 1, squeeze=False)[:, 0]
+            for axes, (label, intervals) in zip(panels, costs.items(), strict=True):
+                _draw_intervals(axes, label, intervals, dark=bool(style))
+            wanted = [suffix for suffix in suffixes if suffix == "svg"] if ending else suffixes
+            paths += _save(figure, path.with_name(path.name + ending), wanted)
+    return paths
+
+
+def draw_growth(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], path: Path, title: str
+) -> list[Path]:
+    """Write seconds against width, both logarithmic, as PNG and SVG.
+
+    Args:
+        panels: by title, the widths and the seconds of each line by name.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        figure.suptitle(title, fontsize=10, wrap=True)
+        shared = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (name, lines) in zip(shared, panels.items(), strict=True):
+            for colour, marker, (label, (widths, seconds)) in zip(COLOURS, MARKERS, lines.items(), strict=False):
+                axes.plot(widths, seconds, label=label, color=colour, marker=marker, markersize=4)
+            axes.set(title=name, xlabel="width", ylabel="seconds", xscale="log", yscale="log")
+            widths = sorted({width for along, _ in lines.values() for width in along})
+            axes.set_xticks(widths, [f"{width:g}" for width in widths])
+            axes.set_xticks([], minor=True)
+            axes.legend(frameon=False)
+        return _save(figure, path, ("png", "svg"))
+
+
+def _style(position: int, dashed: bool | None) -> dict[str, Any]:
+    return {
+        "color": COLOURS[position % len(COLOURS)],
+        "linestyle": LINES[position % len(LINES)] if dashed is None else "--" if dashed else "-",
+        "marker": MARKERS[position % len(MARKERS)],
+    }
+
+
+def _draw(axes: Axes, name: str, drawn: Curve, axis: str, style: Mapping[str, Any]) -> None:
+    if axis not in drawn.along:
+        return
+    x = drawn.along[axis]
+    every = (MARKERS.index(style["marker"]), max(1, len(x) // 8))
+    axes.plot(x, drawn.middle, label=_plain(name), markevery=every, markersize=4, **style)
+    band = np.stack([np.concatenate([x, x[::-1]]), np.concatenate([drawn.low, drawn.high[::-1]])], axis=1)
+    axes.add_artist(Polygon(band, color=style["color"], alpha=0.15, linewidth=0))
+    axes.update_datalim(band)
+
+
+def _mark(axes: Axes, group: Sequence[Record], axis: str, target: float, colour: str) -> None:
+    """A ring where half of the runs have reached the target."""
+    reached = [first_reaching(record, target).get(AXES[axis][0]) for record in group]
+    middle = median_interval([value for value in reached if value is not None]).median if None not in reached else None
+    if middle is not None and np.isfinite(middle):
+        axes.plot(middle, target, "o", color=colour, markersize=10, fillstyle="none", markeredgewidth=1.5)
+
+
+def _label(loss: Axes, accuracy: Axes, axis: str, target: float) -> None:
+    loss.set(xlabel=AXES[axis][1], ylabel="train loss", yscale="log")
+    accuracy.set(xlabel=AXES[axis][1], ylabel="test accuracy")
+    accuracy.axhline(target, color="grey", linewidth=1, linestyle=":")
+    accuracy.annotate(
+        f"target {target:g}", (1, target), xycoords=("axes fraction", "data"), ha="right", va="top", fontsize=8
+    )
+
+
+def _draw_ticks(axes: Axes) -> None:
+    """Few ticks in plain numbers, at limits that are final: those of an axis in two artists and its texts.
+
+    matplotlib's own are five artists a tick and measured several times for each format: most of the work of drawing.
+    """
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
+    axes.grid(False)
+    for axis, grid, across, (place, vertical, horizontal), mark in (
+        (axes.xaxis, axes.vlines, axes.get_xaxis_transform(), axes.get_xaxis_text1_transform(7), TICKDOWN),
+        (axes.yaxis, axes.hlines, axes.get_yaxis_transform(), axes.get_yaxis_text1_transform(7), TICKLEFT),
+    ):
+        at = _few_ticks(*axis.get_view_interval(), logarithmic=axis.get_scale() == "log")
+        grid(at, 0, 1, transform=across, color="#b0b0b0", alpha=0.3, linewidth=0.8, zorder=0.5)
+        ends = np.zeros((2, len(at)))
+        ends[0 if axis is axes.xaxis else 1] = at
+        axes.plot(*ends, transform=across, linestyle="none", marker=mark, markersize=3.5, color="k", clip_on=False)
+        for end, value in zip(ends.T, at, strict=True):
+            axes.text(end[0], end[1], f"{value:g}", transform=place, va=vertical, ha=horizontal)
+        axis.set_ticks([])
+        axis.set_ticks([], minor=True)
+    axes.xaxis.set_label_coords(0.5, -0.105)
+    axes.yaxis.set_label_coords(-0.125, 0.5)
+
+
+def _few_ticks(low: float, high: float, logarithmic: bool) -> list[float]:
+    decades = math.log10(high / low) if logarithmic else 0.0
+    if decades < 0.5:
+        locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
+    else:
+        locator = LogLocator(subs=(1, 2, 5) if decades < 2 else (1,))
+    return [float(value) for value in locator.tick_values(low, high) if low <= value <= high]
+
+
+def _draw_intervals(axes: Axes, label: str, intervals: Mapping[str, Interval], dark: bool) -> None:
+    reached = [value for interval in intervals.values() for value in interval if value < float("inf")]
+    edge = 1.15 * max(reached, default=1.0)
+    for position, (median, low, high) in enumerate(intervals.values()):
+        colour = COLOURS[position % len(COLOURS)]
+        colour = _INK if dark and colour == "#000000" else colour
+        axes.plot([min(low, edge), min(high, edge)], [position, position], color=colour, linewidth=2.5)
+        marker = MARKERS[position % len(MARKERS)] if median < edge else ">"
+        axes.plot([min(median, edge)], [position], color=colour, marker=marker, markersize=8, clip_on=False)
+    axes.set_yticks(range(len(intervals)), [_plain(name) for name in intervals])
+    axes.set(xlim=(0, edge), ylim=(len(intervals) - 0.4, -0.6), xlabel=label)
+
+
+def _plain(text: str) -> str:
+    """Without matplotlib's mathematics, which a name from elsewhere may hold by accident."""
+    return text.replace("$", r"\$")
+
+
+def _save(figure: Figure, path: Path, suffixes: Sequence[str]) -> list[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in suffixes]
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
+        figure.set_layout_engine(None)  # laid out once, not for every format
+    for suffix, file in zip(suffixes, paths, strict=True):
+        figure.savefig(file, dpi=130, **_FORMATS[suffix])
+    return paths

@@ -1,0 +1,31 @@
+"""How much negative curvature there is at a measuring point: what PCH repairs, whoever trains."""
+
+from typing import Any
+
+import torch
+
+from optimizers.core import FCNN
+from suites.harness.problems.dataset import Split
+from suites.harness.training.experiment import Problem
+
+
+@torch.no_grad()
+def negative_curvature(problem: Problem, network: FCNN) -> dict[str, Any]:
+    """Of the first batch of the training images, which is always the same; off the clock.
+
+    Returns:
+        ``eigenvalues``: how many of E[hess_z C] are negative, which Pos-Eig turns round; none of a convex criterion.
+        ``share``: of the sum of their absolute values in that of all. ``bends``: for each hidden layer, first to last,
+        the share of the entries of E[phi'' * (W^tT delta^t)] that is negative, which PCH-1 turns round and PCH-2 cuts.
+    """
+    train, size = problem.dataset.train, problem.settings.batch_size
+    x, labels = next(iter(problem.dataset.chunks(Split(train.images[:size], train.labels[:size]))))
+    tape = network.record(problem.criterion, x, labels)
+    eigenvalues = torch.linalg.eigvalsh(tape.mean_hessian.double())
+    eigenvalues = eigenvalues[eigenvalues.abs() > 1e-6 * eigenvalues.abs().max()]  # below it is rounding
+    negative = eigenvalues[eigenvalues < 0]
+    return {
+        "eigenvalues": len(negative),
+        "share": float(f"{(negative.sum().abs() / eigenvalues.abs().sum()).item():.3g}") if len(negative) else 0.0,
+        "bends": [round((layer.mean_bend < 0).double().mean().item(), 3) for layer in tape.layers[1:]],
+    }

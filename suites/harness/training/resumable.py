@@ -1,0 +1,126 @@
+"""Work that is done once: it is taken from its record where it finished, and goes on where it died.
+
+A record is that of the same work if its header has the same ``run``, see :mod:`suites.harness.training.identity`.
+"""
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from optimizers.core.kfi import is_out_of_memory
+from suites.harness.measure.clock import gpu_alone
+from suites.harness.measure.step import Step
+from suites.harness.records.record import Record, RecordWriter, read
+from suites.harness.training.checkpoint import Checkpoint
+
+CHECKPOINT_SECONDS = 10.0  # at least so long from one to the next: short work needs none
+
+
+@dataclass
+class Work:
+    """Work that is under way.
+
+    points: measuring points that there are; at the beginning those from before it died.
+    saved: the checkpoint of that time; None at the beginning, and of work that keeps none.
+    measured: what belongs into the last line of the record.
+    """
+
+    points: int
+    saved: Mapping[str, Any] | None
+    measured: dict[str, Any]
+    _record: RecordWriter
+    _checkpoint: Checkpoint
+    _kept: float = field(default_factory=time.monotonic)
+
+    def point(self, **values: Any) -> None:
+        """Write a measuring point."""
+        self._record.point(**values)
+        self.points += 1
+
+    def keep(self, step: Step, **progress: Any) -> None:
+        """Save what is needed to go on after the last measuring point, unless that was done a moment ago."""
+        if time.monotonic() - self._kept >= CHECKPOINT_SECONDS:
+            self._checkpoint.save(step, points=self.points, **progress)
+            self._kept = time.monotonic()
+
+
+def once(
+    path: Path,
+    header: Mapping[str, Any],
+    device: str,
+    work: Callable[[Work], tuple[str, str | None]],
+    resume: bool = True,
+    needs_checkpoint: bool = True,
+) -> Record:
+    """Do the work unless its record says that it finished; whatever happens but an interrupt or a full disk ends up in
+    the record.
+
+    Whoever else does the same, or times anything on the same GPU, is waited for.
+
+    Args:
+        path: of the record.
+        header: with ``run``.
+        device: that it runs on.
+        work: returns status and reason.
+        resume: False begins anew. What failed or diverged does so always.
+        needs_checkpoint: False for work that can go on after any measuring point.
+
+    Raises:
+        OSError: if the record or a checkpoint cannot be written; what was written before stays.
+    """
+    checkpoint = Checkpoint(path.with_name(f".{path.stem}.pt"), header["run"])
+    with _alone(path.with_name(f".{path.stem}.lock")):
+        if resume and path.exists():
+            done = read(path)
+            if done.status == "finished" and done.header.get("run") == header["run"]:
+                return done
+        points, saved = _left(path, checkpoint, header["run"], needs_checkpoint) if resume else (0, None)
+        with RecordWriter(path, dict(header), points) as record, gpu_alone(device):
+            under_way = Work(points, saved, {}, record, checkpoint)
+            try:
+                status, reason = work(under_way)
+                record.end(status, reason, **under_way.measured)
+            except OSError:
+                raise
+            except Exception as error:
+                what = "out of memory" if is_out_of_memory(error) else type(error).__name__
+                record.end("failed", f"{what}: {_first_line(error)}", traceback=traceback.format_exc())
+        checkpoint.remove()
+    return read(path)
+
+
+def _left(path: Path, checkpoint: Checkpoint, run: str, needs_checkpoint: bool) -> tuple[int, Mapping[str, Any] | None]:
+    """How many measuring points stay of work that died, and its checkpoint, if its record goes as far."""
+    try:
+        record = read(path.with_name(path.name + ".part"))
+    except (OSError, ValueError):
+        return 0, None
+    if record.header.get("run") != run:
+        return 0, None
+    if not needs_checkpoint:
+        return len(record.points), None
+    saved = checkpoint.load()
+    if saved is None or len(record.points) < saved["progress"]["points"]:
+        return 0, None
+    return saved["progress"]["points"], saved
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait for whoever has the lock; it goes with the last one."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]

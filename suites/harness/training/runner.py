@@ -1,0 +1,173 @@
+"""Runs experiments: trains, stops the clock for evaluation, and writes a record as it goes."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from optimizers.core import FCNN, SecondOrder
+from suites.harness.measure.clock import Stopwatch
+from suites.harness.measure.environment import describe
+from suites.harness.measure.live_bytes import peak_state_bytes, state_bytes
+from suites.harness.measure.operations import StepCost, probe
+from suites.harness.names import file_name
+from suites.harness.problems.dataset import Split
+from suites.harness.records.record import Record
+from suites.harness.training.catalog import Choice
+from suites.harness.training.checkpoint import restore
+from suites.harness.training.experiment import Problem
+from suites.harness.training.identity import run_id
+from suites.harness.training.negative_curvature import negative_curvature
+from suites.harness.training.resumable import Work, once
+from suites.harness.training.step_log import Accounts
+
+_WARM_UP_STEPS = 2
+
+
+def run(
+    problem: Problem,
+    choice: Choice,
+    seed: int,
+    epochs: int,
+    folder: Path,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+    out_of_time: Callable[[], bool] = lambda: False,
+    resume: bool = True,
+    at_a_time: int = 1,
+) -> Record:
+    """Train once, see :func:`suites.harness.training.resumable.once`.
+
+    Args:
+        folder: where the record goes, as ``<optimizer>_seed<seed>_<run id>.jsonl``.
+        on_epoch: called with the number of every epoch when it is done, not of those that a record had.
+        out_of_time: asked before every step; the run stops where it says so.
+        resume: take the record of the same run if it finished, and go on with one that died. One that failed or
+            diverged is run again.
+        at_a_time: so many runs share the machine, which the record says.
+
+    Raises:
+        OSError: if the record or a checkpoint cannot be written; what was written before stays.
+    """
+    header = {
+        "experiment": problem.describe(choice, seed, epochs),
+        "environment": describe(problem.settings.device),
+        "source": choice.entry.source,
+    }
+    header |= {"run": run_id(header), "at_a_time": at_a_time}
+
+    def work(under_way: Work) -> tuple[str, str | None]:
+        with _warnings_kept() as said:
+            ended = _Training(problem, choice, seed, epochs, under_way, on_epoch, out_of_time).run()
+        under_way.measured["warnings"] = said
+        return ended
+
+    name = f"{file_name(choice.spec)}_seed{seed}_{header['run']}"
+    return once(folder / f"{name}.jsonl", header, problem.settings.device, work, resume)
+
+
+@contextmanager
+def _warnings_kept() -> Iterator[list[str]]:
+    """What warnings say meanwhile, as that KFI's factor did not fit; they are shown as ever."""
+    said: list[str] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def keep(message: Warning | str, *where: Any, **more: Any) -> None:
+            if str(message) not in said:
+                said.append(str(message))
+            show(message, *where, **more)
+
+        warnings.showwarning = keep
+        yield said
+
+
+@dataclass
+class _Training:
+    """A run while it goes on."""
+
+    problem: Problem
+    choice: Choice
+    seed: int
+    epochs: int
+    work: Work
+    on_epoch: Callable[[int], None]
+    out_of_time: Callable[[], bool]
+
+    def run(self) -> tuple[str, str | None]:
+        """Train from the start or from what was saved; returns status and reason."""
+        problem, device, saved = self.problem, self.problem.settings.device, self.work.saved
+        peak, cost = _warm_up(problem, self.choice, self.seed)
+        progress = saved["progress"] if saved else {"training": 0.0, "evaluation": 0.0, "resumed": []}
+        first = self.work.points  # the first point is that of epoch 0
+        step = problem.training_step(self.choice, self.seed, max(first, 1))
+        if saved:
+            restore(step, saved)
+        second_order = isinstance(step.optimizer, SecondOrder)
+        resumed = [*progress["resumed"], *([first] if saved else [])]
+        accounts = Accounts(step, cost, device, progress.get("total"))
+        training, evaluation = Stopwatch(device, progress["training"]), Stopwatch(device, progress["evaluation"])
+        self.work.measured |= {"peak_state_bytes": peak, "gradient_operations": cost.gradient, "resumed": resumed}
+        for epoch in range(first, self.epochs + 1):
+            if epoch:
+                with training:
+                    for _ in range(problem.steps_per_epoch):
+                        if self.out_of_time():
+                            return "stopped", f"out of time in epoch {epoch}"
+                        step()
+                        accounts.watch()
+            with evaluation:
+                train_loss, train_accuracy = evaluate(problem, step.network, problem.dataset.train)
+                test_loss, test_accuracy = evaluate(problem, step.network, problem.dataset.test)
+                negative = negative_curvature(problem, step.network) if second_order else None
+            self.work.point(
+                step=epoch * problem.steps_per_epoch,
+                epoch=epoch,
+                training_seconds=training.seconds,
+                evaluation_seconds=evaluation.seconds,
+                train_loss=train_loss,
+                train_accuracy=train_accuracy,
+                test_loss=test_loss,
+                test_accuracy=test_accuracy,
+                negative_curvature=negative,
+                **accounts.close(),
+            )
+            self.on_epoch(epoch)
+            self.work.measured["state_bytes"] = state_bytes(step.optimizer)
+            if not math.isfinite(train_loss):
+                return "diverged", f"train loss is {train_loss} after epoch {epoch}"
+            if epoch < self.epochs:
+                self.work.keep(
+                    step,
+                    training=training.seconds,
+                    evaluation=evaluation.seconds,
+                    total=dict(accounts.total),
+                    resumed=resumed,
+                )
+        return "finished", None
+
+
+def _warm_up(problem: Problem, choice: Choice, seed: int) -> tuple[int, StepCost]:
+    """Take a few steps of a network that is thrown away, off the clock; returns the peak of the optimizer's bytes, and
+    what a step takes."""
+    step = problem.step(choice, seed)
+    cost = probe(step)
+    for _ in range(_WARM_UP_STEPS):
+        step()
+    return peak_state_bytes(step), cost
+
+
+@torch.no_grad()
+def evaluate(problem: Problem, network: FCNN, split: Split) -> tuple[float, float]:
+    """Mean of the criterion and accuracy over a whole split."""
+    total = torch.zeros(2, dtype=torch.float64, device=split.images.device)
+    for inputs, labels in problem.dataset.chunks(split):
+        logits = network(inputs)
+        total[0] += problem.criterion.value(logits, labels).sum()
+        total[1] += (logits.argmax(1) == labels).sum()
+    loss, accuracy = (total / len(split)).tolist()
+    return loss, accuracy
