@@ -4,7 +4,7 @@ import http.server
 import webbrowser
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,14 +32,14 @@ def report(
             return
     from suites.harness.show.page import build
 
-    output = output or results
+    output = output or found.folder
     page = build(found, output)
     for line in found.unread:
         typer.echo(f"not read: {line}", err=True)
     runs = sum(len(experiment.records) for experiment in found.experiments)
     typer.echo(f"{runs} runs of {len(found.experiments)} experiments: {page}; tables are in {output / 'tables'}")
     if open_:
-        _serve(output, page)
+        _serve(page)
 
 
 def _rewrite(readme: Path, found: "Results") -> None:
@@ -57,11 +57,39 @@ def _rewrite(readme: Path, found: "Results") -> None:
     typer.echo(f"{readme}: {top.sentence}")
 
 
-def _serve(folder: Path, page: Path) -> None:
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        address = f"http://127.0.0.1:{server.server_port}/{page.relative_to(folder).as_posix()}"
-        typer.echo(f"{address} until Ctrl-C")
+class _Site(http.server.SimpleHTTPRequestHandler):
+    """Serves the files of one folder, and nothing else: no listing, no link that leads out of it.
+
+    A request must name this machine in its ``Host`` header. A page elsewhere whose name was made to point here
+    (DNS rebinding) sends its own name, and gets 403.
+    """
+
+    def send_head(self) -> Any:
+        port = self.server.server_port  # pyright: ignore[reportAttributeAccessIssue]
+        if self.headers.get_all("Host") not in ([f"127.0.0.1:{port}"], [f"localhost:{port}"]):
+            return self.send_error(403)
+        root = Path(self.directory).resolve()
+        if not Path(self.translate_path(self.path)).resolve().is_relative_to(root):
+            return self.send_error(404)
+        return super().send_head()
+
+    def list_directory(self, path: Any) -> None:
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def site_server(page: Path) -> http.server.ThreadingHTTPServer:
+    """A server of the page's folder, on a free port of this machine."""
+    handler = partial(_Site, directory=str(page.parent))
+    return http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+
+
+def _serve(page: Path) -> None:
+    with site_server(page) as server:
+        address = f"http://127.0.0.1:{server.server_port}/"
+        typer.echo(f"{address} until Ctrl-C; links to records work in the page as opened from disk")
         webbrowser.open(address)
         try:
             server.serve_forever()

@@ -52,13 +52,15 @@ class Results:
 
 
 def collect(folder: Path) -> Results:
-    """Read everything under a folder of results.
+    """Read everything under a folder of results; a folder ``runs`` stands for the one that it is in.
 
     Raises:
         ValueError: one line, if there is no such folder, or nothing in it to report.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; `kronbench compare` writes one")
+    if folder.resolve().name == "runs":
+        folder = folder.resolve().parent
     unread: list[str] = []
     tunings = list(_tunings(folder))
     with _no_search_for_cycles():
@@ -74,7 +76,7 @@ def collect(folder: Path) -> Results:
         read_history(folder / "asv"),
         unread,
     )
-    if not (found.experiments or found.step_times or found.memory or found.benches or found.papers or found.history):
+    if not any((experiments, tunings, found.step_times, found.memory, found.benches, found.papers, found.history)):
         raise ValueError(f"{folder}: nothing to report; `kronbench compare` writes records to results/latest")
     return found
 
@@ -103,7 +105,7 @@ def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Ite
         records.sort(key=lambda r: (order.get(r.experiment["optimizer"], len(order)), r.experiment["optimizer"]))
         steps = runs.parent / "step_seconds.json"
         yield Experiment(
-            runs.parent.relative_to(results).as_posix(),
+            runs.parent.relative_to(results).as_posix() if runs.parent != results else results.resolve().name,
             runs.parent,
             records,
             flags.get("target", TARGETS.get(records[0].experiment["dataset"], 0.5)),

@@ -162,10 +162,10 @@ def _processor(environment: Mapping[str, Any]) -> str:
 
 
 def _short(name: str, names: Sequence[str]) -> str:
-    """The end of a path that no other has."""
+    """The shortest end of a path that no other path has; the whole path where others end with it."""
     parts = name.split("/")
     ends = ("/".join(parts[-length:]) for length in range(1, len(parts) + 1))
-    return next(end for end in ends if sum(f"/{other}".endswith(f"/{end}") for other in names) == 1)
+    return next((end for end in ends if sum(f"/{other}".endswith(f"/{end}") for other in names) == 1), name)
 
 
 def _methods(figure: Figure) -> list[str]:

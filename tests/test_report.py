@@ -1,0 +1,87 @@
+"""``kronbench report`` as a command: every folder of results gives a page, and the page is served with care."""
+
+import shutil
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from suites.harness.commands.report import site_server
+
+RESULTS = Path(__file__).parents[1] / "results"
+FOLDERS = sorted({p for f in RESULTS.rglob("*.jsonl") for p in f.parents if p.is_relative_to(RESULTS)})
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Files beside the page that take most of the time."""
+    for name in ("draw_curves", "draw_headline"):
+        monkeypatch.setattr(f"suites.harness.show.page.{name}", lambda *_, **__: None)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_every_folder_with_records_gives_a_page(kronbench, tmp_path):
+    assert len(FOLDERS) > 30
+    runs = [folder for folder in FOLDERS if folder.name == "runs"]
+    for folder in (*(one for one in FOLDERS if one not in runs), runs[0]):
+        code, out, err = kronbench("report", folder, "--output", tmp_path)
+        assert (code, err) == (0, ""), folder
+        assert "runs of" in out
+        assert "<h1>kronbench</h1>" in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_folder_copied_elsewhere_gives_a_page_with_its_name(kronbench, tmp_path):
+    shutil.copytree(RESULTS / "published" / "digits-bounded", tmp_path / "mine")
+    assert kronbench("report", tmp_path / "mine")[0] == 0
+    assert ">mine: digits, bounded, batch 100" in (tmp_path / "mine" / "site" / "index.html").read_text(
+        encoding="utf-8"
+    )
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """Sends a request as it stands to a served site; gives the status and the body."""
+    site = tmp_path / "site"
+    (site / "pictures").mkdir(parents=True)
+    (site / "index.html").write_text("the page")
+    (site / "pictures" / "one.svg").write_text("a picture")
+    (tmp_path / "secret.txt").write_text("secret")
+    (site / "link.txt").symlink_to(tmp_path / "secret.txt")
+    with site_server(site / "index.html") as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def send(path, host="127.0.0.1:{port}", method="GET"):
+            port = server.server_port
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+                named = "" if host is None else f"Host: {host.format(port=port)}\r\n"
+                connection.sendall(f"{method} {path} HTTP/1.0\r\n{named}\r\n".encode())
+                head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+            return int(head.split()[1]), body.decode()
+
+        yield send
+        server.shutdown()
+
+
+def test_the_site_is_served(ask):
+    assert ask("/") == (200, "the page")
+    assert ask("/pictures/one.svg", "localhost:{port}") == (200, "a picture")
+    assert ask("/", method="HEAD") == (200, "")
+
+
+@pytest.mark.parametrize(
+    "path", ["/../secret.txt", "/%2e%2e/secret.txt", "//../secret.txt", "/link.txt", "/pictures/", "/nothing"]
+)
+def test_nothing_but_the_site_is_served(ask, path):
+    """No file above it, none that a link leads to, no listing."""
+    status, body = ask(path)
+    assert status == 404
+    assert "secret" not in body
+    assert "one.svg" not in body
+
+
+@pytest.mark.parametrize("host", [None, "", "127.0.0.1", "evil.example:{port}", "127.0.0.1:{port}.evil.example"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_another_host_name_is_refused(ask, host, method):
+    assert ask("/", host, method)[0] == 403
