@@ -26,7 +26,7 @@ FORMS = tuple(f"kfac[inverse={form}]" for form in ("factor", "gram", "rank_one")
 PHASES = ("forward_backward", "curvature", "solve", "update")
 REFERENCE = "sgd"
 
-# where old commits have what is now elsewhere, by its module of today
+# where old commits have what is now elsewhere, by its module of today, and what they call it
 _FORMERLY = {
     "measure.live_bytes": "memory.live",
     "measure.phases": "phases",
@@ -35,21 +35,24 @@ _FORMERLY = {
     "training.experiment": "experiments",
     "training.runner": "runner",
 }
+_RENAMED = {"Task": "Problem"}
 
 Figures = dict[str, Any]
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def harness(module: str, name: str) -> Any:
-    """A part of the installed harness, by its module of today or, in an old commit, where it was then.
+    """A part of the installed harness, by its module and name of today or, in an old commit, by those of then.
 
     Raises:
         NotImplementedError: if the commit under test lacks it.
     """
-    found = _part(module, name) or _part(_FORMERLY.get(module, module), name)
-    if found is None:
-        raise NotImplementedError(f"suites.harness.{module}.{name} is missing")
-    return found
+    for place in (module, _FORMERLY.get(module, module)):
+        for known_as in (name, _RENAMED.get(name, name)):
+            found = _part(place, known_as)
+            if found is not None:
+                return found
+    raise NotImplementedError(f"suites.harness.{module}.{name} is missing")
 
 
 def _part(module: str, name: str) -> Any:
@@ -59,13 +62,13 @@ def _part(module: str, name: str) -> Any:
         return None
 
 
-def problem(dataset: str = "digits", network: tuple[int, ...] = (), batch_size: int = 100) -> Any:
-    """A :class:`suites.harness.training.experiment.Problem`, on the GPU where there is one."""
+def task(dataset: str = "digits", network: tuple[int, ...] = (), batch_size: int = 100) -> Any:
+    """A :class:`suites.harness.training.experiment.Task`, on the GPU where there is one."""
     settings = harness("training.experiment", "Settings")(dataset=dataset, network=network, batch_size=batch_size)
-    return harness("training.experiment", "Problem").load(settings)
+    return harness("training.experiment", "Task").load(settings)
 
 
-def choices(specs: Sequence[str], problem: Any) -> tuple[list[Any], Figures]:
+def choices(specs: Sequence[str], task: Any) -> tuple[list[Any], Figures]:
     """Those of the optimizers that can take a step, and for each of the others why it cannot, as a figure."""
     usable, others = [], {}
     for spec in specs:
@@ -75,7 +78,7 @@ def choices(specs: Sequence[str], problem: Any) -> tuple[list[Any], Figures]:
             others[spec] = {"missing": str(error)}
             continue
         try:
-            problem.step(choice, seed=0)()
+            task.step(choice, seed=0)()
             usable.append(choice)
         except Exception:
             others[spec] = {"failed": traceback.format_exc()}

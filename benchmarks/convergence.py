@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.common import OPTIMIZERS, Figures, Shared, choices, harness, measured_in, problem, shared
+from benchmarks.common import OPTIMIZERS, Figures, Shared, choices, harness, measured_in, shared, task
 
 SPECS = (*OPTIMIZERS, "kfac[inverse=rank_one]")  # the other forms of KFI take the same way
 EPOCHS = 40
@@ -48,7 +48,7 @@ class DigitsCost(Shared):
 
 def _train() -> Figures:
     run, target = harness("training.runner", "run"), harness("training.experiment", "TARGETS")["digits"]
-    measured_on = problem()
+    measured_on = task()
     usable, figures = choices(SPECS, measured_on)
     for choice in usable:
         records = [run(measured_on, choice, seed, EPOCHS, Path("runs")) for seed in range(SEEDS)]

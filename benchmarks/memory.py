@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.common import FORMS, OPTIMIZERS, Figures, Shared, choices, harness, measured_in, problem, quick, shared
+from benchmarks.common import FORMS, OPTIMIZERS, Figures, Shared, choices, harness, measured_in, quick, shared, task
 
 SPECS = OPTIMIZERS + FORMS
 NETS = {"64-64-32-16-10": (64, 64, 32, 16, 10), "64-256-256-10": (64, 256, 256, 10)}
@@ -109,7 +109,7 @@ class Prediction(Shared):
 def _count(sizes: tuple[int, ...]) -> Figures:
     state, peak = harness("measure.live_bytes", "state_bytes"), harness("measure.live_bytes", "peak_state_bytes")
     kept = harness("measure.live_bytes", "kept_bytes")
-    measured_on = problem(network=sizes)
+    measured_on = task(network=sizes)
     usable, figures = choices(SPECS, measured_on)
     for choice in usable:
         step = measured_on.step(choice, seed=0)

@@ -10,10 +10,10 @@ from benchmarks.common import (
     choices,
     harness,
     measured_in,
-    problem,
     quick,
     samples,
     shared,
+    task,
 )
 
 SPECS = OPTIMIZERS + FORMS
@@ -61,7 +61,7 @@ def _step_seconds(case: str) -> Figures:
     dataset, batch_size = CASES[case]
     if quick() and dataset != "digits":
         raise NotImplementedError("left out of --quick")
-    measured_on = problem(dataset, batch_size=batch_size)
+    measured_on = task(dataset, batch_size=batch_size)
     usable, figures = choices(SPECS, measured_on)
     at_most_seconds = 1.5 if quick() else 5.0 if dataset == "digits" else 20.0
     seconds = harness("measure.timing", "interleaved_step_seconds")(

@@ -10,7 +10,7 @@ import torch
 from suites.harness.measure.clock import timer
 from suites.harness.measure.nvml import energy_joules, state
 from suites.harness.training.catalog import choose, named
-from suites.harness.training.experiment import NETWORKS, Problem, Settings
+from suites.harness.training.experiment import NETWORKS, Settings, Task
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CLOCK = timer(DEVICE)
@@ -28,18 +28,18 @@ class Net:
         return f"{'-'.join(map(str, NETWORKS[self.dataset]))}, batch {self.batch_size}"
 
     @cache  # noqa: B019 - there are three
-    def problem(self) -> Problem:
-        return Problem.load(Settings(self.dataset, batch_size=self.batch_size, device=DEVICE))
+    def task(self) -> Task:
+        return Task.load(Settings(self.dataset, batch_size=self.batch_size, device=DEVICE))
 
 
 DIGITS, CIFAR10 = Net("digits", 100), Net("synthetic-cifar10", 100)
 NETS = (DIGITS, Net("digits", 1000), CIFAR10)
 
 
-def parameters(problem: Problem, spec: str) -> dict[str, Any]:
+def parameters(task: Task, spec: str) -> dict[str, Any]:
     """All that decides what is measured."""
     choice = choose(spec)
-    return {"optimizer": choice.spec, "options": {**choice.entry.options, **choice.options}, **asdict(problem.settings)}
+    return {"optimizer": choice.spec, "options": {**choice.entry.options, **choice.options}, **asdict(task.settings)}
 
 
 def device_figures(step: Callable[[], object]) -> dict[str, Any]:

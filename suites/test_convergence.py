@@ -17,15 +17,15 @@ _EPOCHS = 10
 @pytest.mark.parametrize("spec", [*OPTIMIZERS, "ea_cg[gamma=0]"])
 def test_convergence(benchmark: BenchmarkFixture, tmp_path: Path, spec: str) -> None:
     """One seed: `kronbench compare` has intervals over several."""
-    problem, target = DIGITS.problem(), TARGETS[DIGITS.dataset]
+    task, target = DIGITS.task(), TARGETS[DIGITS.dataset]
     benchmark.group = f"{_EPOCHS} epochs, {DIGITS}"
-    record = benchmark.pedantic(run, (problem, choose(spec), 0, _EPOCHS, tmp_path))
+    record = benchmark.pedantic(run, (task, choose(spec), 0, _EPOCHS, tmp_path))
     assert record.end is not None
     assert record.status == "finished", record.end["reason"]
     last = record.points[-1]
     iterations = [number for point in record.points for number in (point["solver"] or {}).get("iterations_mean", [])]
     benchmark.extra_info.update(
-        parameters(problem, spec),
+        parameters(task, spec),
         epochs=_EPOCHS,
         train_loss=last["train_loss"],
         test_accuracy=last["test_accuracy"],
@@ -34,5 +34,5 @@ def test_convergence(benchmark: BenchmarkFixture, tmp_path: Path, spec: str) -> 
         epochs_to_target=next((p["epoch"] for p in record.points if p["test_accuracy"] >= target), None),
         cg_iterations=fmean(iterations) if iterations else None,
         peak_state_bytes=record.end["peak_state_bytes"],
-        **device_figures(problem.step(choose(spec), seed=0)),
+        **device_figures(task.step(choose(spec), seed=0)),
     )

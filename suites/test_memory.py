@@ -15,13 +15,13 @@ from suites.harness.training.catalog import choose
 @pytest.mark.parametrize("spec", OPTIMIZERS)
 def test_peak(benchmark: BenchmarkFixture, spec: str) -> None:
     """Whole process; on a net that is large enough for the formulas to hold."""
-    net, problem = CIFAR10, CIFAR10.problem()
+    net, task = CIFAR10, CIFAR10.task()
     benchmark.group = f"memory, {net}"
-    case = (spec, problem.settings.network, net.batch_size, problem.settings.dtype, DEVICE)
+    case = (spec, task.settings.network, net.batch_size, task.settings.dtype, DEVICE)
     measured = benchmark.pedantic(peak.measure, case)
     predicted = footprint.predict(*case, budget_bytes=measured.budget_bytes)
     benchmark.extra_info.update(
-        parameters(problem, spec),
+        parameters(task, spec),
         status=measured.status,
         measured_bytes=measured.peak_bytes,
         predicted_bytes=None if predicted is None else predicted.peak_bytes,
@@ -36,9 +36,9 @@ def test_peak(benchmark: BenchmarkFixture, spec: str) -> None:
 def test_optimizer(benchmark: BenchmarkFixture, net: Net, spec: str) -> None:
     """What is the optimizer's own, counted tensor by tensor: between steps, and at the most within one."""
     benchmark.group = f"memory of the optimizer, {net}"
-    step = net.problem().step(choose(spec), seed=0)
+    step = net.task().step(choose(spec), seed=0)
     step()
     peak_bytes = benchmark.pedantic(peak_state_bytes, (step,))
     benchmark.extra_info.update(
-        parameters(net.problem(), spec), peak_state_bytes=peak_bytes, state_bytes=state_bytes(step.optimizer)
+        parameters(net.task(), spec), peak_state_bytes=peak_bytes, state_bytes=state_bytes(step.optimizer)
     )

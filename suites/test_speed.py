@@ -19,14 +19,14 @@ NETS = (*(Net("synthetic-cifar10", batch) for batch in (100, 500, 1000)), Net("s
 def test_speed(benchmark: BenchmarkFixture, net: Net, spec: str) -> None:
     """Ratios of minima and of medians; on a machine with neighbours, the minima are the steadier."""
     benchmark.group = str(net)
-    step = net.problem().step(choose(spec), seed=0)
+    step = net.task().step(choose(spec), seed=0)
     step()
     benchmark(step)
     samples = _samples(net)
     own, torch_sgd = sorted(samples[spec]), sorted(samples["autograd"])
     middle = len(own) // 2
     benchmark.extra_info.update(
-        parameters(net.problem(), spec),
+        parameters(net.task(), spec),
         rounds=len(own),
         ratio_of_minima_to_torch_sgd=own[0] / torch_sgd[0],
         ratio_of_medians_to_torch_sgd=own[middle] / torch_sgd[middle],
@@ -35,6 +35,6 @@ def test_speed(benchmark: BenchmarkFixture, net: Net, spec: str) -> None:
 
 @cache
 def _samples(net: Net) -> dict[str, list[float]]:
-    problem = net.problem()
-    steps = {"autograd": autograd_step(problem), **{spec: problem.step(choose(spec), seed=0) for spec in OPTIMIZERS}}
+    task = net.task()
+    steps = {"autograd": autograd_step(task), **{spec: task.step(choose(spec), seed=0) for spec in OPTIMIZERS}}
     return interleaved_seconds(steps, DEVICE, rounds=60, at_most_seconds=15)

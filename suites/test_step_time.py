@@ -22,12 +22,12 @@ _WARM_UP_STEPS = 3
 def test_step_time(benchmark: BenchmarkFixture, net: Net, spec: str) -> None:
     """Whole steps, never the first: forward, backward, curvature, solve, update."""
     benchmark.group = str(net)
-    step = net.problem().step(choose(spec), seed=0)
+    step = net.task().step(choose(spec), seed=0)
     for _ in range(_WARM_UP_STEPS):
         step()
     benchmark(step)
     benchmark.extra_info.update(
-        parameters(net.problem(), spec),
+        parameters(net.task(), spec),
         ratio_to_sgd=_ratios(net)[spec]._asdict(),
         **device_figures(step),
     )
@@ -39,7 +39,7 @@ def test_step_time(benchmark: BenchmarkFixture, net: Net, spec: str) -> None:
 @cache
 def _ratios(net: Net) -> dict[str, Interval]:
     """Step times over those of SGD, measured in turn."""
-    seconds = interleaved_step_seconds(net.problem(), [choose(spec) for spec in OPTIMIZERS], 15, at_most_seconds=8)
+    seconds = interleaved_step_seconds(net.task(), [choose(spec) for spec in OPTIMIZERS], 15, at_most_seconds=8)
     return {
         spec: median_interval([own / sgd for own, sgd in zip(samples, seconds[REFERENCE], strict=True)])
         for spec, samples in seconds.items()

@@ -9,15 +9,15 @@ import torch
 from optimizers.core import CRITERIA, CROSS_ENTROPY
 from suites.harness.measure.step import Step
 from suites.harness.training.catalog import choose, grid, named
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 
 FOUND = [*named(), *grid(), "torch.optim.AdamW[lr=0.01]"]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU"))]
 
 
 @pytest.fixture(scope="module")
-def problem():
-    return Problem.load(Settings(device="cpu", network=(64, 20, 10)))
+def task():
+    return Task.load(Settings(device="cpu", network=(64, 20, 10)))
 
 
 @pytest.fixture(params=FOUND)
@@ -42,8 +42,8 @@ def test_the_four_optimizers_of_the_paper_are_found():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_it_learns(choice, dtype, device):
     """An epoch over the digits lowers the loss of a batch, in both precisions."""
-    problem = Problem.load(Settings(device=device, dtype=dtype, network=(64, 20, 10)))
-    step = problem.step(choice, seed=0)
+    task = Task.load(Settings(device=device, dtype=dtype, network=(64, 20, 10)))
+    step = task.step(choice, seed=0)
     first = step.record().loss.item()
     steps(step, 40)
     assert step.record().loss.item() < first
@@ -52,39 +52,39 @@ def test_it_learns(choice, dtype, device):
 
 def test_it_learns_the_non_convex_criterion(choice):
     """Eq. (14); Gauss-Newton refuses it when it is built, and names PCH as the way out."""
-    problem = Problem.load(Settings(device="cpu", criterion="bounded", network=(64, 20, 10)))
+    task = Task.load(Settings(device="cpu", criterion="bounded", network=(64, 20, 10)))
     if "gauss_newton" in choice.spec or choice.spec == "kfra":
         with pytest.raises(ValueError, match="PCH"):
-            problem.step(choice, seed=0)
+            task.step(choice, seed=0)
         return
-    step = problem.step(choice, seed=0)
+    step = task.step(choice, seed=0)
     first = step.record().loss.item()
     steps(step, 60)
     assert step.record().loss.item() < first
 
 
-def test_state_resumes_bit_for_bit(problem, choice, tmp_path):
+def test_state_resumes_bit_for_bit(task, choice, tmp_path):
     """state_dict through a file in the middle of a run: the next steps give the same bits."""
-    step = problem.step(choice, seed=0)
+    step = task.step(choice, seed=0)
     steps(step, 3)
     torch.save(
         {"network": step.network.state_dict(), "optimizer": step.optimizer.state_dict()}, tmp_path / "checkpoint"
     )
     steps(step, 3)
 
-    resumed = problem.step(choice, seed=1)
+    resumed = task.step(choice, seed=1)
     saved = torch.load(tmp_path / "checkpoint", weights_only=True)
     resumed.network.load_state_dict(saved["network"])
     resumed.optimizer.load_state_dict(saved["optimizer"])
-    fresh = problem.step(choice, seed=0)
+    fresh = task.step(choice, seed=0)
     resumed.batches = itertools.islice(fresh.batches, 3, None)
     steps(resumed, 3)
     assert all(torch.equal(a, b) for a, b in zip(copies(step), copies(resumed), strict=True))
 
 
-def test_a_scheduler_sets_the_learning_rate(problem, choice):
+def test_a_scheduler_sets_the_learning_rate(task, choice):
     """lr_scheduler: at a learning rate of (nearly) zero nothing moves; before that, it does."""
-    step = problem.step(choice, seed=0)
+    step = task.step(choice, seed=0)
     scheduler = torch.optim.lr_scheduler.LambdaLR(step.optimizer, lambda epoch: 1.0 if epoch == 0 else 0.0)
     before = copies(step)
     step()
@@ -95,10 +95,10 @@ def test_a_scheduler_sets_the_learning_rate(problem, choice):
     assert all(torch.equal(a, b) for a, b in zip(moved, copies(step), strict=True))
 
 
-def test_the_same_seed_gives_the_same_bits(problem, choice):
+def test_the_same_seed_gives_the_same_bits(task, choice):
     runs = []
     for _ in range(2):
-        step = problem.step(choice, seed=3)
+        step = task.step(choice, seed=3)
         steps(step, 5)
         runs.append(copies(step))
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
@@ -106,8 +106,8 @@ def test_the_same_seed_gives_the_same_bits(problem, choice):
 
 def test_a_zero_gradient_moves_nothing_to_nan(choice):
     """A batch that is fitted perfectly, with inputs of zero: no division by zero anywhere."""
-    problem = Problem.load(Settings(device="cpu", network=(64, 20, 10), activation="relu"))
-    step = problem.step(choice, seed=0)
+    task = Task.load(Settings(device="cpu", network=(64, 20, 10), activation="relu"))
+    step = task.step(choice, seed=0)
     step.batches = itertools.repeat((torch.zeros(8, 64), torch.zeros(8, dtype=torch.int64)))
     steps(step, 3)
     assert all(torch.isfinite(parameter).all() for parameter in step.network.parameters())
@@ -123,11 +123,11 @@ def test_criteria_are_finite_at_extreme_logits(criterion):
     assert math.isfinite(CROSS_ENTROPY.value(logits, torch.tensor([1])).item())
 
 
-def test_a_learning_rate_on_the_device_takes_the_same_steps(problem, choice):
+def test_a_learning_rate_on_the_device_takes_the_same_steps(task, choice):
     """``capturable``: the learning rate is a tensor, which a scheduler changes in place."""
-    if "capturable" not in problem.step(choice, seed=0).optimizer.param_groups[0] or choice.spec.startswith("torch."):
+    if "capturable" not in task.step(choice, seed=0).optimizer.param_groups[0] or choice.spec.startswith("torch."):
         pytest.skip("it has no such option, or torch tests it")
-    plain, captured = problem.step(choice, seed=0), problem.step(choice, seed=0)
+    plain, captured = task.step(choice, seed=0), task.step(choice, seed=0)
     captured.optimizer = choice.entry.make(captured.network.parameters(), **choice.options, capturable=True)
     (group,) = captured.optimizer.param_groups
     rate = group["lr"]

@@ -18,7 +18,7 @@ from suites.harness.gpu.convergence import suited, train_for_the_time_left
 from suites.harness.gpu.stages import Skipped, Stage
 from suites.harness.records.record import RecordWriter, read
 from suites.harness.training.catalog import choose, grid, named
-from suites.harness.training.experiment import NETWORKS, Problem, Settings
+from suites.harness.training.experiment import NETWORKS, Settings, Task
 from suites.harness.training.runner import run
 
 FOUND = [*named(), *grid()]
@@ -31,7 +31,7 @@ def statuses(record):
 
 def test_a_rehearsal_takes_the_same_path_within_its_time(tmp_path):
     """Every stage writes its record; what needs a GPU is skipped with the reason; the summary shows all."""
-    Problem.load(Settings(device="cpu")).step(choose("sgd"), seed=0)()  # what they import takes seconds
+    Task.load(Settings(device="cpu")).step(choose("sgd"), seed=0)()  # what they import takes seconds
     started = time.monotonic()
     folder = gpu.result_folder(tmp_path, "cpu")
     gpu.run(folder, "cpu", seconds=15)
@@ -115,7 +115,7 @@ def test_real_images_are_learned_where_they_are(tmp_path, monkeypatch):
 def test_problems_that_differ_are_seen():
     """The measure of agreement itself: 0 for the same problem, and as large as the way for another."""
     one, same, other = (
-        Problem.load(Settings(device="cpu", network=(64, 20, 10), activation=name))
+        Task.load(Settings(device="cpu", network=(64, 20, 10), activation=name))
         for name in ("sigmoid", "sigmoid", "tanh")
     )
     assert checks.difference(one, same, choose("ea_cg")) == 0
@@ -123,11 +123,11 @@ def test_problems_that_differ_are_seen():
 
 
 def test_what_needs_a_gpu_says_so():
-    problem = Problem.load(Settings(device="cpu", network=(64, 20, 10)))
+    task = Task.load(Settings(device="cpu", network=(64, 20, 10)))
     with pytest.raises(Skipped, match="needs a CUDA GPU"):
-        checks.step_without_synchronizing(problem.step(choose("sgd"), seed=0))
+        checks.step_without_synchronizing(task.step(choose("sgd"), seed=0))
     with pytest.raises(Skipped, match="needs a CUDA GPU"):
-        checks.difference_of_graph(problem, choose("sgd"))
+        checks.difference_of_graph(task, choose("sgd"))
 
 
 @pytest.mark.parametrize(
@@ -158,10 +158,10 @@ def test_it_needs_no_toml_library():
 @pytest.mark.parametrize("spec", FOUND)
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_no_step_waits_for_the_host(spec, criterion):
-    problem = Problem.load(Settings(device="cuda", criterion=criterion, network=(64, 20, 10)))
-    if not suited(problem, [choose(spec)]):
+    task = Task.load(Settings(device="cuda", criterion=criterion, network=(64, 20, 10)))
+    if not suited(task, [choose(spec)]):
         pytest.skip("it does not take this criterion")
-    checks.step_without_synchronizing(problem.step(choose(spec), seed=0))
+    checks.step_without_synchronizing(task.step(choose(spec), seed=0))
 
 
 @needs_gpu
@@ -171,8 +171,8 @@ def test_a_run_of_captured_steps_gives_the_same_record(tmp_path, spec):
     settings = Settings(device="cuda", dtype="float64", network=(64, 20, 10))
     records = {}
     for cuda_graph in (False, True):
-        problem = Problem.load(replace(settings, cuda_graph=cuda_graph))
-        records[cuda_graph] = run(problem, choose(spec), 0, 3, tmp_path / str(cuda_graph))
+        task = Task.load(replace(settings, cuda_graph=cuda_graph))
+        records[cuda_graph] = run(task, choose(spec), 0, 3, tmp_path / str(cuda_graph))
         assert records[cuda_graph].status == "finished", records[cuda_graph].end
     for eager, captured in zip(records[False].points, records[True].points, strict=True):
         assert captured["train_loss"] == pytest.approx(eager["train_loss"], rel=1e-10)
@@ -186,23 +186,23 @@ def test_a_run_of_captured_steps_gives_the_same_record(tmp_path, spec):
 
 def test_there_is_no_capture_on_a_cpu():
     with pytest.raises(ValueError, match="no capture on a CPU"):
-        Problem.load(Settings(device="cpu", cuda_graph=True))
+        Task.load(Settings(device="cpu", cuda_graph=True))
 
 
 @needs_gpu
 def test_waiting_for_the_host_is_seen(monkeypatch):
     """The check itself."""
     monkeypatch.setattr("optimizers.sgd.SGD.step", lambda self, tape: tape.loss.item())
-    problem = Problem.load(Settings(device="cuda", network=(64, 20, 10)))
+    task = Task.load(Settings(device="cuda", network=(64, 20, 10)))
     with pytest.raises(RuntimeError, match="synchronizing"):
-        checks.step_without_synchronizing(problem.step(choose("sgd"), seed=0))
+        checks.step_without_synchronizing(task.step(choose("sgd"), seed=0))
 
 
 @needs_gpu
 @pytest.mark.parametrize("spec", FOUND)
 def test_the_gpu_gives_the_numbers_of_the_cpu(spec):
     there, here = (
-        Problem.load(Settings(device=device, dtype="float64", network=(64, 20, 10))) for device in ("cuda", "cpu")
+        Task.load(Settings(device=device, dtype="float64", network=(64, 20, 10))) for device in ("cuda", "cpu")
     )
     assert checks.difference(there, here, choose(spec)) < 1e-10
 
@@ -210,7 +210,7 @@ def test_the_gpu_gives_the_numbers_of_the_cpu(spec):
 @needs_gpu
 @pytest.mark.parametrize("spec", FOUND)
 def test_a_captured_step_gives_the_same_numbers(spec):
-    problem = Problem.load(Settings(device="cuda", dtype="float64", network=(64, 20, 10)))
-    if not checks.knows_capturable(problem.step(choose(spec), seed=0).optimizer):
+    task = Task.load(Settings(device="cuda", dtype="float64", network=(64, 20, 10)))
+    if not checks.knows_capturable(task.step(choose(spec), seed=0).optimizer):
         pytest.skip("it has no option capturable")
-    assert checks.difference_of_graph(problem, choose(spec)) < 1e-10
+    assert checks.difference_of_graph(task, choose(spec)) < 1e-10

@@ -14,7 +14,7 @@ from suites.harness.reproduce import growth
 from suites.harness.reproduce.growth import GROWTH_SCALES, SPECS, Case, GrowthScale, Sweep, count_and_weigh
 from suites.harness.reproduce.table1 import FITTED, ROWS, exponents_frame, summary
 from suites.harness.training.catalog import choose
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 
 
 def test_a_power_law_has_its_exponent():
@@ -48,8 +48,8 @@ def test_what_has_no_exponent_is_refused(sizes, values):
 
 
 def _counted(method, case):
-    problem = Problem.load(Settings(network=case.network, batch_size=case.batch, device="cpu"))
-    step = problem.step(choose(SPECS[method].format(iterations=case.iterations)), seed=0)
+    task = Task.load(Settings(network=case.network, batch_size=case.batch, device="cpu"))
+    step = task.step(choose(SPECS[method].format(iterations=case.iterations)), seed=0)
     return count_and_weigh(step, case)
 
 
@@ -110,8 +110,8 @@ def test_every_sweep_can_be_fitted(scale):
 
 def test_iterations_that_are_not_done_are_refused():
     """CG that stopped at its tolerance is no measurement of so many iterations."""
-    problem = Problem.load(Settings(network=(64, 32, 32, 10), batch_size=16, device="cpu"))
-    step = problem.step(choose("ea_cg[tolerance=0.5,max_iter=10]"), seed=0)
+    task = Task.load(Settings(network=(64, 32, 32, 10), batch_size=16, device="cpu"))
+    step = task.step(choose("ea_cg[tolerance=0.5,max_iter=10]"), seed=0)
     with pytest.raises(RuntimeError, match=r"CG went through \d of 10 iterations"):
         count_and_weigh(step, Case(width=32))
 

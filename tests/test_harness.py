@@ -17,7 +17,7 @@ from suites.harness.records.record import RecordWriter, read
 from suites.harness.show import tables as report
 from suites.harness.training import resumable as once
 from suites.harness.training.catalog import choose
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import run
 
 USERS_OWN = '''"""Signs only."""
@@ -39,8 +39,8 @@ class SignDescent(TapeOptimizer):
 
 
 @pytest.fixture(scope="module")
-def problem():
-    return Problem.load(Settings(device="cpu", network=(64, 16, 10)))
+def task():
+    return Task.load(Settings(device="cpu", network=(64, 16, 10)))
 
 
 def test_specifications_are_read():
@@ -127,18 +127,18 @@ def test_list_names_everything(kronbench):
 
 
 def test_divergence_is_recorded(tmp_path):
-    problem = Problem.load(Settings(device="cpu", network=(64, 16, 10), activation="relu"))
-    record = run(problem, choose("sgd[lr=1e30]"), seed=0, epochs=3, folder=tmp_path)
+    task = Task.load(Settings(device="cpu", network=(64, 16, 10), activation="relu"))
+    record = run(task, choose("sgd[lr=1e30]"), seed=0, epochs=3, folder=tmp_path)
     assert record.status == "diverged"
     assert record.end is not None
     assert "train loss" in record.end["reason"]
     assert all(json.loads(line) for line in record.path.read_text().splitlines())
 
 
-def test_a_failure_is_recorded(problem, tmp_path, monkeypatch):
+def test_a_failure_is_recorded(task, tmp_path, monkeypatch):
     """An exception in a step ends in the record of that run, with its reason."""
     monkeypatch.setattr("optimizers.sgd.SGD.step", lambda self, tape: torch.zeros(2) @ torch.zeros(3))
-    record = run(problem, choose("sgd"), seed=0, epochs=1, folder=tmp_path)
+    record = run(task, choose("sgd"), seed=0, epochs=1, folder=tmp_path)
     assert record.status == "failed"
     assert record.end is not None
     assert record.end["reason"].startswith("RuntimeError: ")
@@ -147,7 +147,7 @@ def test_a_failure_is_recorded(problem, tmp_path, monkeypatch):
     assert table["epochs to 0.9"].tolist() == ["not reached"]
 
 
-def test_a_record_says_that_the_factor_did_not_fit(problem, tmp_path, monkeypatch):
+def test_a_record_says_that_the_factor_did_not_fit(task, tmp_path, monkeypatch):
     """The warning is in the record, once, and is shown."""
 
     def does_not_fit(layer, lam):
@@ -155,7 +155,7 @@ def test_a_record_says_that_the_factor_did_not_fit(problem, tmp_path, monkeypatc
 
     monkeypatch.setattr(importlib.import_module("optimizers.core.kfi"), "_factor", does_not_fit)
     with pytest.warns(UserWarning, match="falling back to rank_one"):
-        record = run(problem, choose("kfac[inverse=auto]"), seed=0, epochs=1, folder=tmp_path)
+        record = run(task, choose("kfac[inverse=auto]"), seed=0, epochs=1, folder=tmp_path)
     assert record.status == "finished"
     assert record.end is not None
     assert [text for text in record.end["warnings"] if "the 64 x 64 factor" in text]
@@ -177,18 +177,18 @@ def test_a_record_grows_line_by_line(tmp_path):
     assert read(path).status == "finished"
 
 
-def test_solver_health_reaches_the_record(problem, tmp_path):
-    point = run(problem, choose("ea_cg[max_iter=3]"), seed=0, epochs=1, folder=tmp_path).points[1]
-    assert len(point["solver"]["iterations_max"]) == problem.steps_per_epoch
+def test_solver_health_reaches_the_record(task, tmp_path):
+    point = run(task, choose("ea_cg[max_iter=3]"), seed=0, epochs=1, folder=tmp_path).points[1]
+    assert len(point["solver"]["iterations_max"]) == task.steps_per_epoch
     assert max(point["solver"]["iterations_max"]) <= 3
     assert all(residual > 0 for residual in point["solver"]["residual_max"])
     assert set(point["solver"]["failed_factorizations"]) == {0}
 
 
 @pytest.mark.parametrize("spec", ["sgd", "kfac", "ea_cg", "torch.optim.AdamW"])
-def test_cost_by_phase_reaches_the_record(problem, tmp_path, spec):
+def test_cost_by_phase_reaches_the_record(task, tmp_path, spec):
     """Points add up: phases to the gradient-equivalents, and no phase takes longer than all of the training."""
-    record = run(problem, choose(spec), seed=0, epochs=3, folder=tmp_path)
+    record = run(task, choose(spec), seed=0, epochs=3, folder=tmp_path)
     start, first, second, last = record.points
     phases = set(first["phases"])
     assert phases == set(PHASES) if spec in ("kfac", "ea_cg") else phases == {"forward_backward", "update"}
@@ -244,7 +244,7 @@ def test_what_is_timed_has_the_gpu_to_itself(monkeypatch, tmp_path):
         pass
 
 
-def test_runs_and_step_times_ask_for_the_gpu_alone(problem, monkeypatch, tmp_path):
+def test_runs_and_step_times_ask_for_the_gpu_alone(task, monkeypatch, tmp_path):
     asked = []
 
     @contextmanager
@@ -254,6 +254,6 @@ def test_runs_and_step_times_ask_for_the_gpu_alone(problem, monkeypatch, tmp_pat
 
     monkeypatch.setattr(once, "gpu_alone", alone)
     monkeypatch.setattr(timing, "gpu_alone", alone)
-    run(problem, choose("sgd"), 0, 1, tmp_path)
-    timing.interleaved_step_seconds(problem, [choose("sgd")], rounds=1)
+    run(task, choose("sgd"), 0, 1, tmp_path)
+    timing.interleaved_step_seconds(task, [choose("sgd")], rounds=1)
     assert asked == ["cpu", "cpu"]

@@ -11,15 +11,15 @@ from optimizers.core.cholesky import solve_damped
 from suites.harness.measure.operations import OperationCounter, count, count_gradient, iterations_run, probe
 from suites.harness.measure.step import Step
 from suites.harness.training.catalog import choose, grid, named
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 
 SIZES, BATCH = (64, 20, 15, 10), 50
 PRODUCTS = [2 * BATCH * inputs * outputs for inputs, outputs in pairwise(SIZES)]
 
 
 @pytest.fixture(scope="module")
-def problem():
-    return Problem.load(Settings(device="cpu", network=SIZES, batch_size=BATCH))
+def task():
+    return Task.load(Settings(device="cpu", network=SIZES, batch_size=BATCH))
 
 
 def iterations(optimizer):
@@ -86,23 +86,23 @@ def test_a_factorization_by_blocks_counts_once():
     assert n**3 / 3 < counter.counts["forward_backward"] - 2 * 7 * n**2 < n**3
 
 
-def test_a_gradient_is_three_products_a_layer_but_two_for_the_first(problem):
-    assert count_gradient(problem.step(choose("sgd"), 0)) == 3 * sum(PRODUCTS) - PRODUCTS[0]
+def test_a_gradient_is_three_products_a_layer_but_two_for_the_first(task):
+    assert count_gradient(task.step(choose("sgd"), 0)) == 3 * sum(PRODUCTS) - PRODUCTS[0]
 
 
 @pytest.mark.parametrize("spec", ["sgd", "torch.optim.SGD[lr=0.1]", "torch.optim.AdamW"])
-def test_a_step_of_a_first_order_method_is_one_gradient(problem, spec):
-    cost = probe(problem.step(choose(spec), 0))
+def test_a_step_of_a_first_order_method_is_one_gradient(task, spec):
+    cost = probe(task.step(choose(spec), 0))
     assert cost.gradient_equivalents(cost.of([])) == 1
 
 
 @pytest.mark.parametrize(
     "spec", [*named(), *grid(), "kfac[labels=sampled]", "kfac[inverse=rank_one]", "ea_cg[max_iter=1]"]
 )
-def test_the_cost_of_a_step_is_what_steps_take_when_counted(problem, spec):
+def test_the_cost_of_a_step_is_what_steps_take_when_counted(task, spec):
     """Fixed part and CG iterations, phase by phase, in each of some steps, however many iterations those take."""
-    step = problem.step(choose(spec), seed=0)
-    cost = probe(problem.step(choose(spec), seed=1))
+    step = task.step(choose(spec), seed=0)
+    cost = probe(task.step(choose(spec), seed=1))
     seen = set()
     for _ in range(12):
         counted = count(step)
@@ -113,16 +113,16 @@ def test_the_cost_of_a_step_is_what_steps_take_when_counted(problem, spec):
         assert len(seen) > 1
 
 
-def test_groups_have_their_own_iterations(problem):
+def test_groups_have_their_own_iterations(task):
     def step(seed):
-        network = problem.network(seed)
+        network = task.network(seed)
         first, *others = network.linears
         groups = [
             {"params": list(first.parameters()), "max_iter": 3},
             {"params": [parameter for linear in others for parameter in linear.parameters()]},
         ]
         optimizer = SecondOrder(groups, lr=0.1, curvature=pch, solver=ea_cg, damping=0.01, max_iter=20, tolerance=1e-3)
-        return Step(network, optimizer, problem.criterion, problem.dataset.batches(BATCH, 0, seed))
+        return Step(network, optimizer, task.criterion, task.dataset.batches(BATCH, 0, seed))
 
     probed, counted = step(0), step(1)
     cost = probe(probed)
@@ -135,10 +135,10 @@ def test_groups_have_their_own_iterations(problem):
         assert cost.of(ran) == counts
 
 
-def test_passes_are_counted(problem):
+def test_passes_are_counted(task):
     """Labels drawn from the model need a second backward pass."""
-    assert count(problem.step(choose("kfac"), 0))["backwards"] == 1
-    counts = count(problem.step(choose("kfac[labels=sampled]"), 0))
+    assert count(task.step(choose("kfac"), 0))["backwards"] == 1
+    counts = count(task.step(choose("kfac[labels=sampled]"), 0))
     assert (counts["forwards"], counts["backwards"]) == (1, 2)
 
 
@@ -156,10 +156,10 @@ class EveryFifth(TapeOptimizer):
         self.steps += 1
 
 
-def test_steps_that_are_not_alike_are_averaged(problem):
-    network = problem.network(0)
-    batches = problem.dataset.batches(BATCH, 0, 0)
-    cost = probe(Step(network, EveryFifth(network.parameters()), problem.criterion, batches))
+def test_steps_that_are_not_alike_are_averaged(task):
+    network = task.network(0)
+    batches = task.dataset.batches(BATCH, 0, 0)
+    cost = probe(Step(network, EveryFifth(network.parameters()), task.criterion, batches))
     counts = cost.of([])
     assert (counts["curvature"], counts["factorizations"]) == (2 * 30**3 / 5, 1 / 5)
     assert counts["forward_backward"] == 2 * sum(PRODUCTS) - PRODUCTS[0]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from suites.harness.records.record import read
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
 
 SPECS = ("sgd", "ea_cg")
@@ -42,7 +42,7 @@ class Slow(SGD):
 
 
 def jobs(folder, specs=SPECS):
-    settings = Problem.load(Settings(device="cpu", network=(64, 16, 10))).settings
+    settings = Task.load(Settings(device="cpu", network=(64, 16, 10))).settings
     return [Job(settings, None, spec, seed, 3, folder) for seed in range(2) for spec in specs]
 
 
@@ -81,7 +81,7 @@ def test_a_killed_worker_takes_no_other_along(tmp_path):
         KILLS.replace("if not done", "import time; time.sleep(0.3)\n        if not done")
     )
     (tmp_path / "slow.py").write_text(SLOW)
-    settings = Problem.load(Settings(device="cpu", network=(64, 16, 10), batch_size=1437)).settings
+    settings = Task.load(Settings(device="cpu", network=(64, 16, 10), batch_size=1437)).settings
     specs = [str(tmp_path / f"{name}.py") for name in ("slow", "kills")]
     records = run_jobs([Job(settings, None, spec, 0, 1, tmp_path / "runs") for spec in specs], Workers(2))
     assert {record.status for record in records} == {"finished"}

@@ -7,7 +7,7 @@ from optimizers.core import TapeOptimizer
 from suites.harness.measure.phases import interleaved_phase_seconds, phase_bytes
 from suites.harness.records.conventions import PHASES
 from suites.harness.training.catalog import choose
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 
 
 class Known(TapeOptimizer):
@@ -29,28 +29,28 @@ class Known(TapeOptimizer):
 
 
 @pytest.fixture(scope="module")
-def problem():
-    return Problem.load(Settings(device="cpu", network=(64, 20, 10)))
+def task():
+    return Task.load(Settings(device="cpu", network=(64, 20, 10)))
 
 
 @pytest.fixture
-def known(problem):
-    step = problem.step(choose("sgd"), seed=0)
+def known(task):
+    step = task.step(choose("sgd"), seed=0)
     step.optimizer = Known(step.network.parameters())
     return step
 
 
-def test_seconds_by_phase(problem):
+def test_seconds_by_phase(task):
     """As many samples as rounds, of the phases that an optimizer has."""
-    seconds = interleaved_phase_seconds(problem, [choose("sgd"), choose("ea_cg")], rounds=4)
+    seconds = interleaved_phase_seconds(task, [choose("sgd"), choose("ea_cg")], rounds=4)
     assert set(seconds["sgd"]) == {"forward_backward", "update"}
     assert set(seconds["ea_cg"]) == set(PHASES)
     samples = [values for phases in seconds.values() for values in phases.values()]
     assert all(len(values) == 4 and min(values) > 0 for values in samples)
 
 
-def test_no_more_rounds_than_there_is_time_for(problem):
-    seconds = interleaved_phase_seconds(problem, [choose("sgd")], rounds=1000, at_most_seconds=0.0)
+def test_no_more_rounds_than_there_is_time_for(task):
+    seconds = interleaved_phase_seconds(task, [choose("sgd")], rounds=1000, at_most_seconds=0.0)
     assert len(seconds["sgd"]["update"]) == 3
 
 

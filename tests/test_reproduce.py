@@ -21,7 +21,7 @@ from suites.harness.reproduce.run import reproduce
 from suites.harness.reproduce.summary import accumulation, errors_frame, order
 from suites.harness.reproduce.tables import LABELS, SCALES, TABLES, balanced
 from suites.harness.training import resumable as once
-from suites.harness.training.experiment import NETWORKS, Problem, Settings
+from suites.harness.training.experiment import NETWORKS, Settings, Task
 
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
 
@@ -108,12 +108,12 @@ def test_the_papers_totals_are_roots_of_sums_of_squares(name):
 
 def test_the_subset_is_balanced():
     """As many images of each class, from the training set; more than there are is refused in one line."""
-    problem = Problem.load(Settings(device="cpu"))
-    split = balanced(problem, 50)
+    task = Task.load(Settings(device="cpu"))
+    split = balanced(task, 50)
     assert torch.bincount(split.labels).tolist() == [5] * 10
-    assert balanced(problem, None) is problem.dataset.train
+    assert balanced(task, None) is task.dataset.train
     with pytest.raises(ValueError, match="digits: 1000 training images of each class are needed"):
-        balanced(problem, 10_000)
+        balanced(task, 10_000)
 
 
 def test_growing_towards_the_first_layer_is_said():
@@ -162,14 +162,14 @@ def test_smoke_scale(kronbench, tmp_path, name):
 
 def test_a_failed_run_is_recorded_and_leaves_no_table(tmp_path, monkeypatch):
     """What goes wrong is in the record; a run that diverges stops."""
-    problem = TABLES["table2"].load(SCALES["smoke"], "cpu", None)
+    task = TABLES["table2"].load(SCALES["smoke"], "cpu", None)
     with monkeypatch.context() as patch:
         patch.setattr("suites.harness.reproduce.run.layer_errors", lambda tape, names: 1 / 0)
-        done = reproduce(TABLES["table2"], SCALES["smoke"], problem, tmp_path)
+        done = reproduce(TABLES["table2"], SCALES["smoke"], task, tmp_path)
     assert done.text is None
     assert done.records[0].status == "failed"
-    problem.dataset.scale.fill_(math.nan)
-    done = reproduce(TABLES["table2"], SCALES["smoke"], problem, tmp_path)
+    task.dataset.scale.fill_(math.nan)
+    done = reproduce(TABLES["table2"], SCALES["smoke"], task, tmp_path)
     assert done.records[0].status == "diverged"
     assert [path.name for path in tmp_path.iterdir()] == ["errors.jsonl"]
 
@@ -195,7 +195,7 @@ def test_a_table_that_died_goes_on_and_is_not_made_twice(tmp_path, monkeypatch, 
     """With the numbers of one that did not; another seed is another table, whose checkpoint is not taken."""
     monkeypatch.setattr(once, "CHECKPOINT_SECONDS", 0.0)
     table, scale = TABLES["table2"], replace(SCALES["smoke"], iterates=4, steps_between=steps_between)
-    problem = table.load(scale, "cpu", None)
+    task = table.load(scale, "cpu", None)
     measured = []
 
     def measure(tape, names, dies_at=None):
@@ -207,7 +207,7 @@ def test_a_table_that_died_goes_on_and_is_not_made_twice(tmp_path, monkeypatch, 
     def points(folder, seed=0, dies_at=None):
         measured.clear()
         monkeypatch.setattr("suites.harness.reproduce.run.layer_errors", partial(measure, dies_at=dies_at))
-        return reproduce(table, scale, problem, tmp_path / folder, seed).records[0].points
+        return reproduce(table, scale, task, tmp_path / folder, seed).records[0].points
 
     whole = points("whole")
     with pytest.raises(_Died):

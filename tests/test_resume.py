@@ -17,7 +17,7 @@ from suites.harness.training import identity
 from suites.harness.training import resumable as once
 from suites.harness.training.catalog import choose
 from suites.harness.training.checkpoint import Checkpoint
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import run
 
 SETTINGS = Settings(device="cpu", network=(64, 16, 10))
@@ -28,7 +28,7 @@ def _run(spec, seed, folder, bytes_of_a_file=resource.RLIM_INFINITY):
     torch.set_num_threads(1)
     once.CHECKPOINT_SECONDS = 0.0
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_of_a_file, resource.RLIM_INFINITY))
-    run(Problem.load(replace(SETTINGS, batch_size=300)), choose(spec), seed, 12, folder)
+    run(Task.load(replace(SETTINGS, batch_size=300)), choose(spec), seed, 12, folder)
 
 
 @pytest.fixture
@@ -72,8 +72,8 @@ def same_numbers(without_times):
 
 
 @pytest.fixture(scope="module")
-def problem():
-    return Problem.load(SETTINGS)
+def task():
+    return Task.load(SETTINGS)
 
 
 def test_a_run_killed_at_any_moment_goes_on_with_the_same_numbers(start, same_numbers, tmp_path):
@@ -115,7 +115,7 @@ def test_two_processes_share_a_folder(start, same_numbers, tmp_path):
 
 
 @pytest.fixture
-def died(problem, tmp_path, monkeypatch):
+def died(task, tmp_path, monkeypatch):
     """A run of six epochs that died in the fifth; returns its part and its checkpoint."""
     monkeypatch.setattr(once, "CHECKPOINT_SECONDS", 0.0)
 
@@ -124,19 +124,19 @@ def died(problem, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(problem, choose("ea_cg"), 0, 6, tmp_path / "died", on_epoch=dies)
+        run(task, choose("ea_cg"), 0, 6, tmp_path / "died", on_epoch=dies)
     (part,) = (tmp_path / "died").glob("*.part")
     (checkpoint,) = (tmp_path / "died").glob(".*.pt")
-    run(problem, choose("ea_cg"), 0, 6, tmp_path / "whole")
+    run(task, choose("ea_cg"), 0, 6, tmp_path / "whole")
     return part, checkpoint
 
 
 @pytest.fixture
-def goes_on(died, same_numbers, problem, tmp_path):
+def goes_on(died, same_numbers, task, tmp_path):
     """Runs it again; returns at which epochs it went on."""
 
     def again():
-        run(problem, choose("ea_cg"), 0, 6, tmp_path / "died")
+        run(task, choose("ea_cg"), 0, 6, tmp_path / "died")
         return same_numbers(tmp_path / "died", tmp_path / "whole")
 
     return again
@@ -177,27 +177,27 @@ def test_a_checkpoint_is_that_of_its_run(tmp_path):
     assert Checkpoint(tmp_path / "a.pt", "b").load() is None
 
 
-def test_a_run_that_finished_is_taken_from_its_record(problem, tmp_path, monkeypatch):
-    first = run(problem, choose("sgd"), 0, 2, tmp_path)
+def test_a_run_that_finished_is_taken_from_its_record(task, tmp_path, monkeypatch):
+    first = run(task, choose("sgd"), 0, 2, tmp_path)
     monkeypatch.setattr("optimizers.sgd.SGD.step", None)  # any step would fail
-    assert run(problem, choose("sgd"), 0, 2, tmp_path) == first
-    assert run(problem, choose("sgd"), 0, 2, tmp_path, resume=False).status == "failed"
+    assert run(task, choose("sgd"), 0, 2, tmp_path) == first
+    assert run(task, choose("sgd"), 0, 2, tmp_path, resume=False).status == "failed"
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged"])
-def test_a_run_that_did_not_finish_is_run_again(problem, tmp_path, status):
-    record = run(problem, choose("sgd"), 0, 1, tmp_path)
+def test_a_run_that_did_not_finish_is_run_again(task, tmp_path, status):
+    record = run(task, choose("sgd"), 0, 1, tmp_path)
     lines = record.path.read_text().splitlines()
     lines[-1] = json.dumps({**json.loads(lines[-1]), "status": status})
     record.path.write_text("\n".join(lines) + "\n")
-    assert run(problem, choose("sgd"), 0, 1, tmp_path).status == "finished"
+    assert run(task, choose("sgd"), 0, 1, tmp_path).status == "finished"
 
 
-def test_what_decides_the_numbers_decides_the_name(problem, tmp_path, monkeypatch):
-    def name(problem=problem, spec="sgd", seed=0, epochs=1):
-        return run(problem, choose(spec), seed, epochs, tmp_path).header["run"]
+def test_what_decides_the_numbers_decides_the_name(task, tmp_path, monkeypatch):
+    def name(task=task, spec="sgd", seed=0, epochs=1):
+        return run(task, choose(spec), seed, epochs, tmp_path).header["run"]
 
-    other = Problem.load(replace(SETTINGS, batch_size=50))
+    other = Task.load(replace(SETTINGS, batch_size=50))
     names = [name(), name(spec="sgd[lr=0.2]"), name(seed=1), name(epochs=2), name(other)]
     monkeypatch.setattr(identity, "_algorithms", lambda more: "other source")
     names.append(name())
@@ -209,11 +209,11 @@ def test_what_decides_the_numbers_decides_the_name(problem, tmp_path, monkeypatc
     assert name() == names[0]
 
 
-def test_who_comes_second_waits(problem, tmp_path):
+def test_who_comes_second_waits(task, tmp_path):
     """Threads of one process count as two."""
     records = []
     threads = [
-        threading.Thread(target=lambda: records.append(run(problem, choose("sgd"), 0, 3, tmp_path))) for _ in range(2)
+        threading.Thread(target=lambda: records.append(run(task, choose("sgd"), 0, 3, tmp_path))) for _ in range(2)
     ]
     for thread in threads:
         thread.start()

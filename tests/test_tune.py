@@ -13,7 +13,7 @@ from suites.harness.problems.sources import SOURCES
 from suites.harness.records.groups import first_reaching
 from suites.harness.records.record import read
 from suites.harness.training import parallel
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 from suites.harness.tuning import search
 from suites.harness.tuning.halving import halve, rungs
 from suites.harness.tuning.rerun import rerun
@@ -42,7 +42,7 @@ def test_the_grid_is_the_papers(method, count):
 
 def test_validation_images_are_held_out():
     """As many of each class, none of them trained on, and none of the test set."""
-    whole, held = Problem.load(SETTINGS).dataset, Problem.load(replace(SETTINGS, validation=0.2)).dataset
+    whole, held = Task.load(SETTINGS).dataset, Task.load(replace(SETTINGS, validation=0.2)).dataset
     assert len(held.train) + len(held.test) == len(whole.train)
     together = torch.cat([held.train.images, held.test.images]).unique(dim=0)
     assert torch.equal(together, whole.train.images.unique(dim=0))
@@ -125,7 +125,7 @@ def test_halving_keeps_the_best_third(best):
 def test_the_test_set_chooses_nothing(monkeypatch, tmp_path):
     """With every label of the test set wrong, where the worst network would look best, the choice is the same."""
     grid = search.settings_of("sgd", {"lr": (1e-6, 0.2)}, [100])
-    settings = Problem.load(replace(SETTINGS, validation=0.2)).settings
+    settings = Task.load(replace(SETTINGS, validation=0.2)).settings
     found = search.tune(settings, grid, 1, 3, 3, tmp_path / "right")
     digits = SOURCES["digits"]
 
@@ -135,12 +135,12 @@ def test_the_test_set_chooses_nothing(monkeypatch, tmp_path):
         return arrays._replace(test=(pixels, (labels + 1) % 10))
 
     monkeypatch.setitem(SOURCES, "digits", digits._replace(read=wrong))
-    parallel._problem.cache_clear()
+    parallel._task.cache_clear()
     try:
         again = search.tune(settings, grid, 1, 3, 3, tmp_path / "wrong")
         (tested, *_) = rerun(settings, [again], 1, 3, 0.5, tmp_path / "best").records
     finally:
-        parallel._problem.cache_clear()
+        parallel._task.cache_clear()
     assert again.setting.choice.spec == found.setting.choice.spec == "sgd[lr=0.2]"
     assert again.validation_accuracy == found.validation_accuracy > 0.5
     assert tested.points[-1]["test_accuracy"] < 0.2  # the rerun does see the test set
@@ -149,7 +149,7 @@ def test_the_test_set_chooses_nothing(monkeypatch, tmp_path):
 def test_an_interrupted_search_goes_on(tmp_path):
     """Runs that finished are taken from their records, and the result is that of a search without a break."""
     grid = search.settings_of("sgd", {"lr": (1e-6, 0.02, 0.2)}, [100])
-    settings = Problem.load(replace(SETTINGS, validation=0.2)).settings
+    settings = Task.load(replace(SETTINGS, validation=0.2)).settings
     done = []
 
     def stop(record):
@@ -176,7 +176,7 @@ def test_the_best_run_again_on_fresh_seeds(kronbench, tmp_path):
     assert len(records) == 4
     assert {record.experiment["seed"] for record in records} == {0, 1}
     assert {record.experiment["validation"] for record in records} == {0}
-    assert {len(Problem.load(SETTINGS).dataset.train)} == {record.experiment["train_images"] for record in records}
+    assert {len(Task.load(SETTINGS).dataset.train)} == {record.experiment["train_images"] for record in records}
     table = pd.read_csv(tmp_path / "best" / "table.csv")
     for (_, row), method in zip(table.iterrows(), ("sgd", "kfac_lr=0.2"), strict=True):
         cost, own = _cost(tmp_path, method), _records(tmp_path / "best", method.partition("_")[0])
@@ -199,7 +199,7 @@ def test_the_best_run_again_on_fresh_seeds(kronbench, tmp_path):
 @pytest.mark.usefixtures("quick_workers")
 def test_several_workers_choose_the_same(tmp_path):
     grid = search.settings_of("sgd", {"lr": (1e-6, 0.02, 0.2)}, [100])
-    settings = Problem.load(replace(SETTINGS, validation=0.2)).settings
+    settings = Task.load(replace(SETTINGS, validation=0.2)).settings
     alone, two = (
         search.tune(settings, grid, 1, 1, 3, tmp_path / str(count), workers=parallel.Workers(count)) for count in (1, 2)
     )

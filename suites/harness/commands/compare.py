@@ -28,7 +28,7 @@ from suites.harness.records.config import write_config
 from suites.harness.records.conventions import TARGETS
 from suites.harness.show.tables import plain
 from suites.harness.training import catalog
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Workers
 from suites.harness.tuning.comparison import DEFAULT_OPTIMIZERS
 from suites.harness.tuning.comparison import compare as run_comparison
@@ -65,30 +65,30 @@ def compare(
             raise ValueError(f"target must be an accuracy in (0, 1], got {target}")
         choices = [catalog.choose(spec) for spec in optimizer or DEFAULT_OPTIMIZERS]
         settings = Settings(dataset, criterion, sizes(network), activation, batch_size, dtype, device, cuda_graph)
-        problem = Problem.load(settings, data_root)
-        if not optimizer and not problem.criterion.convex:
+        task = Task.load(settings, data_root)
+        if not optimizer and not task.criterion.convex:
             choices = [choice for choice in choices if choice.entry.name != "kfra"]
             typer.echo(f"kfra is left out: Gauss-Newton needs a convex criterion, and {criterion} is not", err=True)
         repeated = {choice.spec for choice in choices if sum(c.spec == choice.spec for c in choices) > 1}
         if repeated:
             raise ValueError(f"optimizer given more than once: {', '.join(sorted(repeated))}")
         for choice in choices:
-            problem.check(choice)
+            task.check(choice)
         workers = Workers(jobs, backend, address)
-        workers.check(problem.settings.device)
+        workers.check(task.settings.device)
     output = output or Path("results/latest") / f"{dataset}-{criterion}"
     target = target or TARGETS.get(dataset, 0.5)
     effective: dict[str, Any] = {
         **{name: value for name, value in context.params.items() if name != "config"},
         "optimizer": [choice.spec for choice in choices],
-        "network": ",".join(map(str, problem.settings.network)),
-        "device": problem.settings.device,
+        "network": ",".join(map(str, task.settings.network)),
+        "device": task.settings.device,
         "target": target,
         "output": output,
     }
     write_config(output / "config.toml", effective)
     with failed_writing_is_one_line():
-        comparison = run_comparison(problem, choices, seeds, epochs, target, output, data_root, resume, workers)
+        comparison = run_comparison(task, choices, seeds, epochs, target, output, data_root, resume, workers)
     typer.echo(f"\n{plain(comparison.table)}\n\n{comparison.caption}\n")
     typer.echo(f"Records, table.md, epochs.png and seconds.png (and .svg) are in {output}")
     say_what_failed(comparison.records)

@@ -30,7 +30,7 @@ from suites.harness.records.record import Record
 from suites.harness.show.progress import progress_bars
 from suites.harness.show.tables import plain
 from suites.harness.training.catalog import choose
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Workers
 from suites.harness.tuning.comparison import DEFAULT_OPTIMIZERS
 from suites.harness.tuning.grid import BATCHES, GRID
@@ -86,9 +86,9 @@ def tune(
         settings = Settings(
             dataset, criterion, sizes(network), activation, max(batches), dtype, device, cuda_graph, VALIDATION
         )
-        problem = Problem.load(settings, data_root)
-        settings = problem.settings
-        methods = _methods(problem, optimizer, grid, batches)
+        task = Task.load(settings, data_root)
+        settings = task.settings
+        methods = _methods(task, optimizer, grid, batches)
         workers = Workers(jobs, backend, address)
         workers.check(settings.device)
     first = first_epochs if halving else epochs  # a halving of one rung is the grid search
@@ -127,16 +127,16 @@ def tune(
 
 
 def _methods(
-    problem: Problem, specs: list[str] | None, grid: dict[str, list[float]], batches: list[int]
+    task: Task, specs: list[str] | None, grid: dict[str, list[float]], batches: list[int]
 ) -> dict[str, list[Setting]]:
     """The settings to try, by method."""
-    names = specs or [name for name in DEFAULT_OPTIMIZERS if name != "kfra" or problem.criterion.convex]
+    names = specs or [name for name in DEFAULT_OPTIMIZERS if name != "kfra" or task.criterion.convex]
     methods = {choose(name).spec: settings_of(name, grid, batches) for name in names}
     if len({file_name(method) for method in methods}) < len(names):
         raise ValueError(f"optimizer given more than once, or two whose files have one name: {', '.join(names)}")
     for found in methods.values():
         for setting in found:
-            problem.check(setting.choice)
+            task.check(setting.choice)
     return methods
 
 

@@ -29,7 +29,7 @@ from suites.harness.measure.live_bytes import kept_bytes, peak_state_bytes
 from suites.harness.measure.step import Step
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.training.catalog import choose, named
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import evaluate
 
 _NETWORK = (64, 160, 10)  # steps below a millisecond, and a layer wider than the strips of curvature and Cholesky
@@ -117,14 +117,14 @@ def _reference(device: str) -> Callable[[], None]:
 
 
 @cache
-def _problem(device: str) -> Problem:
-    return Problem.load(Settings(network=_NETWORK, batch_size=_BATCH_SIZE, device=device))
+def _task(device: str) -> Task:
+    return Task.load(Settings(network=_NETWORK, batch_size=_BATCH_SIZE, device=device))
 
 
 def _step(device: str, spec: str) -> Step:
     """A step over and over on one batch, at all but no learning rate, so that each costs the same."""
     slow = f"{spec}[lr=1e-12]" if "lr" in choose(spec).entry.options else spec
-    return _problem(device).step(choose(slow), seed=0).repeat_batch()
+    return _task(device).step(choose(slow), seed=0).repeat_batch()
 
 
 def _tape(device: str) -> Tape:
@@ -143,20 +143,20 @@ def _fresh(device: str, spec: str) -> Step:
 
 
 @cache
-def _digits(device: str, dtype: str) -> Problem:
-    return Problem.load(Settings(dtype=dtype, device=device))
+def _digits(device: str, dtype: str) -> Task:
+    return Task.load(Settings(dtype=dtype, device=device))
 
 
 @cache
 def _train(device: str, spec: str) -> tuple[float, float]:
     """Train loss after the first epochs, and epochs to the accuracy."""
-    problem = _digits(device, "float64")
-    step = problem.step(choose(spec), seed=0)
+    task = _digits(device, "float64")
+    step = task.step(choose(spec), seed=0)
     loss, reached = math.inf, math.inf
     for epoch in range(1, _MOST_EPOCHS + 1):
-        for _ in range(problem.steps_per_epoch):
+        for _ in range(task.steps_per_epoch):
             step()
-        current, accuracy = evaluate(problem, step.network, problem.dataset.train)
+        current, accuracy = evaluate(task, step.network, task.dataset.train)
         loss = current if epoch <= _EPOCHS else loss
         reached = min(reached, epoch) if accuracy >= _ACCURACY else reached
         if epoch >= _EPOCHS and reached < math.inf:

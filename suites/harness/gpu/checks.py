@@ -10,10 +10,10 @@ from suites.harness.gpu.stages import Skipped
 from suites.harness.measure.step import Step
 from suites.harness.training.captured_step import WARM_UP_STEPS, CapturedStep
 from suites.harness.training.catalog import Choice
-from suites.harness.training.experiment import Problem
+from suites.harness.training.experiment import Task
 
 
-def difference(there: Problem, here: Problem, choice: Choice, steps: int = 3) -> float:
+def difference(there: Task, here: Task, choice: Choice, steps: int = 3) -> float:
     """||theta - theta'|| over the way that theta' went in some steps: theta of the problem ``there``, theta' of the one
     ``here``, the same on another device, from the same weights on the same batches."""
     one, other = there.step(choice, seed=0), here.step(choice, seed=0)
@@ -50,13 +50,13 @@ def knows_capturable(optimizer: torch.optim.Optimizer) -> bool:
     return all("capturable" in group for group in optimizer.param_groups)
 
 
-def difference_of_graph(problem: Problem, choice: Choice, steps: int = 3) -> float:
+def difference_of_graph(task: Task, choice: Choice, steps: int = 3) -> float:
     """||theta - theta_eager|| over the way that theta_eager went, after some replays of a captured step.
 
     Raises:
         RuntimeError: if the step cannot be captured.
     """
-    eager, captured = problem.step(choice, seed=0), problem.step(choice, seed=0)
+    eager, captured = task.step(choice, seed=0), task.step(choice, seed=0)
     _need_gpu(captured)
     start, steps = _parameters_after(0, eager), WARM_UP_STEPS + steps
     return _difference(_parameters_after(steps, CapturedStep(captured)), _parameters_after(steps, eager), start)

@@ -14,7 +14,7 @@ from suites.harness.records.conventions import TARGETS
 from suites.harness.records.record import write_atomically
 from suites.harness.show.pictures import draw_convergence
 from suites.harness.training.catalog import Choice, choose
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import evaluate, run
 
 _ROUNDS = 10  # of step times, which decide how many epochs there are
@@ -28,36 +28,36 @@ _LEARNERS = ("sgd", "kfac", "kfra", "pch1+kfi", "fisher+ea_cg", "gauss_newton+ea
 def train_for_the_time_left(stage: Stage) -> None:
     """Seeds go round the criteria and optimizers until the time is up."""
     choices = [choose(spec) for spec in _LEARNERS if stage.device == "cpu" or spec in stage.captured]
-    chosen = {problem: suited(problem, choices) for problem in _problems(stage)}
+    chosen = {task: suited(task, choices) for task in _problems(stage)}
     epochs = _epochs_that_fit(stage, chosen)
     for seed in range(_MOST_SEEDS):
-        for problem, choice in ((p, choice) for p in chosen for choice in chosen[p]):
+        for task, choice in ((p, choice) for p in chosen for choice in chosen[p]):
             if not stage.out_of_time():
-                _train(stage, problem, choice, seed, epochs)
-    for problem in chosen:
-        folder, settings = convergence_folder(stage.folder, problem.settings), problem.settings
+                _train(stage, task, choice, seed, epochs)
+    for task in chosen:
+        folder, settings = convergence_folder(stage.folder, task.settings), task.settings
         records = read_runs(folder)
         if any(record.status == "finished" for record in records):
             title = f"{settings.dataset}, {settings.criterion}, batch {settings.batch_size}"
             draw_convergence(records, folder, title, TARGETS[settings.dataset])
 
 
-def suited(problem: Problem, choices: list[Choice]) -> list[Choice]:
+def suited(task: Task, choices: list[Choice]) -> list[Choice]:
     """Those that take the problem's criterion."""
     found = []
     for choice in choices:
         with suppress(ValueError):
-            problem.check(choice)
+            task.check(choice)
             found.append(choice)
     return found
 
 
-def _train(stage: Stage, problem: Problem, choice: Choice, seed: int, epochs: int) -> None:
-    folder = convergence_folder(stage.folder, problem.settings) / "runs"
-    record = run(problem, choice, seed, epochs, folder, out_of_time=stage.out_of_time)
+def _train(stage: Stage, task: Task, choice: Choice, seed: int, epochs: int) -> None:
+    folder = convergence_folder(stage.folder, task.settings) / "runs"
+    record = run(task, choice, seed, epochs, folder, out_of_time=stage.out_of_time)
     last = record.points[-1] if record.points else {}
     stage.row(
-        f"{problem.settings.criterion}, {choice.spec}, seed {seed}",
+        f"{task.settings.criterion}, {choice.spec}, seed {seed}",
         **{name: record.experiment[name] for name in ("dataset", "criterion", "optimizer", "seed", "epochs")},
         **{name: last.get(name) for name in ("epoch", "training_seconds", "train_loss", "test_accuracy")},
         status=record.status,
@@ -65,31 +65,31 @@ def _train(stage: Stage, problem: Problem, choice: Choice, seed: int, epochs: in
     )
 
 
-def _problems(stage: Stage) -> list[Problem]:
+def _problems(stage: Stage) -> list[Task]:
     """Real CIFAR-10 images where they are, without the network, else the digits; with either criterion."""
     settings = Settings("cifar10", device=stage.device, cuda_graph=stage.device == "cuda")
     try:
-        first = Problem.load(settings, stage.data_root, download=False)
+        first = Task.load(settings, stage.data_root, download=False)
     except DataError as error:
         reason = str(error) if stage.data_root else "no data root was given, and none are in the cache folder"
         stage.row("no CIFAR-10 images", status="digits in place of CIFAR-10", reason=reason)
-        first = Problem.load(replace(settings, dataset="digits"))
+        first = Task.load(replace(settings, dataset="digits"))
     bounded = replace(first.settings, criterion="bounded")
-    return [first, Problem(bounded, first.dataset, CRITERIA[bounded.criterion])]
+    return [first, Task(bounded, first.dataset, CRITERIA[bounded.criterion])]
 
 
-def _epochs_that_fit(stage: Stage, chosen: dict[Problem, list[Choice]]) -> int:
+def _epochs_that_fit(stage: Stage, chosen: dict[Task, list[Choice]]) -> int:
     """So many that every optimizer can have some seeds; step times are measured for it and written down."""
     seconds = 0.0
-    for problem, choices in chosen.items():
+    for task, choices in chosen.items():
         at_most = stage.left * _SHARE_OF_TIMING / len(chosen)
-        samples = interleaved_step_seconds(problem, choices, _ROUNDS, at_most, at_least=1)
-        folder = convergence_folder(stage.folder, problem.settings)
+        samples = interleaved_step_seconds(task, choices, _ROUNDS, at_most, at_least=1)
+        folder = convergence_folder(stage.folder, task.settings)
         write_atomically(folder / "step_seconds.json", json.dumps(samples))
         started = time.monotonic()
-        for split in (problem.dataset.train, problem.dataset.test):
-            evaluate(problem, problem.network(0), split)
+        for split in (task.dataset.train, task.dataset.test):
+            evaluate(task, task.network(0), split)
         evaluation = time.monotonic() - started
         steps = sum(min(own) for own in samples.values())
-        seconds += steps * problem.steps_per_epoch + evaluation * len(samples)
+        seconds += steps * task.steps_per_epoch + evaluation * len(samples)
     return max(1, min(_MOST_EPOCHS, int(stage.left / _SEEDS / seconds)))

@@ -25,7 +25,7 @@ from suites.harness.memory.footprint import predict
 from suites.harness.memory.peak import measure
 from suites.harness.records.record import RecordWriter, write_atomically
 from suites.harness.training.catalog import Choice, choose, grid, named
-from suites.harness.training.experiment import NETWORKS, Problem, Settings
+from suites.harness.training.experiment import NETWORKS, Settings, Task
 
 _CRITERIA = ("cross-entropy", "bounded")
 _BOUNDS = {"float64": 1e-10, "float32": 1e-3}  # of the difference between devices, over the way gone in three steps
@@ -93,20 +93,20 @@ def _correctness(stage: Stage) -> None:
     for dtype, bound in _BOUNDS.items():
         for criterion in _CRITERIA:
             settings = Settings(criterion=criterion, dtype=dtype, device=stage.device)
-            there, here = Problem.load(settings), Problem.load(replace(settings, device="cpu"))
+            there, here = Task.load(settings), Task.load(replace(settings, device="cpu"))
             for choice in suited(there, choices):
                 difference = partial(checks.difference, there, here, choice)
                 _check(stage, f"{dtype}, {criterion}", choice, difference, bound)
     for criterion in _CRITERIA:
-        problem = Problem.load(Settings(criterion=criterion, device=stage.device))
-        for choice in suited(problem, choices):
-            step = problem.step(choice, seed=0)
+        task = Task.load(Settings(criterion=criterion, device=stage.device))
+        for choice in suited(task, choices):
+            step = task.step(choice, seed=0)
             check = f"no wait for the host, {criterion}"
             _check(stage, check, choice, partial(checks.step_without_synchronizing, step))
-    problem = Problem.load(Settings(dtype="float64", device=stage.device))
+    task = Task.load(Settings(dtype="float64", device=stage.device))
     for choice in choices:  # last: a capture that fails may leave the device in disorder
-        known = checks.knows_capturable(problem.step(choice, seed=0).optimizer)
-        replay = partial(checks.difference_of_graph, problem, choice)
+        known = checks.knows_capturable(task.step(choice, seed=0).optimizer)
+        replay = partial(checks.difference_of_graph, task, choice)
         _check(stage, GRAPH, choice, replay, _BOUNDS["float64"], failure="failed" if known else "not supported")
 
 

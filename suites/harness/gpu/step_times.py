@@ -17,7 +17,7 @@ from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.training.captured_step import WARM_UP_STEPS, CapturedStep
 from suites.harness.training.catalog import choose
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 
 _TORCHS_SGD = "torch.optim.SGD[lr=0.1,momentum=0.9]"
 _TIMED = (_TORCHS_SGD, "sgd", "kfac", "kfra", "ea_cg", "pch1+kfi")
@@ -34,25 +34,25 @@ def step_times(stage: Stage) -> None:
         for batch in batches
         for tf32 in ((False, True) if stage.device == "cuda" else (False,))
     ]
-    loaded: Problem | None = None
+    loaded: Task | None = None
     for number, (dataset, batch, tf32) in enumerate(cases):
         if loaded is None or loaded.settings.dataset != dataset:
-            loaded = Problem.load(Settings(dataset, device=stage.device))
-        problem = replace(loaded, settings=replace(loaded.settings, batch_size=batch))
-        case = {"network": "-".join(map(str, problem.settings.network)), "batch": batch, "tf32": tf32}
+            loaded = Task.load(Settings(dataset, device=stage.device))
+        task = replace(loaded, settings=replace(loaded.settings, batch_size=batch))
+        case = {"network": "-".join(map(str, task.settings.network)), "batch": batch, "tf32": tf32}
         if stage.out_of_time():
             stage.row("", **case, status="skipped", reason="out of time")
             continue
         try:
             with _tf32(tf32):
-                rows = _timed(problem, stage.captured, stage.left / (len(cases) - number))
+                rows = _timed(task, stage.captured, stage.left / (len(cases) - number))
         except Exception as error:
             rows = [{"status": "failed", "reason": f"{type(error).__name__}: {error}"}]
         for row in rows:
             stage.row(f"{dataset}, batch {batch}", **case, **row)
 
 
-def _timed(problem: Problem, captured: set[str], at_most_seconds: float) -> list[dict[str, Any]]:
+def _timed(task: Task, captured: set[str], at_most_seconds: float) -> list[dict[str, Any]]:
     """A row for each optimizer as it is, and in a CUDA graph where those are ``captured``."""
     steps: dict[str, Callable[[], None]] = {}
     rows: dict[str, dict[str, Any]] = {}
@@ -63,20 +63,20 @@ def _timed(problem: Problem, captured: set[str], at_most_seconds: float) -> list
             if graph and spec not in captured:
                 rows[name] |= {"status": "skipped", "reason": "not captured, see correctness"}
                 continue
-            steps[name] = _step(problem, spec, graph)
-    device = problem.settings.device
+            steps[name] = _step(task, spec, graph)
+    device = task.settings.device
     samples = interleaved_seconds(steps, device, at_most_seconds=at_most_seconds)
     for name, own in samples.items():
         median, low, high = median_interval(own)
         rows[name] |= {"seconds": own, "median": median, "low": low, "high": high}
-        rows[name]["phases"] = _phases(_step(problem, rows[name]["optimizer"], rows[name]["graph"]), device)
+        rows[name]["phases"] = _phases(_step(task, rows[name]["optimizer"], rows[name]["graph"]), device)
         for reference, of in (("sgd", samples[REFERENCE]), ("torch_sgd", samples[_TORCHS_SGD])):
             rows[name][f"ratio_to_{reference}"] = median_interval([a / b for a, b in zip(own, of, strict=True)]).median
     return list(rows.values())
 
 
-def _step(problem: Problem, spec: str, graph: bool) -> Step:
-    step = problem.step(choose(spec), seed=0).repeat_batch()
+def _step(task: Task, spec: str, graph: bool) -> Step:
+    step = task.step(choose(spec), seed=0).repeat_batch()
     return CapturedStep(step) if graph else step
 
 

@@ -6,7 +6,7 @@ from suites.harness.measure.clock import PhaseClock
 from suites.harness.measure.live_bytes import LiveBytes
 from suites.harness.measure.step import Step
 from suites.harness.training.catalog import Choice
-from suites.harness.training.experiment import Problem
+from suites.harness.training.experiment import Task
 
 _WARM_UP_STEPS = 3
 _BLOCK_SECONDS = 0.004
@@ -14,7 +14,7 @@ _FEWEST_ROUNDS = 3
 
 
 def interleaved_phase_seconds(
-    problem: Problem, choices: list[Choice], rounds: int = 30, at_most_seconds: float = 20.0
+    task: Task, choices: list[Choice], rounds: int = 30, at_most_seconds: float = 20.0
 ) -> dict[str, dict[str, list[float]]]:
     """Seconds of each phase of a training step of each optimizer, blocks of steps taken in turn within each round.
 
@@ -26,7 +26,7 @@ def interleaved_phase_seconds(
     """
     steps, clocks, sizes = {}, {}, {}
     for choice in choices:
-        step, clock = problem.step(choice, seed=0), PhaseClock(problem.settings.device)
+        step, clock = task.step(choice, seed=0), PhaseClock(task.settings.device)
         step.watch(clock.mark)
         warm_up: list[float] = []
         while len(warm_up) < _WARM_UP_STEPS and sum(warm_up) <= at_most_seconds / 10:

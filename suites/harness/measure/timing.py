@@ -8,14 +8,14 @@ import torch
 from suites.harness.measure.clock import gpu_alone, timer
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.training.catalog import Choice, choose
-from suites.harness.training.experiment import Problem
+from suites.harness.training.experiment import Task
 
 _BLOCK_SECONDS = 0.004  # a block of steps is at least so long, so that the clock is no part of it
 _WARM_UP_STEPS = 5  # more than a step takes before it is captured
 
 
 def interleaved_step_seconds(
-    problem: Problem,
+    task: Task,
     choices: list[Choice],
     rounds: int = 30,
     at_most_seconds: float = 20.0,
@@ -23,8 +23,8 @@ def interleaved_step_seconds(
     at_least: int = 5,
 ) -> dict[str, list[float]]:
     """Seconds of one training step of each optimizer, by specification; see :func:`interleaved_seconds`."""
-    steps = {choice.spec: problem.training_step(choice, seed=0) for choice in choices}
-    return interleaved_seconds(steps, problem.settings.device, rounds, at_most_seconds, on_round, at_least)
+    steps = {choice.spec: task.training_step(choice, seed=0) for choice in choices}
+    return interleaved_seconds(steps, task.settings.device, rounds, at_most_seconds, on_round, at_least)
 
 
 def interleaved_seconds(
@@ -62,9 +62,9 @@ def interleaved_seconds(
     return samples
 
 
-def autograd_step(problem: Problem) -> Callable[[], None]:
+def autograd_step(task: Task) -> Callable[[], None]:
     """A step as PyTorch's users take it: autograd, and ``torch.optim.SGD(momentum=0.9, foreach=True)``."""
-    step = problem.step(choose(REFERENCE), seed=0)
+    step = task.step(choose(REFERENCE), seed=0)
     network, batches, value = step.network, step.batches, step.criterion.value
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, foreach=True)
 

@@ -16,7 +16,7 @@ from suites.harness.show.pictures import draw_curves
 from suites.harness.show.progress import progress_bars
 from suites.harness.show.tables import caption, comparison_table, markdown
 from suites.harness.training.catalog import Choice, choose
-from suites.harness.training.experiment import Problem, Settings, resolve_device
+from suites.harness.training.experiment import Settings, Task, resolve_device
 from suites.harness.tuning.comparison import train
 from suites.harness.tuning.search import tuned_setting
 
@@ -33,7 +33,7 @@ def prepare(figure: Figure, request: Request) -> Callable[[], Reproduction]:
     scale = pick("scale", request.scale, FIGURE_SCALES[figure.dataset])
     scale = adapted(scale, epochs=request.epochs, seeds=request.seeds)
     lines = lines_of(figure, scale, request.device, request.data_root, request.tuned)
-    request.workers.check(lines[0].problem.settings.device)
+    request.workers.check(lines[0].task.settings.device)
     return lambda: draw(figure, scale, lines, request)
 
 
@@ -42,7 +42,7 @@ class Line:
     """A method of a figure with what it is trained on and with."""
 
     method: Method
-    problem: Problem
+    task: Task
     choice: Choice
 
 
@@ -60,16 +60,16 @@ def lines_of(
     """
     device = resolve_device(device)
     settings = Settings(scale.dataset or figure.dataset, figure.criterion, device=device, cuda_graph=device == "cuda")
-    shared = Problem.load(settings, data_root)
+    shared = Task.load(settings, data_root)
     lines = []
     for method in figure.methods:
-        problem, choice = shared, choose(method.spec)
+        task, choice = shared, choose(method.spec)
         if tuned is not None:
             setting = tuned_setting(tuned, method.spec, shared.settings.dataset, shared.settings.criterion)
-            problem = replace(shared, settings=replace(shared.settings, batch_size=setting.batch_size))
+            task = replace(shared, settings=replace(shared.settings, batch_size=setting.batch_size))
             choice = setting.choice
-        problem.check(choice)
-        lines.append(Line(method, problem, choice))
+        task.check(choice)
+        lines.append(Line(method, task, choice))
     return lines
 
 
@@ -79,8 +79,8 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
     Writes ``<figure>.png``, ``.svg``, ``.csv`` (every measuring point) and ``.md`` into the folder of the request, and
     records to ``<data set>-<criterion>/runs`` in it, from where figures take each other's runs.
     """
-    settings, output = lines[0].problem.settings, request.output
-    runs = [(line.problem, line.choice, seed) for seed in range(scale.seeds) for line in lines]
+    settings, output = lines[0].task.settings, request.output
+    runs = [(line.task, line.choice, seed) for seed in range(scale.seeds) for line in lines]
     with progress_bars() as progress:
         folder = output / f"{settings.dataset}-{settings.criterion}" / "runs"
         records = train(runs, scale.epochs, folder, progress, request.data_root, request.resume, request.workers)
@@ -98,15 +98,15 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
 
 def title(figure: Figure, scale: FigureScale, lines: Sequence[Line], tuned: Path | None) -> str:
     """What the figure is, and all that stands in for what the paper had."""
-    problem = lines[0].problem
-    batches = sorted({line.problem.settings.batch_size for line in lines})
+    task = lines[0].task
+    batches = sorted({line.task.settings.batch_size for line in lines})
     found = [
-        *stand_ins(problem, figure.dataset),
+        *stand_ins(task, figure.dataset),
         f"{scale.epochs} epochs",
         "1 seed" if scale.seeds == 1 else f"{scale.seeds} seeds",
         f"batch {', '.join(map(str, batches))}",
         "every method's defaults" if tuned is None else "every method tuned on held-out images",
-        *(["steps in CUDA graphs"] if problem.settings.cuda_graph else []),
+        *(["steps in CUDA graphs"] if task.settings.cuda_graph else []),
     ]
     of = f"Figure {figure.name.removeprefix('figure')}: {figure.criterion}, {figure.dataset}"
     return f"{of} (scale {scale.name}: {'; '.join(found)})"

@@ -23,7 +23,7 @@ from suites.harness.measure.phases import interleaved_phase_seconds, phase_bytes
 from suites.harness.measure.step import Step
 from suites.harness.records.record import Record
 from suites.harness.training.catalog import choose
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.identity import run_id
 from suites.harness.training.resumable import Work, once
 
@@ -153,14 +153,14 @@ def measure(case: Case, methods: tuple[str, ...], device: str, at_most_seconds: 
     Raises:
         RuntimeError: if CG stopped before its iterations were done.
     """
-    problem = Problem.load(Settings(network=case.network, batch_size=case.batch, device=device))
+    task = Task.load(Settings(network=case.network, batch_size=case.batch, device=device))
     choices = {method: choose(SPECS[method].format(iterations=case.iterations)) for method in methods}
-    seconds = interleaved_phase_seconds(problem, list(choices.values()), _ROUNDS, at_most_seconds)
+    seconds = interleaved_phase_seconds(task, list(choices.values()), _ROUNDS, at_most_seconds)
     return {
         method: {
             "optimizer": choice.spec,
             "seconds": {phase: seconds[choice.spec][phase] for phase in PHASES},
-            **count_and_weigh(problem.step(choice, seed=0), case),
+            **count_and_weigh(task.step(choice, seed=0), case),
         }
         for method, choice in choices.items()
     }

@@ -18,7 +18,7 @@ from suites.harness.reproduce.tables import OPTIMIZER, SCALES, Scale, Table, bal
 from suites.harness.show.progress import progress_bars
 from suites.harness.training.catalog import choose
 from suites.harness.training.checkpoint import restore
-from suites.harness.training.experiment import Problem
+from suites.harness.training.experiment import Task
 from suites.harness.training.identity import run_id
 from suites.harness.training.resumable import Work, once
 
@@ -36,7 +36,7 @@ def prepare(table: Table, request: Request) -> Callable[[], Reproduction]:
         steps_between=request.steps_between,
         images=request.images,
     )
-    problem = table.load(scale, request.device, request.data_root)
+    task = table.load(scale, request.device, request.data_root)
 
     def run() -> Reproduction:
         with progress_bars() as progress:
@@ -44,7 +44,7 @@ def prepare(table: Table, request: Request) -> Callable[[], Reproduction]:
             return reproduce(
                 table,
                 scale,
-                problem,
+                task,
                 request.output,
                 request.seed or 0,
                 on_iterate=lambda done: progress.update(bar, completed=done),
@@ -57,7 +57,7 @@ def prepare(table: Table, request: Request) -> Callable[[], Reproduction]:
 def reproduce(
     table: Table,
     scale: Scale,
-    problem: Problem,
+    task: Task,
     output: Path,
     seed: int = 0,
     on_iterate: Callable[[int], None] = lambda done: None,
@@ -66,22 +66,22 @@ def reproduce(
     """Train and measure the errors at every iterate, see :func:`suites.harness.training.resumable.once`; write
     errors.jsonl, table.md, table.csv and bound.csv into ``output``."""
     choice = choose(OPTIMIZER)
-    epochs = math.ceil((scale.iterates - 1) * scale.steps_between / problem.steps_per_epoch)
+    epochs = math.ceil((scale.iterates - 1) * scale.steps_between / task.steps_per_epoch)
     header: dict[str, Any] = {
-        "experiment": {**problem.describe(choice, seed, epochs), "table": table.name, "scale": asdict(scale)},
-        "environment": describe(problem.settings.device),
+        "experiment": {**task.describe(choice, seed, epochs), "table": table.name, "scale": asdict(scale)},
+        "environment": describe(task.settings.device),
         "source": choice.entry.source,
     }
     header["run"] = run_id(header, Path(__file__), Path(errors.__file__))
 
     def work(under_way: Work) -> tuple[str, str | None]:
-        return _measure(table, scale, problem, seed, under_way, on_iterate)
+        return _measure(table, scale, task, seed, under_way, on_iterate)
 
-    done = once(output / "errors.jsonl", header, problem.settings.device, work, resume)
+    done = once(output / "errors.jsonl", header, task.settings.device, work, resume)
     on_iterate(len(done.points))
     if done.status != "finished":
         return Reproduction([done])
-    text = summary(table, scale, problem, done)
+    text = summary(table, scale, task, done)
     for name, frame in (("table", errors_frame(table, done)), ("bound", bound_frame(done))):
         write_atomically(output / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_atomically(output / "table.md", text)
@@ -89,17 +89,17 @@ def reproduce(
 
 
 def _measure(
-    table: Table, scale: Scale, problem: Problem, seed: int, work: Work, on_iterate: Callable[[int], None]
+    table: Table, scale: Scale, task: Task, seed: int, work: Work, on_iterate: Callable[[int], None]
 ) -> tuple[str, str | None]:
-    split = balanced(problem, scale.images)
-    step = _step_after(problem, seed, max(work.points - 1, 0) * scale.steps_between)
+    split = balanced(task, scale.images)
+    step = _step_after(task, seed, max(work.points - 1, 0) * scale.steps_between)
     if work.saved:
         restore(step, work.saved)
     for iterate in range(work.points, scale.iterates):
         if iterate:
             for _ in range(scale.steps_between):
                 step()
-        tape = record_in_chunks(step.network, problem.criterion, problem.dataset.chunks(split))
+        tape = record_in_chunks(step.network, task.criterion, task.dataset.chunks(split))
         loss = tape.loss.item()
         if not math.isfinite(loss):
             return "diverged", f"loss is {loss} at iterate {iterate}"
@@ -112,10 +112,10 @@ def _measure(
     return "finished", None
 
 
-def _step_after(problem: Problem, seed: int, steps: int) -> Step:
+def _step_after(task: Task, seed: int, steps: int) -> Step:
     """A fresh step whose next batch is the one that follows so many."""
-    epochs, rest = divmod(steps, problem.steps_per_epoch)
-    step = problem.step(choose(OPTIMIZER), seed, epochs + 1)
+    epochs, rest = divmod(steps, task.steps_per_epoch)
+    step = task.step(choose(OPTIMIZER), seed, epochs + 1)
     for _ in range(rest):
         next(step.batches)
     return step

@@ -11,14 +11,14 @@ from suites.harness.reproduce.errors import BOUND, EXPECTATION, NORM, total
 from suites.harness.reproduce.published import PUBLISHED, TOTAL, TRAIN_IMAGES
 from suites.harness.reproduce.tables import LABELS, Scale, Table
 from suites.harness.show.tables import machine, markdown
-from suites.harness.training.experiment import Problem
+from suites.harness.training.experiment import Task
 
 
-def summary(table: Table, scale: Scale, problem: Problem, record: Record) -> str:
+def summary(table: Table, scale: Scale, task: Task, record: Record) -> str:
     """The table as Markdown, with its title and caption; below it the bound of Eq. (7)."""
     frame = errors_frame(table, record)
     return (
-        f"# {title(table, scale, problem)}\n\n{markdown(_shown(frame))}\n\n{caption(frame, record)}\n\n"
+        f"# {title(table, scale, task)}\n\n{markdown(_shown(frame))}\n\n{caption(frame, record)}\n\n"
         f"{markdown(_shown(bound_frame(record), '.3g'))}\n\n{_bound_caption(record)}\n"
     )
 
@@ -68,21 +68,21 @@ def accumulation(frame: pd.DataFrame) -> str:
     )
 
 
-def title(table: Table, scale: Scale, problem: Problem) -> str:
+def title(table: Table, scale: Scale, task: Task) -> str:
     """What the table is, and all that stands in for what the paper had."""
-    found = stand_ins(problem, table.dataset)
+    found = stand_ins(task, table.dataset)
     if scale.images:
-        found.append(f"the mean over {scale.images} of the {len(problem.dataset.train)} training images")
+        found.append(f"the mean over {scale.images} of the {len(task.dataset.train)} training images")
     found.append(f"{scale.iterates} iterates")
     of = f"Table {table.name.removeprefix('table')}: {table.shows}; {table.criterion}, {table.dataset}"
     return f"{of} (scale {scale.name}: {'; '.join(found)})"
 
 
-def stand_ins(problem: Problem, dataset: str) -> list[str]:
+def stand_ins(task: Task, dataset: str) -> list[str]:
     """What stands in for the paper's images of a data set."""
-    have, published = len(problem.dataset.train), TRAIN_IMAGES.get(problem.dataset.name)
-    if problem.dataset.name != dataset:
-        return [f"{problem.dataset.name} in place of {dataset}, network {'-'.join(map(str, problem.settings.network))}"]
+    have, published = len(task.dataset.train), TRAIN_IMAGES.get(task.dataset.name)
+    if task.dataset.name != dataset:
+        return [f"{task.dataset.name} in place of {dataset}, network {'-'.join(map(str, task.settings.network))}"]
     return [f"{have} training images in place of {published}"] if published and have != published else []
 
 

@@ -13,7 +13,7 @@ import torch
 from suites.harness.problems.dataset import Split
 from suites.harness.reproduce.errors import NORM
 from suites.harness.reproduce.published import PUBLISHED
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 
 LABELS = {"fisher": "Fisher", "gauss_newton": "GN", "pch1": "PCH-1", "pch2": "PCH-2", NORM: "norm of the Hessian"}
 OPTIMIZER = "ea_cg[lr=0.1,damping=0.01,gamma=-1]"
@@ -59,16 +59,16 @@ class Table:
     def shows(self) -> str:
         return f"errors of {', '.join(LABELS[c] for c in self.curvatures)} against the true Hessian, by layer"
 
-    def load(self, scale: Scale, device: str, data_root: Path | None) -> Problem:
+    def load(self, scale: Scale, device: str, data_root: Path | None) -> Task:
         """The problem of this table at a scale.
 
         Raises:
             ValueError: one line, if the data are not there or not enough.
         """
         settings = Settings(scale.dataset or self.dataset, self.criterion, device=device)
-        problem = Problem.load(settings, data_root)
-        balanced(problem, scale.images)
-        return problem
+        task = Task.load(settings, data_root)
+        balanced(task, scale.images)
+        return task
 
 
 TABLES = {
@@ -82,23 +82,23 @@ TABLES = {
 }
 
 
-def balanced(problem: Problem, images: int | None) -> Split:
+def balanced(task: Task, images: int | None) -> Split:
     """The first training images of each class, as many of each; all training images where ``images`` is none.
 
     Raises:
         ValueError: if a class has too few, or the images are no multiple of the classes.
     """
-    train, classes = problem.dataset.train, len(problem.dataset.classes)
+    train, classes = task.dataset.train, len(task.dataset.classes)
     if images is None:
         return train
     each, rest = divmod(images, classes)
     if rest or not each:
-        raise ValueError(f"images must be a multiple of the {classes} classes of {problem.dataset.name}, got {images}")
+        raise ValueError(f"images must be a multiple of the {classes} classes of {task.dataset.name}, got {images}")
     counts = torch.bincount(train.labels, minlength=classes)
     if counts.min() < each:
         raise ValueError(
-            f"data set {problem.dataset.name}: {each} training images of each class are needed, "
-            f"{problem.dataset.classes[int(counts.argmin())]} has {int(counts.min())}"
+            f"data set {task.dataset.name}: {each} training images of each class are needed, "
+            f"{task.dataset.classes[int(counts.argmin())]} has {int(counts.min())}"
         )
     rows = torch.cat([(train.labels == label).nonzero()[:each, 0] for label in range(classes)])
     return Split(train.images[rows], train.labels[rows])

@@ -1,4 +1,4 @@
-"""Experiments: everything that decides the numbers of a run, and the problem that several runs share."""
+"""Everything that decides the numbers of a run, and what several runs share: a problem, loaded."""
 
 import itertools
 from dataclasses import asdict, dataclass, replace
@@ -29,7 +29,7 @@ DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.flo
 
 @dataclass(frozen=True)
 class Settings:
-    """What the runs of a comparison share. ``network`` and ``device`` may be left open: see :meth:`Problem.load`.
+    """What the runs of a comparison share. ``network`` and ``device`` may be left open: see :meth:`Task.load`.
 
     ``validation``: the share of the training images that is held out, and evaluated in place of the test set.
     ``cuda_graph``: take steps as replays of a CUDA graph, see
@@ -48,7 +48,7 @@ class Settings:
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class Task:
     """Settings with their data loaded: gives any number of runs their network, optimizer and batches."""
 
     settings: Settings
@@ -56,7 +56,7 @@ class Problem:
     criterion: Criterion
 
     @classmethod
-    def load(cls, settings: Settings, data_root: Path | None = None, download: bool = True) -> "Problem":
+    def load(cls, settings: Settings, data_root: Path | None = None, download: bool = True) -> "Task":
         """Check the settings, fill in what they leave open, and load the data onto the device.
 
         Raises:
@@ -116,7 +116,7 @@ class Problem:
         return CapturedStep(step) if self.settings.cuda_graph else step
 
     def check(self, choice: Choice) -> None:
-        """Refuse an optimizer that cannot be built for this problem, before anything is written."""
+        """Refuse an optimizer that cannot be built for this task, before anything is written."""
         choice.build(FCNN((1, 1), self.settings.activation), self.criterion)
 
     def describe(self, choice: Choice, seed: int, epochs: int) -> dict[str, Any]:

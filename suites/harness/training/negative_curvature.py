@@ -6,11 +6,11 @@ import torch
 
 from optimizers.core import FCNN
 from suites.harness.problems.dataset import Split
-from suites.harness.training.experiment import Problem
+from suites.harness.training.experiment import Task
 
 
 @torch.no_grad()
-def negative_curvature(problem: Problem, network: FCNN) -> dict[str, Any]:
+def negative_curvature(task: Task, network: FCNN) -> dict[str, Any]:
     """Of the first batch of the training images, which is always the same; off the clock.
 
     Returns:
@@ -18,9 +18,9 @@ def negative_curvature(problem: Problem, network: FCNN) -> dict[str, Any]:
         ``share``: of the sum of their absolute values in that of all. ``bends``: for each hidden layer, first to last,
         the share of the entries of E[phi'' * (W^tT delta^t)] that is negative, which PCH-1 turns round and PCH-2 cuts.
     """
-    train, size = problem.dataset.train, problem.settings.batch_size
-    x, labels = next(iter(problem.dataset.chunks(Split(train.images[:size], train.labels[:size]))))
-    tape = network.record(problem.criterion, x, labels)
+    train, size = task.dataset.train, task.settings.batch_size
+    x, labels = next(iter(task.dataset.chunks(Split(train.images[:size], train.labels[:size]))))
+    tape = network.record(task.criterion, x, labels)
     eigenvalues = torch.linalg.eigvalsh(tape.mean_hessian.double())
     eigenvalues = eigenvalues[eigenvalues.abs() > 1e-6 * eigenvalues.abs().max()]  # below it is rounding
     negative = eigenvalues[eigenvalues < 0]

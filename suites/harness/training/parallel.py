@@ -21,7 +21,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor, Terminat
 from suites.harness.names import pick
 from suites.harness.records.record import Record
 from suites.harness.training.catalog import choose
-from suites.harness.training.experiment import Problem, Settings
+from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import run
 
 BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # and what must be installed
@@ -89,16 +89,16 @@ def run_jobs(
 
 def _run(job: Job, threads: int, at_a_time: int) -> tuple[Job, Record]:
     torch.set_num_threads(threads)
-    loaded = _problem(replace(job.settings, batch_size=1), job.data_root)
-    problem = replace(loaded, settings=replace(loaded.settings, batch_size=job.settings.batch_size))
-    record = run(problem, choose(job.spec), job.seed, job.epochs, job.folder, resume=job.resume, at_a_time=at_a_time)
+    loaded = _task(replace(job.settings, batch_size=1), job.data_root)
+    task = replace(loaded, settings=replace(loaded.settings, batch_size=job.settings.batch_size))
+    record = run(task, choose(job.spec), job.seed, job.epochs, job.folder, resume=job.resume, at_a_time=at_a_time)
     return job, record
 
 
 @cache
-def _problem(settings: Settings, data_root: Path | None) -> Problem:
+def _task(settings: Settings, data_root: Path | None) -> Task:
     """Each worker loads its data once, for all batch sizes."""
-    return Problem.load(settings, data_root)
+    return Task.load(settings, data_root)
 
 
 class _Processes:

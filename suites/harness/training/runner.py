@@ -20,7 +20,7 @@ from suites.harness.problems.dataset import Split
 from suites.harness.records.record import Record
 from suites.harness.training.catalog import Choice
 from suites.harness.training.checkpoint import restore
-from suites.harness.training.experiment import Problem
+from suites.harness.training.experiment import Task
 from suites.harness.training.identity import run_id
 from suites.harness.training.negative_curvature import negative_curvature
 from suites.harness.training.resumable import Work, once
@@ -30,7 +30,7 @@ _WARM_UP_STEPS = 2
 
 
 def run(
-    problem: Problem,
+    task: Task,
     choice: Choice,
     seed: int,
     epochs: int,
@@ -54,20 +54,20 @@ def run(
         OSError: if the record or a checkpoint cannot be written; what was written before stays.
     """
     header = {
-        "experiment": problem.describe(choice, seed, epochs),
-        "environment": describe(problem.settings.device),
+        "experiment": task.describe(choice, seed, epochs),
+        "environment": describe(task.settings.device),
         "source": choice.entry.source,
     }
     header |= {"run": run_id(header), "at_a_time": at_a_time}
 
     def work(under_way: Work) -> tuple[str, str | None]:
         with _warnings_kept() as said:
-            ended = _Training(problem, choice, seed, epochs, under_way, on_epoch, out_of_time).run()
+            ended = _Training(task, choice, seed, epochs, under_way, on_epoch, out_of_time).run()
         under_way.measured["warnings"] = said
         return ended
 
     name = f"{file_name(choice.spec)}_seed{seed}_{header['run']}"
-    return once(folder / f"{name}.jsonl", header, problem.settings.device, work, resume)
+    return once(folder / f"{name}.jsonl", header, task.settings.device, work, resume)
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def _warnings_kept() -> Iterator[list[str]]:
 class _Training:
     """A run while it goes on."""
 
-    problem: Problem
+    task: Task
     choice: Choice
     seed: int
     epochs: int
@@ -100,11 +100,11 @@ class _Training:
 
     def run(self) -> tuple[str, str | None]:
         """Train from the start or from what was saved; returns status and reason."""
-        problem, device, saved = self.problem, self.problem.settings.device, self.work.saved
-        peak, cost = _warm_up(problem, self.choice, self.seed)
+        task, device, saved = self.task, self.task.settings.device, self.work.saved
+        peak, cost = _warm_up(task, self.choice, self.seed)
         progress = saved["progress"] if saved else {"training": 0.0, "evaluation": 0.0, "resumed": []}
         first = self.work.points  # the first point is that of epoch 0
-        step = problem.training_step(self.choice, self.seed, max(first, 1))
+        step = task.training_step(self.choice, self.seed, max(first, 1))
         if saved:
             restore(step, saved)
         second_order = isinstance(step.optimizer, SecondOrder)
@@ -115,17 +115,17 @@ class _Training:
         for epoch in range(first, self.epochs + 1):
             if epoch:
                 with training:
-                    for _ in range(problem.steps_per_epoch):
+                    for _ in range(task.steps_per_epoch):
                         if self.out_of_time():
                             return "stopped", f"out of time in epoch {epoch}"
                         step()
                         accounts.watch()
             with evaluation:
-                train_loss, train_accuracy = evaluate(problem, step.network, problem.dataset.train)
-                test_loss, test_accuracy = evaluate(problem, step.network, problem.dataset.test)
-                negative = negative_curvature(problem, step.network) if second_order else None
+                train_loss, train_accuracy = evaluate(task, step.network, task.dataset.train)
+                test_loss, test_accuracy = evaluate(task, step.network, task.dataset.test)
+                negative = negative_curvature(task, step.network) if second_order else None
             self.work.point(
-                step=epoch * problem.steps_per_epoch,
+                step=epoch * task.steps_per_epoch,
                 epoch=epoch,
                 training_seconds=training.seconds,
                 evaluation_seconds=evaluation.seconds,
@@ -151,10 +151,10 @@ class _Training:
         return "finished", None
 
 
-def _warm_up(problem: Problem, choice: Choice, seed: int) -> tuple[int, StepCost]:
+def _warm_up(task: Task, choice: Choice, seed: int) -> tuple[int, StepCost]:
     """Take a few steps of a network that is thrown away, off the clock; returns the peak of the optimizer's bytes, and
     what a step takes."""
-    step = problem.step(choice, seed)
+    step = task.step(choice, seed)
     cost = probe(step)
     for _ in range(_WARM_UP_STEPS):
         step()
@@ -162,12 +162,12 @@ def _warm_up(problem: Problem, choice: Choice, seed: int) -> tuple[int, StepCost
 
 
 @torch.no_grad()
-def evaluate(problem: Problem, network: FCNN, split: Split) -> tuple[float, float]:
+def evaluate(task: Task, network: FCNN, split: Split) -> tuple[float, float]:
     """Mean of the criterion and accuracy over a whole split."""
     total = torch.zeros(2, dtype=torch.float64, device=split.images.device)
-    for inputs, labels in problem.dataset.chunks(split):
+    for inputs, labels in task.dataset.chunks(split):
         logits = network(inputs)
-        total[0] += problem.criterion.value(logits, labels).sum()
+        total[0] += task.criterion.value(logits, labels).sum()
         total[1] += (logits.argmax(1) == labels).sum()
     loss, accuracy = (total / len(split)).tolist()
     return loss, accuracy

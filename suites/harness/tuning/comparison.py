@@ -15,7 +15,7 @@ from suites.harness.show import tables as report
 from suites.harness.show.pictures import draw_convergence
 from suites.harness.show.progress import progress_bars
 from suites.harness.training.catalog import Choice, choose
-from suites.harness.training.experiment import Problem
+from suites.harness.training.experiment import Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
 from suites.harness.training.runner import run
 
@@ -33,7 +33,7 @@ class Comparison:
 
 
 def compare(
-    problem: Problem,
+    task: Task,
     choices: Sequence[Choice],
     seeds: int,
     epochs: int,
@@ -47,27 +47,27 @@ def compare(
 
     Seeds go round the optimizers, so that a machine that slows down slows all of them.
     """
-    runs = [(problem, choice, seed) for seed in range(seeds) for choice in choices]
+    runs = [(task, choice, seed) for seed in range(seeds) for choice in choices]
     with progress_bars() as progress:
         records = train(runs, epochs, output / "runs", progress, data_root, resume, workers)
         bar = progress.add_task("rounds: step times against SGD".ljust(36), total=_ROUNDS)
         failed = {record.experiment["optimizer"] for record in records if record.status == "failed"}
         timed = {spec: choice for choice in (choose(REFERENCE), *choices) if (spec := choice.spec) not in failed}
         step_seconds = interleaved_step_seconds(
-            problem, list(timed.values()), rounds=_ROUNDS, on_round=lambda done: progress.update(bar, completed=done)
+            task, list(timed.values()), rounds=_ROUNDS, on_round=lambda done: progress.update(bar, completed=done)
         )
         progress.update(bar, completed=_ROUNDS)
     write_atomically(output / "step_seconds.json", json.dumps(step_seconds))
     table = report.comparison_table(records, step_seconds, target)
     caption = report.caption(records, target)
     write_atomically(output / "table.md", f"{report.markdown(table)}\n\n{caption}\n")
-    settings = problem.settings
+    settings = task.settings
     draw_convergence(records, output, f"{settings.dataset}, {settings.criterion}, batch {settings.batch_size}", target)
     return Comparison(records, table, caption)
 
 
 def train(
-    runs: Sequence[tuple[Problem, Choice, int]],
+    runs: Sequence[tuple[Task, Choice, int]],
     epochs: int,
     folder: Path,
     progress: Progress,
@@ -87,12 +87,12 @@ def train(
         jobs = [Job(p.settings, data_root, c.given, seed, epochs, folder.resolve(), resume) for p, c, seed in runs]
         return run_jobs(jobs, workers, lambda record: progress.advance(bar, epochs))
     records = []
-    for number, (problem, choice, seed) in enumerate(runs):
+    for number, (task, choice, seed) in enumerate(runs):
         progress.update(bar, description=f"epochs: {choice.spec}, seed {seed}".ljust(36))
 
         def on_epoch(epoch: int, before: int = number * epochs) -> None:
             progress.update(bar, completed=before + epoch)
 
-        records.append(run(problem, choice, seed, epochs, folder, on_epoch, resume=resume))
+        records.append(run(task, choice, seed, epochs, folder, on_epoch, resume=resume))
         on_epoch(epochs)
     return records
