@@ -9,6 +9,7 @@ from scipy import stats
 
 from suites.harness.analysis.statistics import (
     attained_level,
+    growth_exponent,
     improvements,
     interquartile_mean,
     median_interval,
@@ -177,3 +178,53 @@ def test_rliable_finds_the_same():
     found = probability_of_improvement(own.T.tolist(), other.T.tolist())
     # ours is P(own < other), theirs P(own > other)
     assert found.value == pytest.approx(1 - metrics.probability_of_improvement(own, other), rel=1e-12)
+
+
+@pytest.mark.parametrize(("problems", "seeds"), [(1, 5), (1, 10), (1, 20), (3, 5), (6, 3), (6, 4), (8, 10)])
+def test_the_bootstrap_is_widened_for_few_seeds(problems, seeds):
+    """Hesterberg's expanded percentiles: which of the 2,000 ordered draws are the ends."""
+
+    def rank_of_draw(values, axis):
+        return np.arange(len(values)) if values.ndim == 2 else -7.0
+
+    found = stratified_interval([[1.0] * seeds] * problems, rank_of_draw)
+    freedom = max(seeds - 1, problems * (seeds - 1) / 2)
+    rank = round(2000 * stats.norm.cdf(math.sqrt(seeds / (seeds - 1)) * stats.t.ppf(0.025, freedom)))
+    assert found == (-7, rank, 1999 - rank)
+
+
+def test_without_an_interval_there_is_still_an_estimate_and_the_same_sample_gives_the_same_ends():
+    assert stratified_interval([[1.0, 2.0, 6.0]], np.mean) == (3, -math.inf, math.inf)
+    sample = [np.random.default_rng(1).normal(size=9)]
+    assert stratified_interval(sample) == stratified_interval(sample)
+
+
+def test_the_probability_of_improvement_has_newcombes_score_interval():
+    """At each end what was seen is 1.96 standard errors away, with the variance of his method 5."""
+    own, other = [[1, 2, 5, 8], [3, 4, 6]], [[2, 6, 7, 9, 11], [1, 5, 7, 8]]
+    value, *ends = probability_of_improvement(own, other)
+    for p in ends:
+        variance = 0.0
+        for xs, ys in zip(own, other, strict=True):
+            m, n = len(xs), len(ys)
+            extra = (m + n) / 2 - 1
+            variance += p * (1 - p) / (m * n) * (1 + extra * ((1 - p) / (2 - p) + p / (1 + p)))
+        assert abs(value - p) / math.sqrt(variance / 4) == pytest.approx(1.959964, rel=1e-5)
+    with pytest.raises(ValueError, match="zip"):
+        probability_of_improvement(own, other[:1])
+
+
+def test_growth_is_the_slope_of_the_logarithms_with_its_t_interval():
+    sizes, values = [64, 128, 256, 512], [3.0, 11.0, 50.0, 160.0]
+    line = stats.linregress(np.log(sizes), np.log(values))
+    half = stats.t.ppf(0.975, 2) * line.stderr
+    assert growth_exponent(sizes, values) == pytest.approx((line.slope, line.slope - half, line.slope + half))
+    assert growth_exponent([1, 2, 4], [5, 10, 20])[0] == pytest.approx(1)
+    for sizes, values in (([1, 2], [1, 2]), ([0, 1, 2], [1, 2, 3]), ([1, 2, 3], [1, 0, 2])):
+        with pytest.raises(ValueError, match="growth needs 3 sizes or more"):
+            growth_exponent(sizes, values)
+
+
+def test_a_change_from_zero_is_without_bound():
+    assert paired({0: 0.0}, {0: 2.0}).change.median == math.inf
+    assert paired({0: 0.0}, {0: 0.0}).sign_p == 1
