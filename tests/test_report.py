@@ -35,9 +35,8 @@ def test_every_folder_with_records_gives_a_page(kronbench, tmp_path):
 def test_a_folder_copied_elsewhere_gives_a_page_with_its_name(kronbench, tmp_path):
     shutil.copytree(RESULTS / "published" / "digits-bounded", tmp_path / "mine")
     assert kronbench("report", tmp_path / "mine")[0] == 0
-    assert ">mine: digits, bounded, batch 100" in (tmp_path / "mine" / "site" / "index.html").read_text(
-        encoding="utf-8"
-    )
+    page = (tmp_path / "mine" / "site" / "index.html").read_text(encoding="utf-8")
+    assert ">mine: digits, bounded, batch 100" in page
 
 
 @pytest.fixture

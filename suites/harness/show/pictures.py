@@ -9,10 +9,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.markers import TICKDOWN, TICKLEFT
 from matplotlib.patches import Polygon
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from suites.harness.analysis.curves import AXES, Curve, common_end, curve
 from suites.harness.analysis.statistics import Interval, median_interval
@@ -81,12 +81,9 @@ def draw_curves(
     with mpl.rc_context(_STYLE):
         lines, columns = wrap(title, 150), max(1, min(5, 130 // (max(map(len, finished), default=0) + 8)))
         rows = math.ceil(len(finished) / columns)
-        inches = 0.4 + 3.8 * len(axes) + 0.2 * rows
-        figure = Figure(figsize=(11, inches))
-        figure.suptitle(_plain("\n".join(lines)), y=1 - 0.05 / inches, fontsize=10)
-        margins = {"left": 0.075, "right": 0.985, "wspace": 0.18, "hspace": 0.18}  # where no text needs to be measured
-        margins |= {"top": 1 - (0.12 + 0.17 * len(lines)) / inches, "bottom": (0.65 + 0.2 * rows) / inches}
-        for axis, panels in zip(axes, figure.subplots(len(axes), 2, squeeze=False, gridspec_kw=margins), strict=True):
+        figure = Figure(figsize=(11, 0.4 + 3.8 * len(axes) + 0.2 * rows), layout="constrained")
+        figure.suptitle(_plain("\n".join(lines)), fontsize=10)
+        for axis, panels in zip(axes, figure.subplots(len(axes), 2, squeeze=False), strict=True):
             position = -1
             for name, group in finished.items():
                 position = looks[name] if looks else position + (dashed is None or name not in dashed)
@@ -98,10 +95,9 @@ def draw_curves(
             if axis == "seconds" and finished:
                 for panel in panels:
                     panel.set_xlim(0, common_end([record for group in finished.values() for record in group]))
-            for panel in panels:
-                _draw_ticks(panel)
+            _plain_ticks(panels[0].yaxis)
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False, borderaxespad=0.1)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         return _save(figure, path, suffixes)
 
 
@@ -185,37 +181,12 @@ def _label(loss: Axes, accuracy: Axes, axis: str, target: float) -> None:
     )
 
 
-def _draw_ticks(axes: Axes) -> None:
-    """Few ticks in plain numbers, at limits that are final: those of an axis in two artists and its texts.
-
-    matplotlib's own are five artists a tick and measured several times for each format: most of the work of drawing.
-    """
-    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
-    axes.grid(False)
-    for axis, grid, across, (place, vertical, horizontal), mark in (
-        (axes.xaxis, axes.vlines, axes.get_xaxis_transform(), axes.get_xaxis_text1_transform(7), TICKDOWN),
-        (axes.yaxis, axes.hlines, axes.get_yaxis_transform(), axes.get_yaxis_text1_transform(7), TICKLEFT),
-    ):
-        at = _few_ticks(*axis.get_view_interval(), logarithmic=axis.get_scale() == "log")
-        grid(at, 0, 1, transform=across, color="#b0b0b0", alpha=0.3, linewidth=0.8, zorder=0.5)
-        ends = np.zeros((2, len(at)))
-        ends[0 if axis is axes.xaxis else 1] = at
-        axes.plot(*ends, transform=across, linestyle="none", marker=mark, markersize=3.5, color="k", clip_on=False)
-        for end, value in zip(ends.T, at, strict=True):
-            axes.text(end[0], end[1], f"{value:g}", transform=place, va=vertical, ha=horizontal)
-        axis.set_ticks([])
-        axis.set_ticks([], minor=True)
-    axes.xaxis.set_label_coords(0.5, -0.105)
-    axes.yaxis.set_label_coords(-0.125, 0.5)
-
-
-def _few_ticks(low: float, high: float, logarithmic: bool) -> list[float]:
-    decades = math.log10(high / low) if logarithmic else 0.0
-    if decades < 0.5:
-        locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
-    else:
-        locator = LogLocator(subs=(1, 2, 5) if decades < 2 else (1,))
-    return [float(value) for value in locator.tick_values(low, high) if low <= value <= high]
+def _plain_ticks(axis: Axis) -> None:
+    """Plain numbers along a logarithmic axis, at 1, 2 and 5 of each decade where there are few decades."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def _draw_intervals(axes: Axes, label: str, intervals: Mapping[str, Interval], dark: bool) -> None:
