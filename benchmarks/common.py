@@ -28,12 +28,11 @@ REFERENCE = "sgd"
 
 # where old commits have what is now elsewhere, by its module of today, and what they call it
 _FORMERLY = {
-    "measure.live_bytes": "memory.live",
-    "measure.phases": "phases",
-    "measure.timing": "timing",
-    "training.catalog": "catalog",
-    "training.experiment": "experiments",
-    "training.runner": "runner",
+    "measure.live_bytes": ("memory.live", "measure.phases", "phases"),
+    "measure.timing": ("measure.phases", "timing", "phases"),
+    "training.catalog": ("catalog",),
+    "training.experiment": ("experiments",),
+    "training.runner": ("runner",),
 }
 _RENAMED = {"Task": "Problem"}
 
@@ -47,10 +46,9 @@ def harness(module: str, name: str) -> Any:
     Raises:
         NotImplementedError: if the commit under test lacks it.
     """
-    for place in (module, _FORMERLY.get(module, module)):
+    for place in (module, *_FORMERLY.get(module, ())):
         for known_as in (name, _RENAMED.get(name, name)):
-            found = _part(place, known_as)
-            if found is not None:
+            if (found := _part(place, known_as)) is not None:
                 return found
     raise NotImplementedError(f"suites.harness.{module}.{name} is missing")
 
@@ -83,6 +81,25 @@ def choices(specs: Sequence[str], task: Any) -> tuple[list[Any], Figures]:
         except Exception:
             others[spec] = {"failed": traceback.format_exc()}
     return usable, others
+
+
+def step_seconds(task: Any, choices: Sequence[Any], at_most_seconds: float) -> dict[str, list[float]]:
+    """Seconds of steps by optimizer, measured in turn."""
+    return _in_turn("interleaved_seconds", "interleaved_step_seconds", task, choices, at_most_seconds)
+
+
+def phase_seconds(task: Any, choices: Sequence[Any], at_most_seconds: float) -> dict[str, dict[str, list[float]]]:
+    """Seconds of steps by optimizer and phase, measured in turn."""
+    return _in_turn("interleaved_phases", "interleaved_phase_seconds", task, choices, at_most_seconds)
+
+
+def _in_turn(name: str, formerly: str, task: Any, choices: Sequence[Any], at_most_seconds: float) -> Any:
+    """Old commits build the steps themselves, from the problem and the choices."""
+    try:
+        return harness("measure.timing", formerly)(task, choices, at_most_seconds=at_most_seconds)
+    except NotImplementedError:
+        steps = {choice.spec: task.step(choice, seed=0) for choice in choices}
+        return harness("measure.timing", name)(steps, task.settings.device, at_most_seconds=at_most_seconds)
 
 
 class Shared:

@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from math import log
 from statistics import linear_regression
 
-from benchmarks.common import Figures, Shared, choices, harness, measured_in, quick, samples, shared, task
+from benchmarks.common import (
+    Figures,
+    Shared,
+    choices,
+    harness,
+    measured_in,
+    phase_seconds,
+    quick,
+    samples,
+    shared,
+    task,
+)
 
 PARTS = {  # each measured as a phase of an optimizer whose other phases are cheap
     "curvature fisher": ("fisher+ea_cg", "curvature"),
@@ -67,13 +78,10 @@ def _measure_all() -> Figures:
 
 
 def _measure(width: int) -> Figures:
-    phase_seconds, phase_bytes = (
-        harness("measure.phases", "interleaved_phase_seconds"),
-        harness("measure.phases", "phase_bytes"),
-    )
+    phase_bytes = harness("measure.live_bytes", "phase_bytes")
     measured_on = task(network=(64, width, width, 10))
     usable, figures = choices(sorted({spec for spec, _ in PARTS.values()}), measured_on)
-    seconds = phase_seconds(measured_on, usable, at_most_seconds=1.0 if quick() else 10.0)
+    seconds = phase_seconds(measured_on, usable, 1.0 if quick() else 10.0)
     for choice in usable:
         peaks = phase_bytes(measured_on.step(choice, seed=0))
         own = seconds[choice.spec]

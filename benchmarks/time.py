@@ -8,11 +8,12 @@ from benchmarks.common import (
     Figures,
     Shared,
     choices,
-    harness,
     measured_in,
+    phase_seconds,
     quick,
     samples,
     shared,
+    step_seconds,
     task,
 )
 
@@ -64,13 +65,9 @@ def _step_seconds(case: str) -> Figures:
     measured_on = task(dataset, batch_size=batch_size)
     usable, figures = choices(SPECS, measured_on)
     at_most_seconds = 1.5 if quick() else 5.0 if dataset == "digits" else 20.0
-    seconds = harness("measure.timing", "interleaved_step_seconds")(
-        measured_on, usable, at_most_seconds=at_most_seconds
-    )
+    seconds = step_seconds(measured_on, usable, at_most_seconds)
     try:
-        phases = harness("measure.phases", "interleaved_phase_seconds")(
-            measured_on, usable, at_most_seconds=at_most_seconds
-        )
+        phases = phase_seconds(measured_on, usable, at_most_seconds)
     except NotImplementedError:  # whole steps can be timed without
         phases = {}
     for spec, own in seconds.items():

@@ -7,9 +7,9 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from optimizers.core import SecondOrder
-from suites.common import CLOCK, NETS, OPTIMIZERS, Net, device_figures, parameters
+from suites.common import CLOCK, DEVICE, NETS, OPTIMIZERS, Net, device_figures, parameters
 from suites.harness.analysis.statistics import Interval, median_interval
-from suites.harness.measure.timing import interleaved_step_seconds
+from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.training.catalog import choose
 
@@ -39,7 +39,8 @@ def test_step_time(benchmark: BenchmarkFixture, net: Net, spec: str) -> None:
 @cache
 def _ratios(net: Net) -> dict[str, Interval]:
     """Step times over those of SGD, measured in turn."""
-    seconds = interleaved_step_seconds(net.task(), [choose(spec) for spec in OPTIMIZERS], 15, at_most_seconds=8)
+    steps = {spec: net.task().step(choose(spec), seed=0) for spec in OPTIMIZERS}
+    seconds = interleaved_seconds(steps, DEVICE, rounds=15, at_most_seconds=8)
     return {
         spec: median_interval([own / sgd for own, sgd in zip(samples, seconds[REFERENCE], strict=True)])
         for spec, samples in seconds.items()

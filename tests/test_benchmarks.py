@@ -118,8 +118,8 @@ def test_importing_them_is_cheap():
 NEEDS = {
     time.Step: "measure.timing",
     time.Phase: "measure.timing",
-    scaling.Width: "measure.phases",
-    scaling.Growth: "measure.phases",
+    scaling.Width: "measure.live_bytes",
+    scaling.Growth: "measure.live_bytes",
     memory.State: "measure.live_bytes",
     memory.Process: "memory.peak",
     memory.ImageNet10: "memory.peak",

@@ -3,7 +3,7 @@
 import importlib
 import json
 import math
-from contextlib import contextmanager
+import tempfile
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -11,11 +11,12 @@ import pytest
 import torch
 from filelock import FileLock, Timeout
 
-from suites.harness.measure import clock, timing
+from suites.harness.measure import clock
+from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.record import RecordWriter, read
 from suites.harness.show import tables as report
-from suites.harness.training import resumable as once
+from suites.harness.training import resumable
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import run
@@ -229,31 +230,49 @@ def test_records_of_schema_1_are_read(tmp_path):
         read(tmp_path / "new.jsonl")
 
 
-def test_what_is_timed_has_the_gpu_to_itself(monkeypatch, tmp_path):
-    """Whoever else comes waits; each GPU has a lock of its own, and a CPU none."""
-    monkeypatch.setattr(clock.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(clock.torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=str(device)))
+@pytest.fixture
+def gpu_locks(monkeypatch, tmp_path):
+    """The folder of the locks of GPUs that are not there."""
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=str(device)))
+    return tmp_path
+
+
+def _is_taken(lock):
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def test_what_is_timed_has_the_gpu_to_itself(gpu_locks):
+    """Others wait; each GPU has a lock of its own, and a CPU none."""
     with clock.gpu_alone("cpu"):
-        assert not list(tmp_path.iterdir())
+        assert not list(gpu_locks.iterdir())
     with clock.gpu_alone("cuda:0"):
         with clock.gpu_alone("cuda:1"):
-            first, second = sorted(tmp_path.iterdir())
-        with FileLock(second, timeout=0), pytest.raises(Timeout):
-            FileLock(first, timeout=0).acquire()
-    with FileLock(first, timeout=0):
-        pass
+            first, second = sorted(gpu_locks.iterdir())
+        assert _is_taken(first)
+        assert not _is_taken(second)
+    assert not _is_taken(first)
 
 
-def test_runs_and_step_times_ask_for_the_gpu_alone(task, monkeypatch, tmp_path):
-    asked = []
+def test_runs_and_step_times_have_the_gpu_to_themselves(gpu_locks, tmp_path):
+    """A run that times steps on its own GPU does not wait for itself."""
+    taken = []
 
-    @contextmanager
-    def alone(device):
-        asked.append(device)
-        yield
+    def look(*arguments):
+        taken.append([_is_taken(lock) for lock in gpu_locks.glob("kronbench*")])
 
-    monkeypatch.setattr(once, "gpu_alone", alone)
-    monkeypatch.setattr(timing, "gpu_alone", alone)
-    run(task, choose("sgd"), 0, 1, tmp_path)
-    timing.interleaved_step_seconds(task, [choose("sgd")], rounds=1)
-    assert asked == ["cpu", "cpu"]
+    def work(under_way):
+        look()
+        interleaved_seconds({}, "cuda", rounds=1, on_round=look)
+        look()
+        return "finished", None
+
+    interleaved_seconds({}, "cuda", rounds=1, on_round=look)
+    resumable.once(tmp_path / "run.jsonl", {"run": "a"}, "cuda", work, needs_checkpoint=False)
+    assert taken == [[True]] * 4
+    look()
+    assert taken[-1] == [False]

@@ -23,10 +23,10 @@ import torch
 
 from optimizers.core import CURVATURES, Tape
 from optimizers.core.kfi import INVERSES
-from suites.harness.measure.clock import Stopwatch
 from suites.harness.measure.components import curve, solve, solvers
 from suites.harness.measure.live_bytes import kept_bytes, peak_state_bytes
 from suites.harness.measure.step import Step
+from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.training.catalog import choose, named
 from suites.harness.training.experiment import Settings, Task
@@ -74,28 +74,14 @@ def _ratio_of_minima(device: str, begin: Callable[[], Callable[[], object]], lim
     best = best_reference = math.inf
     kept = []  # so that the next set-up gets other memory, at other distances
     for done in range(1, _MOST_SETUPS + 1):
-        candidate, reference = _block(device, begin()), _block(device, _reference(device))
-        kept += [candidate, reference, torch.empty(random.randrange(1, _GAP), device=device)]
-        for _ in range(_ROUNDS):
-            best_reference = min(best_reference, reference())
-            best = min(best, candidate())
+        calls = {"reference": _reference(device), "case": begin()}
+        kept += [*calls.values(), torch.empty(random.randrange(1, _GAP), device=device)]
+        seconds = interleaved_seconds(calls, device, _ROUNDS, at_least=_ROUNDS, block_seconds=_BLOCK_SECONDS)
+        best_reference = min(best_reference, *seconds["reference"])
+        best = min(best, *seconds["case"])
         if done >= _SETUPS and best <= limit * best_reference:
             break
     return best / best_reference
-
-
-def _block(device: str, call: Callable[[], object]) -> Callable[[], float]:
-    """Measures the seconds of one call, by a block of as many as take half a millisecond."""
-
-    def seconds(calls: int) -> float:
-        block = Stopwatch(device)
-        with block:
-            for _ in range(calls):
-                call()
-        return block.seconds / calls
-
-    seconds(3)  # warm-up
-    return partial(seconds, max(1, round(_BLOCK_SECONDS / min(seconds(1) for _ in range(5)))))
 
 
 def _reference(device: str) -> Callable[[], None]:

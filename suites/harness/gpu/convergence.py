@@ -8,7 +8,7 @@ from dataclasses import replace
 from optimizers.core import CRITERIA
 from suites.harness.gpu.stages import Stage
 from suites.harness.gpu.summary import convergence_folder, read_runs
-from suites.harness.measure.timing import interleaved_step_seconds
+from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.problems.images import DataError
 from suites.harness.records.conventions import TARGETS
 from suites.harness.records.record import write_atomically
@@ -83,7 +83,8 @@ def _epochs_that_fit(stage: Stage, chosen: dict[Task, list[Choice]]) -> int:
     seconds = 0.0
     for task, choices in chosen.items():
         at_most = stage.left * _SHARE_OF_TIMING / len(chosen)
-        samples = interleaved_step_seconds(task, choices, _ROUNDS, at_most, at_least=1)
+        timed = {choice.spec: task.training_step(choice, seed=0) for choice in choices}
+        samples = interleaved_seconds(timed, task.settings.device, _ROUNDS, at_most, at_least=1)
         folder = convergence_folder(stage.folder, task.settings)
         write_atomically(folder / "step_seconds.json", json.dumps(samples))
         started = time.monotonic()

@@ -1,6 +1,5 @@
 """The stage of step times: at the paper's batches, with and without TF32, launched by the host and in a CUDA graph."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,11 +10,10 @@ import torch
 
 from suites.harness.analysis.statistics import median_interval
 from suites.harness.gpu.stages import Stage
-from suites.harness.measure.clock import PhaseClock
 from suites.harness.measure.step import Step
-from suites.harness.measure.timing import interleaved_seconds
+from suites.harness.measure.timing import interleaved_phases, interleaved_seconds
 from suites.harness.records.conventions import REFERENCE
-from suites.harness.training.captured_step import WARM_UP_STEPS, CapturedStep
+from suites.harness.training.captured_step import CapturedStep
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 
@@ -23,7 +21,7 @@ _TORCHS_SGD = "torch.optim.SGD[lr=0.1,momentum=0.9]"
 _TIMED = (_TORCHS_SGD, "sgd", "kfac", "kfra", "ea_cg", "pch1+kfi")
 _PAPER = {"synthetic-cifar10": (100, 500, 1000), "synthetic-imagenet10": (100,)}  # batches of the paper
 _REHEARSAL = {"digits": (100, 500, 1000)}
-_PHASE_STEPS = 10
+_PHASE_ROUNDS = 10
 
 
 def step_times(stage: Stage) -> None:
@@ -81,17 +79,8 @@ def _step(task: Task, spec: str, graph: bool) -> Step:
 
 
 def _phases(step: Step, device: str) -> dict[str, float]:
-    """Medians of the seconds of each phase over some steps."""
-    clock = PhaseClock(device)
-    step.watch(clock.mark)
-    for _ in range(WARM_UP_STEPS + 1):
-        step()
-    clock.drain()
-    seconds = defaultdict(list)
-    for _ in range(_PHASE_STEPS):
-        step()
-        for phase, (own,) in clock.drain().items():
-            seconds[phase].append(own)
+    """Medians of the seconds of each phase."""
+    seconds = interleaved_phases({"step": step}, device, _PHASE_ROUNDS)["step"]
     return {phase: median(own) for phase, own in seconds.items()}
 
 

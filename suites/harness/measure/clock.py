@@ -105,5 +105,6 @@ def gpu_alone(device: torch.device | str) -> Iterator[None]:
         yield
         return
     name = f"kronbench-{torch.cuda.get_device_properties(device).uuid}.lock"
-    with FileLock(Path(tempfile.gettempdir()) / name, mode=0o666):
+    # a singleton, so that a run that has the GPU may time steps on it
+    with FileLock(Path(tempfile.gettempdir()) / name, mode=0o666, is_singleton=True):
         yield

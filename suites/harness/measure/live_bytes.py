@@ -30,6 +30,26 @@ def peak_state_bytes(step: Step) -> int:
     return live.peak + kept  # state that this very step makes is among what is counted
 
 
+def phase_bytes(step: Step) -> dict[str, int]:
+    """The most bytes alive at once in each phase of a step that were not alive before it. What the step keeps counts.
+
+    Runs one step. Counts whole tensors as operations return them; scratch space inside a library call is not seen.
+    """
+    peaks: dict[str, int] = {}
+    now: str | None = None
+
+    def mark(phase: str | None) -> None:
+        nonlocal now
+        if now is not None:
+            peaks[now] = max(peaks.get(now, 0), live.peak)
+        now, live.peak = phase, live.current
+
+    step.watch(mark)
+    with LiveBytes() as live:
+        step()
+    return peaks
+
+
 def kept_bytes(step: Step, steps: int = 4) -> int:
     """Bytes alive after some steps on one batch: state, and whatever else outlives the step that made it.
 

@@ -50,3 +50,17 @@ class Step:
 
     def __call__(self) -> None:
         self.update(self.record())
+
+
+def autograd_step(step: Step) -> Callable[[], None]:
+    """A step as PyTorch's users take it, on the network and batches of ``step``: autograd and torch's own SGD."""
+    network, batches, value = step.network, step.batches, step.criterion.value
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, foreach=True)
+
+    def call() -> None:
+        inputs, labels = next(batches)
+        optimizer.zero_grad()
+        value(network(inputs), labels).mean().backward()
+        optimizer.step()
+
+    return call

@@ -1,86 +1,120 @@
-"""Step times as ratios: every optimizer in turn, in one process, against SGD with momentum."""
+"""The one loop that times steps: several steps in turn, block by block, so that all of them meet the same machine."""
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import chain
 
 import torch
 
-from suites.harness.measure.clock import gpu_alone, timer
-from suites.harness.records.conventions import REFERENCE
-from suites.harness.training.catalog import Choice, choose
-from suites.harness.training.experiment import Task
+from suites.harness.measure.clock import PhaseClock, gpu_alone, timer
+from suites.harness.measure.step import Step
 
-_BLOCK_SECONDS = 0.004  # a block of steps is at least so long, so that the clock is no part of it
+Block = Callable[[int], dict[str, float]]  # takes a number of steps; returns the mean seconds of each part of a step
+
+BLOCK_SECONDS = 0.004  # of a block of steps, at least: the clock's own time is small beside it
 _WARM_UP_STEPS = 5  # more than a step takes before it is captured
-
-
-def interleaved_step_seconds(
-    task: Task,
-    choices: list[Choice],
-    rounds: int = 30,
-    at_most_seconds: float = 20.0,
-    on_round: Callable[[int], None] = lambda done: None,
-    at_least: int = 5,
-) -> dict[str, list[float]]:
-    """Seconds of one training step of each optimizer, by specification; see :func:`interleaved_seconds`."""
-    steps = {choice.spec: task.training_step(choice, seed=0) for choice in choices}
-    return interleaved_seconds(steps, task.settings.device, rounds, at_most_seconds, on_round, at_least)
+_WHOLE = "whole step"
 
 
 def interleaved_seconds(
-    steps: Mapping[str, Callable[[], None]],
+    steps: Mapping[str, Callable[[], object]],
     device: str,
     rounds: int = 30,
     at_most_seconds: float = 20.0,
     on_round: Callable[[int], None] = lambda done: None,
     at_least: int = 5,
+    block_seconds: float = BLOCK_SECONDS,
 ) -> dict[str, list[float]]:
-    """Seconds of one call of each of ``steps``, one number a round, taken in turn within each round.
+    """Seconds of one call of each step: the mean over a block of calls, one block of each step in every round.
 
-    A round is left out where ``at_most_seconds`` have passed and there are ``at_least`` rounds. On CUDA the time is
-    that between two events on the stream.
+    No round begins after ``at_most_seconds`` if ``at_least`` rounds are done. A few calls come first and are not
+    counted. On CUDA the time is that between two events on the stream.
+
+    Args:
+        on_round: called with the number of rounds done.
+        block_seconds: a block has as many calls as fill this time, and at least one.
 
     Returns:
-        By name: as many samples as there were rounds, sample i of each taken in round i.
+        By name: one number a round; the numbers at the same place are of the same round.
     """
-    sizes: dict[str, int] = {}
-    samples: dict[str, list[float]] = {name: [] for name in steps}
+    blocks = {name: partial(_block_of_steps, step, device) for name, step in steps.items()}
+    samples = _in_turn(blocks, device, rounds, at_most_seconds, on_round, at_least, block_seconds)
+    return {name: [sample[_WHOLE] for sample in own] for name, own in samples.items()}
+
+
+def interleaved_phases(
+    steps: Mapping[str, Step],
+    device: str,
+    rounds: int = 30,
+    at_most_seconds: float = 20.0,
+    on_round: Callable[[int], None] = lambda done: None,
+    at_least: int = 3,
+) -> dict[str, dict[str, list[float]]]:
+    """Seconds of each phase of a training step, measured like :func:`interleaved_seconds`.
+
+    The steps are watched from now on. Of the replays of a CUDA graph in a block the last one counts.
+
+    Returns:
+        By name and phase: one number a round. A phase that a step does not have is left out.
+    """
+    blocks = {}
+    for name, step in steps.items():
+        clock = PhaseClock(device)
+        step.watch(clock.mark)
+        blocks[name] = partial(_block_of_phases, step, clock)
+    samples = _in_turn(blocks, device, rounds, at_most_seconds, on_round, at_least, BLOCK_SECONDS)
+    return {
+        name: {phase: [sample.get(phase, 0.0) for sample in own] for phase in dict.fromkeys(chain.from_iterable(own))}
+        for name, own in samples.items()
+    }
+
+
+def _in_turn(
+    blocks: Mapping[str, Block],
+    device: str,
+    rounds: int,
+    at_most_seconds: float,
+    on_round: Callable[[int], None],
+    at_least: int,
+    block_seconds: float,
+) -> dict[str, list[dict[str, float]]]:
+    """Warm up, choose the length of each block, then go round; the GPU is ours for as long as this takes."""
+    samples: dict[str, list[dict[str, float]]] = {name: [] for name in blocks}
     with gpu_alone(device):
-        for name, step in steps.items():
-            for _ in range(_WARM_UP_STEPS):
-                step()
-            sizes[name] = max(1, round(_BLOCK_SECONDS / max(_seconds(step, 1, device), 1e-6)))
+        lengths = {
+            name: max(1, round(block_seconds / max(_warm_up(block, device, at_most_seconds), 1e-6)))
+            for name, block in blocks.items()
+        }
         started = time.perf_counter()
-        for done in range(rounds):
-            for name, step in steps.items():
-                samples[name].append(_seconds(step, sizes[name], device))
-            on_round(done + 1)
-            if done + 1 >= at_least and time.perf_counter() - started > at_most_seconds:
+        for done in range(1, rounds + 1):
+            for name, block in blocks.items():
+                samples[name].append(block(lengths[name]))
+            on_round(done)
+            if done >= at_least and time.perf_counter() - started > at_most_seconds:
                 break
     if device == "cuda":
         torch.cuda.empty_cache()
     return samples
 
 
-def autograd_step(task: Task) -> Callable[[], None]:
-    """A step as PyTorch's users take it: autograd, and ``torch.optim.SGD(momentum=0.9, foreach=True)``."""
-    step = task.step(choose(REFERENCE), seed=0)
-    network, batches, value = step.network, step.batches, step.criterion.value
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, foreach=True)
-
-    def call() -> None:
-        inputs, labels = next(batches)
-        optimizer.zero_grad()
-        value(network(inputs), labels).mean().backward()
-        optimizer.step()
-
-    return call
+def _warm_up(block: Block, device: str, at_most_seconds: float) -> float:
+    """Seconds of the fastest of the first steps. On a CPU they take at most a tenth of the time and one step more."""
+    seconds: list[float] = []
+    while len(seconds) < _WARM_UP_STEPS and (device == "cuda" or sum(seconds) <= at_most_seconds / 10):
+        seconds.append(sum(block(1).values()))
+    return min(seconds)
 
 
-def _seconds(step: Callable[[], None], times: int, device: str) -> float:
-    """Seconds of a step, the mean of a block of them."""
+def _block_of_steps(step: Callable[[], object], device: str, count: int) -> dict[str, float]:
     now = timer(device)
     begin = now()
-    for _ in range(times):
+    for _ in range(count):
         step()
-    return (now() - begin) / times
+    return {_WHOLE: (now() - begin) / count}
+
+
+def _block_of_phases(step: Step, clock: PhaseClock, count: int) -> dict[str, float]:
+    for _ in range(count):
+        step()
+    return {phase: sum(seconds) / len(seconds) for phase, seconds in clock.drain().items()}

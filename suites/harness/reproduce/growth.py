@@ -8,7 +8,7 @@ B          batch          images of a mini-batch
 
 Of a step, curvature and solve apart, are taken the seconds (many steps, methods in turn), the operations (counted, see
 :mod:`suites.harness.measure.operations`) and the bytes that are alive at once
-(:func:`suites.harness.measure.phases.phase_bytes`).
+(:func:`suites.harness.measure.live_bytes.phase_bytes`).
 """
 
 from collections.abc import Callable, Iterator
@@ -18,9 +18,10 @@ from typing import Any
 
 from optimizers.core import SecondOrder
 from suites.harness.measure.environment import describe
+from suites.harness.measure.live_bytes import phase_bytes
 from suites.harness.measure.operations import count, iterations_run
-from suites.harness.measure.phases import interleaved_phase_seconds, phase_bytes
 from suites.harness.measure.step import Step
+from suites.harness.measure.timing import interleaved_phases
 from suites.harness.records.record import Record
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
@@ -155,11 +156,12 @@ def measure(case: Case, methods: tuple[str, ...], device: str, at_most_seconds: 
     """
     task = Task.load(Settings(network=case.network, batch_size=case.batch, device=device))
     choices = {method: choose(SPECS[method].format(iterations=case.iterations)) for method in methods}
-    seconds = interleaved_phase_seconds(task, list(choices.values()), _ROUNDS, at_most_seconds)
+    steps = {method: task.step(choice, seed=0) for method, choice in choices.items()}
+    seconds = interleaved_phases(steps, task.settings.device, _ROUNDS, at_most_seconds)
     return {
         method: {
             "optimizer": choice.spec,
-            "seconds": {phase: seconds[choice.spec][phase] for phase in PHASES},
+            "seconds": {phase: seconds[method][phase] for phase in PHASES},
             **count_and_weigh(task.step(choice, seed=0), case),
         }
         for method, choice in choices.items()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from rich.progress import Progress
 
-from suites.harness.measure.timing import interleaved_step_seconds
+from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.record import Record, write_atomically
 from suites.harness.show import tables as report
@@ -53,8 +53,9 @@ def compare(
         bar = progress.add_task("rounds: step times against SGD".ljust(36), total=_ROUNDS)
         failed = {record.experiment["optimizer"] for record in records if record.status == "failed"}
         timed = {spec: choice for choice in (choose(REFERENCE), *choices) if (spec := choice.spec) not in failed}
-        step_seconds = interleaved_step_seconds(
-            task, list(timed.values()), rounds=_ROUNDS, on_round=lambda done: progress.update(bar, completed=done)
+        steps = {spec: task.training_step(choice, seed=0) for spec, choice in timed.items()}
+        step_seconds = interleaved_seconds(
+            steps, task.settings.device, _ROUNDS, on_round=lambda done: progress.update(bar, completed=done)
         )
         progress.update(bar, completed=_ROUNDS)
     write_atomically(output / "step_seconds.json", json.dumps(step_seconds))

@@ -1,0 +1,136 @@
+"""Seconds of steps and of their phases, by a clock that the test sets, and bytes by phase."""
+
+import time
+
+import pytest
+import torch
+
+from optimizers.core import TapeOptimizer
+from suites.harness.measure.live_bytes import phase_bytes
+from suites.harness.measure.timing import interleaved_phases, interleaved_seconds
+from suites.harness.records.conventions import PHASES
+from suites.harness.training.catalog import choose
+from suites.harness.training.experiment import Settings, Task
+
+
+class Known(TapeOptimizer):
+    """Forms 4000 bytes in one phase and 12000 in the next, and keeps 1000 of each step."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 1.0})
+        self.kept = []
+
+    def step(self, tape):
+        self.on_phase("curvature")
+        matrix = torch.empty(1000)
+        del matrix
+        self.on_phase("solve")
+        first, second = torch.empty(1000), torch.empty(2000)
+        del first, second
+        self.on_phase("update")
+        self.kept.append(torch.empty(250))
+
+
+class Clock:
+    """A clock that stands still but for :meth:`pass_`."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.took = []
+
+    def pass_(self, name, seconds):
+        self.took.append(name)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
+    return clock
+
+
+@pytest.fixture(scope="module")
+def task():
+    return Task.load(Settings(device="cpu", network=(64, 20, 10)))
+
+
+@pytest.fixture
+def known(task):
+    step = task.step(choose("sgd"), seed=0)
+    step.optimizer = Known(step.network.parameters())
+    return step
+
+
+def test_seconds_are_those_of_one_step(clock):
+    """Steps of a millisecond come in blocks of four, since a block is four milliseconds; a slow step stands alone."""
+    steps = {"fast": lambda: clock.pass_("fast", 0.001), "slow": lambda: clock.pass_("slow", 0.5)}
+    seconds = interleaved_seconds(steps, "cpu", rounds=2)
+    assert seconds == {"fast": pytest.approx([0.001] * 2), "slow": pytest.approx([0.5] * 2)}
+    assert clock.took[-10:] == [*["fast"] * 4, "slow"] * 2
+
+
+def test_the_first_steps_are_not_counted(clock):
+    """A step is slow for five times, as one that is captured in a graph."""
+    calls = iter([3.0, 0.2, 0.2, 0.2, 0.2])
+    seconds = interleaved_seconds({"step": lambda: clock.pass_("step", next(calls, 0.1))}, "cpu", 4, at_most_seconds=60)
+    assert seconds["step"] == pytest.approx([0.1] * 4)
+
+
+def test_a_step_slower_than_all_the_time_there_is_warms_up_once(clock):
+    seconds = interleaved_seconds({"step": lambda: clock.pass_("step", 9.0)}, "cpu", at_most_seconds=20, at_least=2)
+    assert clock.took == ["step"] * (1 + 3)  # a round begins at 0, 9 and 18 seconds
+    assert seconds["step"] == pytest.approx([9.0] * 3)
+
+
+def test_every_round_is_told(clock):
+    told = []
+    interleaved_seconds({"step": lambda: clock.pass_("step", 1.0)}, "cpu", rounds=3, on_round=told.append)
+    assert told == [1, 2, 3]
+
+
+def test_blocks_of_a_given_length(clock):
+    interleaved_seconds({"step": lambda: clock.pass_("step", 0.001)}, "cpu", rounds=1, block_seconds=0.5)
+    assert len(clock.took) == 5 + 500
+
+
+class Timed(TapeOptimizer):
+    """Takes 2 ms in one phase and 5 in the next."""
+
+    def __init__(self, params, clock):
+        super().__init__(params, {"lr": 1.0})
+        self.clock = clock
+
+    def step(self, tape):
+        for phase, seconds in (("curvature", 0.002), ("solve", 0.005)):
+            self.on_phase(phase)
+            self.clock.pass_(phase, seconds)
+
+
+def test_seconds_by_phase_are_those_of_one_step(clock, task):
+    step = task.step(choose("sgd"), seed=0)
+    step.optimizer = Timed(step.network.parameters(), clock)
+    seconds = interleaved_phases({"timed": step}, "cpu", rounds=2)["timed"]
+    assert seconds["curvature"] == pytest.approx([0.002] * 2)
+    assert seconds["solve"] == pytest.approx([0.005] * 2)
+
+
+def test_seconds_by_phase(task):
+    """As many samples as rounds, of the phases that an optimizer has."""
+    seconds = interleaved_phases({spec: task.step(choose(spec), seed=0) for spec in ("sgd", "ea_cg")}, "cpu", rounds=4)
+    assert set(seconds["sgd"]) == {"forward_backward", "update"}
+    assert set(seconds["ea_cg"]) == set(PHASES)
+    samples = [values for phases in seconds.values() for values in phases.values()]
+    assert all(len(values) == 4 and min(values) > 0 for values in samples)
+
+
+def test_no_more_rounds_than_there_is_time_for(task):
+    seconds = interleaved_phases({"sgd": task.step(choose("sgd"), seed=0)}, "cpu", rounds=1000, at_most_seconds=0.0)
+    assert len(seconds["sgd"]["update"]) == 3
+
+
+def test_bytes_by_phase(known):
+    peaks = phase_bytes(known)
+    assert set(peaks) == set(PHASES)
+    assert peaks["solve"] - peaks["curvature"] == 8000
+    assert peaks["curvature"] - peaks["update"] == 3000
