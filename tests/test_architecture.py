@@ -7,6 +7,26 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = ["optimizers.core", "optimizers", "suites", "benchmarks"]  # a package may import itself and those before it
+ROOMS = [  # of the harness, likewise; names and units lie below all of them, the command line above
+    "records",
+    "problems",
+    "measure",
+    "training",
+    "analysis",
+    "show",
+    "memory",
+    "tuning",
+    "reproduce",
+    "gate",
+    "gpu",
+    "commands",
+]
+FLOORS = [["names", "units"], *([room] for room in ROOMS), ["cli"]]
+MOST_ROOMS, MOST_MODULES = 12, 10
+# what does not keep to this yet: whoever mends an entry takes it out
+STILL_AGAINST_THE_ORDER = {("suites.harness.show.experiment", "suites.harness.tuning.grid.method_of")}
+STILL_TOO_LARGE = {"commands", "reproduce", "show"}
+HARNESS = Path(__file__).parents[1] / "suites" / "harness"
 MODULES = sorted(path for package in ("optimizers", "suites", "benchmarks") for path in (ROOT / package).rglob("*.py"))
 ALGORITHMS = [path for path in MODULES if path.is_relative_to(ROOT / "optimizers")]
 CORE = [path for path in ALGORITHMS if path.is_relative_to(ROOT / "optimizers" / "core")]
@@ -64,6 +84,17 @@ def _imports_against_the_order(source, module, is_package=False):
     return upwards | {name for name in found if f"{name}.".startswith("tests.")}
 
 
+def _floor(name):
+    """The place in FLOORS of a module of the harness; None for what is no part of it."""
+    _, harness, name = f"{name}.".partition("suites.harness.")
+    return next((n for n, floor in enumerate(FLOORS) if name.split(".")[0] in floor), None) if harness else None
+
+
+def _imports_of_higher_rooms(source, module, is_package=False):
+    own, found = _floor(module), _imports(source, module, is_package)
+    return {name for name in found if own is not None and (floor := _floor(name)) is not None and floor > own}
+
+
 def _effects(source, module):
     """What a module imports or calls to reach outside: files, the clock, the console, torch's global state."""
     found = {name for name in _imports(source, module) if name.split(".")[0] in OUTSIDE}
@@ -87,6 +118,29 @@ def test_imports_run_one_way(path):
     """benchmarks -> suites -> optimizers -> optimizers.core, and nothing imports the tests."""
     found = _imports_against_the_order(path.read_text(encoding="utf-8"), _name(path), path.name == "__init__.py")
     assert not found
+
+
+def test_rooms_import_one_way():
+    """Within the harness, each room imports from those before it alone."""
+    found = {
+        (_name(path), name)
+        for path in MODULES
+        for name in _imports_of_higher_rooms(path.read_text(encoding="utf-8"), _name(path), path.name == "__init__.py")
+    }
+    assert found - STILL_AGAINST_THE_ORDER == set(), "imports from a higher room"
+    assert STILL_AGAINST_THE_ORDER - found == set(), "no longer true: take it out of the list"
+
+
+def test_a_room_fits_in_a_head():
+    """No room within a room, none above ten modules, and no module of the harness outside a room but three."""
+    folders = {path for path in HARNESS.rglob("*") if path.is_dir() and list(path.glob("*.py"))}
+    assert {path.name for path in folders} == set(ROOMS)
+    assert {path.parent for path in folders} == {HARNESS}
+    assert len(ROOMS) <= MOST_ROOMS
+    assert {path.stem for path in HARNESS.glob("*.py")} == {"__init__", "names", "units", "cli"}
+    too_large = {room for room in ROOMS if len(list((HARNESS / room).glob("[!_]*.py"))) > MOST_MODULES}
+    assert too_large - STILL_TOO_LARGE == set(), f"more than {MOST_MODULES} modules"
+    assert STILL_TOO_LARGE - too_large == set(), "no longer true: take it out of the list"
 
 
 @pytest.mark.parametrize("path", ALGORITHMS, ids=_id)
@@ -130,6 +184,23 @@ def test_imports_against_the_order_are_seen(module, source):
 def test_imports_along_the_order_pass(module, source):
     """The check itself, on imports that go the right way."""
     assert not _imports_against_the_order(source, module)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("suites.harness.measure.timing", "from suites.harness.training.catalog import choose"),
+        ("suites.harness.measure.timing", "from suites.harness.training import catalog"),
+        ("suites.harness.measure.timing", "from ..training import catalog"),
+        ("suites.harness.records.record", "def f():\n    import suites.harness.commands.compare"),
+        ("suites.harness.units", "from suites.harness.records import record"),
+        ("suites.harness.commands.gate", "from suites.harness.cli import app"),
+    ],
+)
+def test_imports_of_higher_rooms_are_seen(module, source):
+    """The check itself, and on the same import from the highest room."""
+    assert _imports_of_higher_rooms(source, module)
+    assert not _imports_of_higher_rooms(source, "suites.harness.cli")
 
 
 @pytest.mark.parametrize(
