@@ -28,7 +28,8 @@ class FCNN(nn.Module):
         sizes: n_0, ..., n_k, for example ``(64, 32, 10)``.
         activation: a name from ``ACTIVATIONS`` or an :class:`Activation`.
         seed: of the initial weights, which are the same on every device.
-        device, dtype: where and in which precision the parameters live.
+        device: where the parameters live.
+        dtype: in which precision.
 
     Raises:
         ValueError: for fewer than two sizes, a size below 1, or an unknown activation.
