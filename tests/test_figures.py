@@ -3,16 +3,16 @@
 import csv
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure as Canvas
 from typer.testing import CliRunner
 
 from suites.harness.cli import app
-from suites.harness.records.config import write_config
+from suites.harness.records.config import read_toml, write_config
 from suites.harness.records.record import Record, read
-from suites.harness.reproduce.draw import draw, lines_of
-from suites.harness.reproduce.figures import FIGURE_SCALES, FIGURES
+from suites.harness.reproduce.figures import FIGURE_SCALES, FIGURES, draw, lines_of
 from suites.harness.reproduce.request import Request
 from suites.harness.show.pictures import _mark
 
@@ -21,7 +21,8 @@ _SMOKE = replace(FIGURE_SCALES["cifar10"]["smoke"], epochs=2)
 
 def _drawn(name, folder, scale=_SMOKE):
     figure = FIGURES[name]
-    done = draw(figure, scale, lines_of(figure, scale, "cpu", None), Request("smoke", folder))
+    request = Request("smoke", folder, device="cpu")
+    done = draw(figure, scale, lines_of(figure, scale, request), request)
     return done.records, done.text
 
 
@@ -32,15 +33,48 @@ def figure1(tmp_path_factory):
     return folder, *_drawn("figure1", folder)
 
 
-def test_twelve_figures_cover_both_data_sets_and_criteria():
-    """1-8 in pairs, one against seconds and one against epochs; 9-12 once for each problem."""
-    assert list(FIGURES) == [f"figure{number}" for number in range(1, 13)]
-    problems = [(f.dataset, f.criterion) for f in FIGURES.values()]
-    assert len(set(problems)) == 4
-    for first in range(0, 8, 2):
-        assert problems[first] == problems[first + 1]
-    assert problems[8:] == problems[0:8:2]
-    assert [f.against for f in FIGURES.values()][:2] == [("seconds",), ("epochs",)]
+def test_the_figures_are_numbered_as_in_the_paper():
+    """The paper's captions; which of 1-8 are wall clock and which are epochs it says in its text."""
+    captions = {
+        1: ("cross-entropy", "cifar10", ("seconds",)),
+        2: ("cross-entropy", "imagenet10", ("seconds",)),
+        3: ("cross-entropy", "cifar10", ("epochs",)),
+        4: ("cross-entropy", "imagenet10", ("epochs",)),
+        5: ("bounded", "cifar10", ("seconds",)),
+        6: ("bounded", "imagenet10", ("seconds",)),
+        7: ("bounded", "cifar10", ("epochs",)),
+        8: ("bounded", "imagenet10", ("epochs",)),
+        9: ("cross-entropy", "cifar10", ("seconds", "epochs")),
+        10: ("cross-entropy", "imagenet10", ("seconds", "epochs")),
+        11: ("bounded", "cifar10", ("seconds", "epochs")),
+        12: ("bounded", "imagenet10", ("seconds", "epochs")),
+    }
+    assert {number: (f.criterion, f.dataset, f.against) for number, f in enumerate(FIGURES.values(), 1)} == captions
+    assert list(FIGURES) == [f"figure{number}" for number in captions]
+    for number, figure in enumerate(FIGURES.values(), 1):
+        compared = {spec.partition("+")[0] for spec in (method.spec for method in figure.methods)}
+        assert compared == (
+            {"pch1", "pch2"} if number > 8 else {"sgd", "fisher", "pch1"} | ({"gauss_newton"} if number < 5 else set())
+        )
+
+
+PUBLISHED = sorted(Path(__file__).parents[1].glob("results/published/figures-*/*/figure*.md"))
+
+
+@pytest.mark.parametrize("page", PUBLISHED, ids=lambda page: f"{page.parts[-3]}-{page.stem}")
+def test_published_figures_have_the_papers_numbers(page):
+    """Folder, title and command of each; the pictures lie beside them."""
+    figure, folder = FIGURES[page.stem], page.parent
+    assert folder.name == f"{figure.dataset}-{figure.criterion}"
+    assert page.read_text().startswith(f"# Figure {figure.number}: {figure.criterion}, {figure.dataset} (scale ")
+    flags = read_toml(folder / f"{figure.name}.toml")
+    assert (flags["name"], flags["output"]) == (figure.name, f"results/published/{folder.parent.name}")
+    for suffix in ("png", "svg", "csv"):
+        assert (folder / f"{figure.name}.{suffix}").exists()
+    drawn = (folder / f"{figure.name}.svg").read_text()
+    assert f"Figure {figure.number}: " in drawn
+    for axis, label in (("seconds", "seconds of training"), ("epochs", "epochs")):
+        assert bool(re.search(f"(<!-- |>){label}( -->|<)", drawn)) == (axis in figure.against)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -60,7 +94,9 @@ def test_a_figure_writes_picture_data_and_table(figure1):
     folder, records, text = figure1
     methods = [method.label for method in FIGURES["figure1"].methods]
     assert len(records) == len(methods) * _SMOKE.seeds
-    assert {f"figure1.{suffix}" for suffix in ("png", "svg", "csv", "md")} <= {p.name for p in folder.iterdir()}
+    folder = folder / "digits-cross-entropy"
+    names = {f"figure1.{suffix}" for suffix in ("png", "svg", "csv", "md", "toml")} | {"runs"}
+    assert {path.name for path in folder.iterdir()} == names
     assert (folder / "figure1.png").read_bytes().startswith(b"\x89PNG")
     with (folder / "figure1.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -77,11 +113,11 @@ def test_a_figure_writes_picture_data_and_table(figure1):
 
 
 def test_figures_take_each_others_runs(figure1):
-    """Figure 2 shows the runs of Figure 1; of Figure 9 only those with PCH-2 are new."""
+    """Figure 3 shows the runs of Figure 1; of Figure 9 only those with PCH-2 are new."""
     folder, first, _ = figure1
     runs = folder / "digits-cross-entropy" / "runs"
     written = {path.name: path.stat().st_mtime_ns for path in runs.iterdir()}
-    second, _ = _drawn("figure2", folder)
+    second, _ = _drawn("figure3", folder)
     assert [record.path for record in second] == [record.path for record in first]
     _drawn("figure9", folder)
     kept = {path.name: path.stat().st_mtime_ns for path in runs.iterdir() if "pch2" not in path.name}
@@ -120,8 +156,14 @@ def test_the_command_line_draws_with_tuned_settings(tmp_path):
         f"{method.spec}[lr=0.3]" for method in FIGURES["figure9"].methods
     }
     assert {record.experiment["batch_size"] for record in records} == {479}
-    title = (tmp_path / "out" / "figure9.md").read_text().splitlines()[0]
+    page = tmp_path / "out" / "digits-cross-entropy" / "figure9.md"
+    title = page.read_text().splitlines()[0]
     assert "batch 479; every method tuned on held-out images" in title
+    before = page.read_text()
+    page.unlink()
+    again = call(app, ["reproduce", "--config", str(page.with_suffix(".toml"))])  # its flags, and nothing else
+    assert again.exit_code == 0, again.output
+    assert page.read_text() == before
 
 
 @pytest.mark.usefixtures("quick_workers")

@@ -1,7 +1,7 @@
 """Table 1: exponents with intervals, operations that grow as stated, and the command line."""
 
 from csv import DictReader
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,17 @@ import pytest
 from suites.harness.analysis.statistics import growth_exponent
 from suites.harness.measure.environment import describe
 from suites.harness.records.record import Record, read
-from suites.harness.reproduce import growth
-from suites.harness.reproduce.growth import GROWTH_SCALES, SPECS, Case, GrowthScale, Sweep, count_and_weigh
+from suites.harness.reproduce import table1_growth as growth
 from suites.harness.reproduce.table1 import FITTED, ROWS, exponents_frame, summary
+from suites.harness.reproduce.table1_growth import (
+    GROWTH_SCALES,
+    SPECS,
+    Case,
+    Costs,
+    GrowthScale,
+    Sweep,
+    count_and_weigh,
+)
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 
@@ -50,7 +58,8 @@ def test_what_has_no_exponent_is_refused(sizes, values):
 def _counted(method, case):
     task = Task.load(Settings(network=case.network, batch_size=case.batch, device="cpu"))
     step = task.step(choose(SPECS[method].format(iterations=case.iterations)), seed=0)
-    return count_and_weigh(step, case)
+    operations, _ = count_and_weigh(step, case)
+    return operations
 
 
 HERE = [row for row in ROWS if row.by == "here"]
@@ -65,7 +74,7 @@ def test_operations_grow_as_the_terms_of_this_code(row, over):
     curvature, but for the last strip of a symmetric product, it has everything."""
     values = VALUES[over]
     cases = [replace(WIDE, **{over: value}) for value in values]
-    counted = [_counted(row.measured, case)["operations"] for case in cases]
+    counted = [_counted(row.method, case) for case in cases]
     for part, share, tolerance in (("curvature", 1.08, 0.02), ("solve", 1.5, 0.2)):
         stated = np.array([getattr(row, part).of(case) for case in cases])
         measured = np.array([of[part] for of in counted]) / 2
@@ -120,13 +129,15 @@ def test_smoke_scale(kronbench, tmp_path):
     """From the command line: every size in the record, every exponent in the tables, and a picture."""
     code, out, err = kronbench("reproduce", "table1", "--output", tmp_path / "out", "--device", "cpu")
     assert (code, err) == (0, "")
-    files = ["growth.jsonl", "growth.png", "growth.svg", "table.csv", "table.md"]
+    files = ["config.toml", "growth.jsonl", "growth.png", "growth.svg", "table.csv", "table.md"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
     text = (tmp_path / "out" / "table.md").read_text()
     assert text in out
     assert "scale smoke: digits" in text.splitlines()[0]
     tables = [line for line in text.splitlines() if line.startswith("|")]
-    assert all(line.replace("\\|", "").count("|") in (6, 11) for line in tables)  # of 5 and of 10 columns
+    assert all(line.replace("\\|", "").count("|") in (9, 11) for line in tables)  # of 8 and of 10 columns
+    assert kronbench("reproduce", "--config", tmp_path / "out" / "config.toml")[0] == 0  # taken from the record
+    assert (tmp_path / "out" / "table.md").read_text() == text
     record, scale = read(tmp_path / "out" / "growth.jsonl"), GROWTH_SCALES["smoke"]
     assert record.status == "finished"
     assert [(point["over"], point[point["over"]]) for point in record.points] == [
@@ -146,11 +157,11 @@ def test_smoke_scale(kronbench, tmp_path):
 def _record(sweep, seconds):
     """A record of EA-CG whose seconds, of the rounds of a case, are what ``seconds`` says."""
 
-    def figures(case):
-        of = {"seconds": seconds(case), "operations": case.iterations, "bytes": 8}
-        return {quantity: dict.fromkeys(growth.PHASES, value) for quantity, value in of.items()}
+    def costs(case):
+        of = (dict.fromkeys(growth.PHASES, value) for value in (seconds(case), case.iterations, 8))
+        return asdict(Costs("ea_cg", *of))
 
-    points = [{"over": sweep.over, "figures": {"EA-CG": figures(case)}} for case in sweep.cases]
+    points = [{"over": sweep.over, "figures": {"EA-CG": costs(case)}} for case in sweep.cases]
     return Record(Path("growth.jsonl"), {"environment": describe("cpu")}, points, {"status": "finished"})
 
 
@@ -194,7 +205,7 @@ def test_a_run_that_died_goes_on_at_the_size_it_had_reached(tmp_path, monkeypatc
         if case.width == dies_at:
             raise Died
         widths.append(case.width)
-        return {"seconds": len(widths)}
+        return {}
 
     monkeypatch.setattr(growth, "measure", measure)
     path = tmp_path / "growth.jsonl"

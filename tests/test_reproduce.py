@@ -14,12 +14,12 @@ from optimizers.core.curvature import _recursion, pos_eig
 from optimizers.core.hessian import mean_hessians
 from suites.harness.cli import main
 from suites.harness.records.record import read
-from suites.harness.reproduce.errors import NORM, layer_errors, record_in_chunks, total
 from suites.harness.reproduce.figures import FIGURES
-from suites.harness.reproduce.published import PUBLISHED
-from suites.harness.reproduce.run import reproduce
-from suites.harness.reproduce.summary import accumulation, errors_frame, order
-from suites.harness.reproduce.tables import LABELS, SCALES, TABLES, balanced
+from suites.harness.reproduce.paper import PUBLISHED
+from suites.harness.reproduce.request import Request
+from suites.harness.reproduce.tables2to5 import SCALES, TABLES, balanced, reproduce
+from suites.harness.reproduce.tables2to5_errors import layer_errors, record_in_chunks, total
+from suites.harness.reproduce.tables2to5_text import HESSIAN, accumulation, errors_frame, iterates_of, order
 from suites.harness.training import resumable as once
 from suites.harness.training.experiment import NETWORKS, Settings, Task
 
@@ -58,19 +58,19 @@ def test_the_error_of_a_layer(problem, criterion):
 
         eigenvalues, vectors = torch.linalg.eigh(torch.func.hessian(loss)(parameters[bias]).detach())
         target = vectors @ torch.diag(eigenvalues.abs()) @ vectors.T
-        assert errors[NORM][t] == pytest.approx(target.norm().item(), rel=1e-12)
+        assert errors.hessian[t] == pytest.approx(target.norm().item(), rel=1e-12)
         for name in _suited(criterion):
             error = (CURVATURES[name](case.record())[t] - target).norm().item()
-            assert errors[name][t] == pytest.approx(error, rel=1e-10, abs=1e-15)
+            assert errors.curvatures[name][t] == pytest.approx(error, rel=1e-10, abs=1e-15)
 
 
 @every_criterion
 def test_the_last_layer_is_exact_but_for_fisher(problem, criterion):
     """Gauss-Newton and PCH start from |E[hess_z C]|: layer k has no error, as in the paper's tables."""
     errors = layer_errors(problem(criterion=criterion).record(), _suited(criterion))
-    assert errors["fisher"][-1] > 0.1 * errors[NORM][-1]
+    assert errors.curvatures["fisher"][-1] > 0.1 * errors.hessian[-1]
     for name in _suited(criterion)[1:]:
-        assert errors[name][-1] <= 1e-15
+        assert errors.curvatures[name][-1] <= 1e-15
 
 
 @every_criterion
@@ -92,7 +92,7 @@ def test_a_tape_in_chunks_is_the_tape(problem, criterion, size):
     tape = record_in_chunks(case.network, criterion, chunks)
     assert isinstance(tape, Tape)
     assert tape.layers[0].input.shape == (9, 0)
-    whole, joined = (layer_errors(t, _suited(criterion)) for t in (case.record(), tape))
+    whole, joined = (layer_errors(t, _suited(criterion)).to_json() for t in (case.record(), tape))
     for name, values in whole.items():
         assert joined[name] == pytest.approx(values, rel=1e-10, abs=1e-15)
 
@@ -118,7 +118,7 @@ def test_the_subset_is_balanced():
 
 def test_growing_towards_the_first_layer_is_said():
     """Over the norm of the Hessian: GN's error grows with every layer, PCH-1's does not."""
-    rows = {"GN": (0.3, 0.4, 0.0), "PCH-1": (0.1, 0.6, 0.0), LABELS[NORM]: (1.0, 2.0, 4.0)}
+    rows = {"GN": (0.3, 0.4, 0.0), "PCH-1": (0.1, 0.6, 0.0), HESSIAN: (1.0, 2.0, 4.0)}
     here = [{"curvature": name, "by": "here", "1": a, "2": b, "3": c} for name, (a, b, c) in rows.items()]
     paper = {"curvature": "GN", "by": "paper", "1": 1.0, "2": 9.0, "3": 0.0, "4": 0.0}
     said = accumulation(pd.DataFrame([*here, paper]).assign(Total=1.0))
@@ -131,7 +131,7 @@ def test_smoke_scale(kronbench, tmp_path, name):
     """From the command line: a record, and a table whose title names what stands in for what the paper had."""
     code, out, err = kronbench(name, "--output", tmp_path / "out", "--device", "cpu")
     assert (code, err) == (0, "")
-    files = ["bound.csv", "errors.jsonl", "table.csv", "table.md"]
+    files = ["bound.csv", "config.toml", "errors.jsonl", "table.csv", "table.md"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
     text = (tmp_path / "out" / "table.md").read_text()
     assert text in out
@@ -151,25 +151,27 @@ def test_smoke_scale(kronbench, tmp_path, name):
         assert float(rows["Fisher", "here"][str(t + 1)]) == pytest.approx(mean)
     assert float(rows["Fisher", "paper"]["Total"]) == PUBLISHED[name]["fisher"][-1]
     assert float(rows["PCH-1", "here"]["4"]) < 5e-6
-    assert order(errors_frame(TABLES[name], record), "here").startswith("Fisher > ")
+    assert order(errors_frame(name, iterates_of(record)), "here").startswith("Fisher > ")
     with (tmp_path / "out" / "bound.csv").open() as file:
         error, bound, share = DictReader(file)
     for t in ("1", "2", "3"):
         assert 0 < float(error[t]) < float(bound[t])
         assert float(share[t]) == pytest.approx(float(error[t]) / float(bound[t]))
     assert "above its bound in 0 of 9 layers and iterates" in text
+    code, again, _ = kronbench("--config", tmp_path / "out" / "config.toml")
+    assert (code, text in again) == (0, True)
 
 
 def test_a_failed_run_is_recorded_and_leaves_no_table(tmp_path, monkeypatch):
     """What goes wrong is in the record; a run that diverges stops."""
     task = TABLES["table2"].load(SCALES["smoke"], "cpu", None)
     with monkeypatch.context() as patch:
-        patch.setattr("suites.harness.reproduce.run.layer_errors", lambda tape, names: 1 / 0)
-        done = reproduce(TABLES["table2"], SCALES["smoke"], task, tmp_path)
+        patch.setattr("suites.harness.reproduce.tables2to5.layer_errors", lambda tape, names: 1 / 0)
+        done = reproduce(TABLES["table2"], SCALES["smoke"], task, Request("smoke", tmp_path))
     assert done.text is None
     assert done.records[0].status == "failed"
     task.dataset.scale.fill_(math.nan)
-    done = reproduce(TABLES["table2"], SCALES["smoke"], task, tmp_path)
+    done = reproduce(TABLES["table2"], SCALES["smoke"], task, Request("smoke", tmp_path))
     assert done.records[0].status == "diverged"
     assert [path.name for path in tmp_path.iterdir()] == ["errors.jsonl"]
 
@@ -206,8 +208,8 @@ def test_a_table_that_died_goes_on_and_is_not_made_twice(tmp_path, monkeypatch, 
 
     def points(folder, seed=0, dies_at=None):
         measured.clear()
-        monkeypatch.setattr("suites.harness.reproduce.run.layer_errors", partial(measure, dies_at=dies_at))
-        return reproduce(table, scale, task, tmp_path / folder, seed).records[0].points
+        monkeypatch.setattr("suites.harness.reproduce.tables2to5.layer_errors", partial(measure, dies_at=dies_at))
+        return reproduce(table, scale, task, Request("smoke", tmp_path / folder, seed=seed)).records[0].points
 
     whole = points("whole")
     with pytest.raises(_Died):
@@ -241,7 +243,7 @@ def test_a_table_that_died_goes_on_and_is_not_made_twice(tmp_path, monkeypatch, 
         (["figure1", "--seeds", "0"], "seeds must be 1 or more, got 0"),
         (["figure1", "--scale", "smok"], "unknown scale 'smok': did you mean 'smoke'"),
         (["figure1", "--jobs", "0"], "jobs must be 1 or more, got 0"),
-        (["figure1", "--tuned", "nowhere"], "nowhere/sgd.toml"),
+        (["figure1", "--tuned", "nowhere"], "tuned nowhere: there is no such folder"),
         (["table2", "--epochs", "3"], "table2 has no use for epochs"),
         ([], "which result? there are: table1"),
         (["table3", "--scale", "cpu", "--data-root", "nowhere"], "imagenet10"),
@@ -259,14 +261,18 @@ def test_bad_input_is_one_line(kronbench, tmp_path, arguments, message):
 def test_list_says_what_there_is(kronbench, monkeypatch, tmp_path):
     """Every name, what it shows, what it costs at every scale, and where it is done."""
     monkeypatch.chdir(tmp_path)
-    for page in ("published/table2/table.md", "latest/table2-smoke/table.md", "latest/figures-cpu/figure1.md"):
+    for page in (
+        "published/table2/table.md",
+        "latest/table2-smoke/table.md",
+        "latest/figures-cpu/digits-bounded/figure1.md",
+    ):
         (tmp_path / "results" / page).parent.mkdir(parents=True)
         (tmp_path / "results" / page).touch()
     code, out, _ = kronbench("--list")
     assert code == 0
     assert out.count("\n          not done here\n") == len(TABLES) + len(FIGURES) - 1
     assert "\n          done here: results/latest/table2-smoke, results/published/table2\n" in out
-    assert "\n          done here: results/latest/figures-cpu\n" in out
+    assert "\n          done here: results/latest/figures-cpu/digits-bounded\n" in out
     for name in ("table1", *TABLES, *FIGURES):
         assert f"\n{name} " in f"\n{out}"
     for scale in SCALES:

@@ -9,6 +9,7 @@ from suites.harness.commands.errors import bad_input_is_one_line, failed_writing
 from suites.harness.commands.options import (
     Address,
     Backend,
+    Config,
     DataRoot,
     Device,
     Jobs,
@@ -39,6 +40,7 @@ def reproduce(
     device: Device = "auto",
     data_root: DataRoot = None,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/<name>-<scale>.")] = None,
+    config: Config = None,
     list_: Annotated[
         bool, typer.Option("--list", help="What there is, what it shows and costs, and where it is done here.")
     ] = False,

@@ -1,31 +1,38 @@
 """Figures 1-12: training with every curvature and solver, on two data sets and with two criteria.
 
-figures        data set      criterion        methods
-1, 2           CIFAR-10      cross-entropy    {Fisher, GN, PCH-1} x {KFI, EA-CG}, and SGD
-3, 4           ImageNet-10   cross-entropy    the same
-5, 6           CIFAR-10      Eq. (14)         without GN, which needs a convex criterion
-7, 8           ImageNet-10   Eq. (14)         the same
-9              CIFAR-10      cross-entropy    {PCH-1, PCH-2} x {KFI, EA-CG}
-10             ImageNet-10   cross-entropy    the same
-11             CIFAR-10      Eq. (14)         the same
-12             ImageNet-10   Eq. (14)         the same
-
-Of a pair of the first eight, one is against seconds of training and one against epochs; the last four are against
-both. On ImageNet-10, where KFI's factor does not fit, KFI takes Eq. (13) as in the paper, and its exact form ``gram``
-is dashed.
+The table ``FIGURES`` says what each shows, in the words of the paper's captions. On ImageNet-10 the factor of KFI does
+not fit into memory; as in the paper KFI takes Eq. (13) there, and its exact form ``gram`` is drawn dashed.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
 
 from optimizers.core import CRITERIA
-from suites.harness.reproduce.tables import LABELS
+from suites.harness.names import pick
+from suites.harness.records.config import write_config
+from suites.harness.records.conventions import TARGETS
+from suites.harness.records.record import Record, write_atomically
+from suites.harness.reproduce.paper import LABELS, stand_ins
+from suites.harness.reproduce.request import Reproduction, Request, adapted
+from suites.harness.show.pictures import draw_curves
+from suites.harness.show.progress import progress_bars
+from suites.harness.show.tables import caption, comparison_table, markdown
+from suites.harness.training.catalog import Choice, choose
+from suites.harness.training.experiment import Settings, Task, resolve_device
+from suites.harness.tuning.comparison import train
+from suites.harness.tuning.search import tuned_setting
 
+CIFAR10, IMAGENET10 = "cifar10", "imagenet10"
 SOLVER_LABELS = {"kfi": "KFI", "ea_cg": "EA-CG"}
+_DATA = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")  # of a measuring point, into the CSV
 
 
 @dataclass(frozen=True)
 class Method:
-    """A line of a figure. ``spec``: of the optimizer, with its own defaults."""
+    """A line of a figure. ``spec``: the optimizer, with its own defaults."""
 
     label: str
     spec: str
@@ -34,14 +41,18 @@ class Method:
 
 @dataclass(frozen=True)
 class Figure:
-    """One of the paper's Figures 1-12. ``against``: of :data:`suites.harness.analysis.curves.AXES`."""
+    """One of the paper's figures. ``against``: its axes, of :data:`suites.harness.analysis.curves.AXES`."""
 
-    name: str
-    dataset: str
+    number: int
     criterion: str
+    dataset: str
     against: tuple[str, ...]
-    curvatures: tuple[str, ...]
+    curvatures: tuple[str, ...] = ("fisher", "gauss_newton", "pch1")
     with_sgd: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"figure{self.number}"
 
     @property
     def shows(self) -> str:
@@ -50,18 +61,55 @@ class Figure:
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """One line each, SGD first."""
-        suited = [c for c in self.curvatures if c != "gauss_newton" or CRITERIA[self.criterion].convex]
+        """One line each, SGD first; without Gauss-Newton where the criterion is not convex."""
         lines = [Method("SGD", "sgd")] if self.with_sgd else []
-        for curvature in suited:
+        for curvature in self.curvatures:
+            if curvature == "gauss_newton" and not CRITERIA[self.criterion].convex:
+                continue
             for solver, solved in SOLVER_LABELS.items():
                 name, label = f"{curvature}+{solver}", f"{LABELS[curvature]} + {solved}"
-                if solver == "kfi" and self.dataset == "imagenet10":
+                if solver == "kfi" and self.dataset == IMAGENET10:
+                    # deviates: Eq. (13) in every layer; the paper takes it in the first layer alone
                     lines.append(Method(f"{label}, Eq. (13)", f"{name}[inverse=rank_one]"))
                     lines.append(Method(f"{label}, exact", f"{name}[inverse=gram]", dashed=True))
                 else:
                     lines.append(Method(label, name))
         return tuple(lines)
+
+    def prepare(self, request: Request) -> Callable[[], Reproduction]:
+        """Load what the figure needs; what is returned trains and draws it.
+
+        Raises:
+            ValueError: one line, if the scale, a number, the data or a tuned setting are not as they must be.
+        """
+        request.only(self.name, "seeds", "epochs", "tuned", "resume", "workers")
+        scale = pick("scale", request.scale, FIGURE_SCALES[self.dataset])
+        scale = adapted(scale, epochs=request.epochs, seeds=request.seeds)
+        lines = lines_of(self, scale, request)
+        request.workers.check(lines[0].task.settings.device)
+        return lambda: draw(self, scale, lines, request)
+
+
+_SECONDS, _EPOCHS, _BOTH = ("seconds",), ("epochs",), ("seconds", "epochs")
+_PCH = ("pch1", "pch2")
+
+FIGURES = {
+    figure.name: figure
+    for figure in (
+        Figure(1, "cross-entropy", CIFAR10, _SECONDS),
+        Figure(2, "cross-entropy", IMAGENET10, _SECONDS),
+        Figure(3, "cross-entropy", CIFAR10, _EPOCHS),
+        Figure(4, "cross-entropy", IMAGENET10, _EPOCHS),
+        Figure(5, "bounded", CIFAR10, _SECONDS),
+        Figure(6, "bounded", IMAGENET10, _SECONDS),
+        Figure(7, "bounded", CIFAR10, _EPOCHS),
+        Figure(8, "bounded", IMAGENET10, _EPOCHS),
+        Figure(9, "cross-entropy", CIFAR10, _BOTH, _PCH, with_sgd=False),
+        Figure(10, "cross-entropy", IMAGENET10, _BOTH, _PCH, with_sgd=False),
+        Figure(11, "bounded", CIFAR10, _BOTH, _PCH, with_sgd=False),
+        Figure(12, "bounded", IMAGENET10, _BOTH, _PCH, with_sgd=False),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -75,29 +123,109 @@ class FigureScale:
 
 
 _SMOKE = FigureScale("smoke", epochs=12, seeds=2, dataset="digits")
-_CPU = FigureScale("cpu", epochs=20, seeds=3)
 _PAPER = FigureScale("paper", epochs=200, seeds=6)
 
 FIGURE_SCALES = {  # by data set
     dataset: {scale.name: scale for scale in (_SMOKE, cpu, _PAPER)}
-    for dataset, cpu in (("cifar10", _CPU), ("imagenet10", replace(_CPU, epochs=8, seeds=1)))
-}
-
-_PROBLEMS = [(dataset, criterion) for criterion in CRITERIA for dataset in ("cifar10", "imagenet10")]
-_AXES = ("seconds", "epochs")
-_METHODS = ("fisher", "gauss_newton", "pch1")
-
-FIGURES = {
-    figure.name: figure
-    for figure in (
-        *(
-            Figure(f"figure{2 * pair + offset}", dataset, criterion, (against,), _METHODS)
-            for pair, (dataset, criterion) in enumerate(_PROBLEMS)
-            for offset, against in enumerate(_AXES, start=1)
-        ),
-        *(
-            Figure(f"figure{9 + pair}", dataset, criterion, _AXES, ("pch1", "pch2"), with_sgd=False)
-            for pair, (dataset, criterion) in enumerate(_PROBLEMS)
-        ),
+    for dataset, cpu in (
+        (CIFAR10, FigureScale("cpu", epochs=20, seeds=3)),
+        (IMAGENET10, FigureScale("cpu", epochs=8, seeds=1)),
     )
 }
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method of a figure, the task it is trained on, and the optimizer with its options."""
+
+    method: Method
+    task: Task
+    choice: Choice
+
+
+def lines_of(figure: Figure, scale: FigureScale, request: Request) -> list[Line]:
+    """What a figure trains: each method with its defaults, or with the setting that ``kronbench tune`` chose.
+
+    On a GPU steps run in CUDA graphs.
+
+    Raises:
+        ValueError: one line, if the data are not there, or the setting of a method.
+    """
+    if request.tuned is not None and not request.tuned.is_dir():
+        raise ValueError(f"tuned {request.tuned}: there is no such folder; kronbench tune writes one")
+    device = resolve_device(request.device)
+    settings = Settings(scale.dataset or figure.dataset, figure.criterion, device=device, cuda_graph=device == "cuda")
+    shared = Task.load(settings, request.data_root)
+    lines = []
+    for method in figure.methods:
+        task, choice = shared, choose(method.spec)
+        if request.tuned is not None:
+            setting = tuned_setting(request.tuned, method.spec, shared.settings.dataset, shared.settings.criterion)
+            task = replace(shared, settings=replace(shared.settings, batch_size=setting.batch_size))
+            choice = setting.choice
+        task.check(choice)
+        lines.append(Line(method, task, choice))
+    return lines
+
+
+def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Request) -> Reproduction:
+    """Train and draw; the text is the title, the table and its caption.
+
+    Everything goes into ``<data set>-<criterion>`` in the folder of the request: ``<figure>.png``, ``.svg``, ``.csv``
+    (every measuring point), ``.md`` and ``.toml`` (the flags that make it again). The records go to ``runs`` there;
+    figures of the same problem share them.
+    """
+    settings = lines[0].task.settings
+    folder = request.output / f"{settings.dataset}-{settings.criterion}"
+    runs = [(line.task, line.choice, seed) for seed in range(scale.seeds) for line in lines]
+    with progress_bars() as progress:
+        records = train(
+            runs, scale.epochs, folder / "runs", progress, request.data_root, request.resume, request.workers
+        )
+    groups = {line.method.label: records[place :: len(lines)] for place, line in enumerate(lines)}
+    target, heading = TARGETS[settings.dataset], title(figure, scale, lines, request.tuned)
+    dashed = {line.method.label for line in lines if line.method.dashed}
+    draw_curves(groups, figure.against, folder / figure.name, heading, target, dashed=dashed)
+    write_atomically(folder / f"{figure.name}.csv", points_frame(groups).to_csv(index=False, lineterminator="\n"))
+    table = comparison_table(records, {}, target).drop(columns="step time / SGD")
+    table.insert(0, "method", list(groups))
+    text = f"# {heading}\n\n{markdown(table)}\n\n{caption(records, target)}\n"
+    write_atomically(folder / f"{figure.name}.md", text)
+    flags = request.flags(figure.name, device=settings.device, epochs=scale.epochs, seeds=scale.seeds)
+    write_config(folder / f"{figure.name}.toml", flags)
+    return Reproduction(records, text)
+
+
+def title(figure: Figure, scale: FigureScale, lines: Sequence[Line], tuned: Path | None) -> str:
+    """What the figure is, and all that stands in for what the paper had."""
+    task = lines[0].task
+    batches = sorted({line.task.settings.batch_size for line in lines})
+    found = [
+        *stand_ins(task, figure.dataset),
+        f"{scale.epochs} epochs",
+        "1 seed" if scale.seeds == 1 else f"{scale.seeds} seeds",
+        f"batch {', '.join(map(str, batches))}",
+        "every method's defaults" if tuned is None else "every method tuned on held-out images",
+        *(["steps in CUDA graphs"] if task.settings.cuda_graph else []),
+    ]
+    return f"Figure {figure.number}: {figure.criterion}, {figure.dataset} (scale {scale.name}: {'; '.join(found)})"
+
+
+def points_frame(groups: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
+    """Every measuring point of every run, one a row."""
+    rows = [
+        {
+            "method": label,
+            "optimizer": record.experiment["optimizer"],
+            "seed": record.experiment["seed"],
+            "status": record.status,
+            "epoch": point["epoch"],
+            "seconds": point["training_seconds"],
+            "gradient_equivalents": point["gradient_equivalents"],
+            **{name: point[name] for name in _DATA},
+        }
+        for label, group in groups.items()
+        for record in group
+        for point in record.points
+    ]
+    return pd.DataFrame(rows)

@@ -10,13 +10,13 @@ from suites.harness.training.parallel import Workers
 
 _Scale = TypeVar("_Scale", bound=Any)  # a frozen dataclass
 
-_ALONE = Workers()
+_ONE_PROCESS = Workers()
 _OF_ALL = ("scale", "output", "device", "data_root")
 
 
 @dataclass(frozen=True)
 class Request:
-    """Which scale, on what, and where to; None is the result's own."""
+    """The flags of ``kronbench reproduce``. None leaves a number to the scale."""
 
     scale: str
     output: Path
@@ -30,22 +30,28 @@ class Request:
     images: int | None = None
     tuned: Path | None = None
     resume: bool = True
-    workers: Workers = _ALONE
+    workers: Workers = _ONE_PROCESS
 
     def only(self, result: str, *takes: str) -> None:
-        """Refuse what a result has no use for.
+        """Refuse flags that a result does not take.
 
         Raises:
-            ValueError: one line, if more is asked for than ``takes``.
+            ValueError: one line, if a flag is set that is not in ``takes``.
         """
         for field in fields(self):
             if field.name not in (*_OF_ALL, *takes) and getattr(self, field.name) != field.default:
                 raise ValueError(f"{result} has no use for {field.name.replace('_', ' ')}")
 
+    def flags(self, result: str, **resolved: object) -> dict[str, Any]:
+        """All flags that make the result again, by name; ``resolved`` are those that the scale or the machine set."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "workers"}
+        workers = {"jobs": self.workers.count, "backend": self.workers.backend, "address": self.workers.address}
+        return {"name": result, **given, **workers, **resolved}
+
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What running a result gave; there is no text where no picture or table could be made."""
+    """What running a result gave; there is no text if no picture or table could be made."""
 
     records: Sequence[Record]
     text: str | None = None

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from suites.harness.names import pick
-from suites.harness.reproduce import draw, run, table1
+from suites.harness.reproduce import table1
 from suites.harness.reproduce.figures import FIGURES
 from suites.harness.reproduce.request import Reproduction, Request
-from suites.harness.reproduce.tables import TABLES
+from suites.harness.reproduce.tables2to5 import TABLES
 
 _COSTS = {  # estimates come from 1.6 10^9 operations an image and iterate, and the steps between
     "cifar10": {
@@ -58,7 +57,7 @@ class Result:
 
     def done_in(self, folder: Path) -> list[Path]:
         """Folders that hold it, below a folder of results."""
-        pages = (f"*/{self.name}/table.md", f"*/{self.name}-*/table.md", f"*/*/{self.name}.md")
+        pages = (f"*/{self.name}/table.md", f"*/{self.name}-*/table.md", f"*/*/*/{self.name}.md")
         return sorted(page.parent for pattern in pages for page in folder.glob(pattern))
 
 
@@ -72,13 +71,11 @@ RESULTS = {
             table1.prepare,
         ),
         *(
-            Result(name, f"{t.shows}; {t.criterion}, {t.dataset}", _COSTS[t.dataset], partial(run.prepare, t))
+            Result(name, f"{t.shows}; {t.criterion}, {t.dataset}", _COSTS[t.dataset], t.prepare)
             for name, t in TABLES.items()
         ),
         *(
-            Result(
-                name, f"{f.shows}; {f.criterion}, {f.dataset}", _COSTS_OF_FIGURES[f.dataset], partial(draw.prepare, f)
-            )
+            Result(name, f"{f.shows}; {f.criterion}, {f.dataset}", _COSTS_OF_FIGURES[f.dataset], f.prepare)
             for name, f in FIGURES.items()
         ),
     )

@@ -1,4 +1,4 @@
-"""Table 1: the terms that the paper states for each method, beside the growth that is measured here."""
+"""Table 1: what the paper states of each method, beside the growth that is measured here."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -8,11 +8,12 @@ import pandas as pd
 
 from suites.harness.analysis.statistics import growth_exponent
 from suites.harness.names import pick
+from suites.harness.records.config import write_config
 from suites.harness.records.record import Record, write_atomically
-from suites.harness.reproduce import terms
-from suites.harness.reproduce.growth import GROWTH_SCALES, GrowthScale, Sweep, measure_growth
+from suites.harness.reproduce import table1_terms as terms
 from suites.harness.reproduce.request import Reproduction, Request
-from suites.harness.reproduce.terms import Term
+from suites.harness.reproduce.table1_growth import GROWTH_SCALES, Costs, GrowthScale, Sweep, measure_growth
+from suites.harness.reproduce.table1_terms import Term
 from suites.harness.show.pictures import draw_growth
 from suites.harness.show.progress import progress_bars
 from suites.harness.show.tables import machine, markdown
@@ -22,28 +23,40 @@ FITTED = 5  # the largest sizes: of small ones much of a step's time is that of 
 
 
 @dataclass(frozen=True)
+class Kind:
+    """The rows of the paper's table that are words: criteria that a method can train, its curvature and its solver."""
+
+    criterion: str
+    curvature: str
+    scheme: str
+
+
+@dataclass(frozen=True)
 class Row:
-    """A method of the table: ``by`` says whose terms they are, ``measured`` is its key in a record."""
+    """A method of the table; ``by`` says if its terms are the paper's or those of the code here."""
 
     method: str
     by: str
-    measured: str
+    kind: Kind
     curvature: Term
     solve: Term
     space: Term
 
 
+_KFAC, _KFRA = Kind("Non-Convex", "Fisher", "KFI"), Kind("Convex", "Gauss-Newton", "KFI")
+_EA_CG = Kind("Non-Convex", "PCH", "EA-CG")
+
 ROWS = (
-    Row("KFAC", "paper", "KFAC", terms.FISHER, terms.KFI, terms.KFI_SPACE),
-    Row("KFAC", "here", "KFAC", terms.FISHER_HERE, terms.KFI_HERE, terms.KFI_SPACE_HERE),
-    Row("KFAC exact", "here", "KFAC exact", terms.FISHER_HERE, terms.KFI_EXACT, terms.SPACE_HERE),
-    Row("KFAC rank_one", "here", "KFAC rank_one", terms.FISHER_HERE, terms.KFI_RANK_ONE, terms.SPACE_HERE),
-    Row("KFRA", "paper", "KFRA", terms.PROPAGATED, terms.KFI, terms.KFI_SPACE),
-    Row("KFRA", "here", "KFRA", terms.PROPAGATED_HERE, terms.KFI_HERE, terms.KFI_SPACE_HERE),
-    Row("EA-CG", "paper", "EA-CG", terms.PROPAGATED, terms.EA_CG, terms.EA_CG_SPACE),
-    Row("EA-CG", "here", "EA-CG", terms.PROPAGATED_HERE, terms.EA_CG_HERE, terms.SPACE_HERE),
+    Row("KFAC", "paper", _KFAC, terms.FISHER, terms.KFI, terms.KFI_SPACE),
+    Row("KFAC", "here", _KFAC, terms.FISHER_HERE, terms.KFI_HERE, terms.KFI_SPACE_HERE),
+    Row("KFAC exact", "here", _KFAC, terms.FISHER_HERE, terms.KFI_EXACT, terms.SPACE_HERE),
+    Row("KFAC rank_one", "here", _KFAC, terms.FISHER_HERE, terms.KFI_RANK_ONE, terms.SPACE_HERE),
+    Row("KFRA", "paper", _KFRA, terms.PROPAGATED, terms.KFI, terms.KFI_SPACE),
+    Row("KFRA", "here", _KFRA, terms.PROPAGATED_HERE, terms.KFI_HERE, terms.KFI_SPACE_HERE),
+    Row("EA-CG", "paper", _EA_CG, terms.PROPAGATED, terms.EA_CG, terms.EA_CG_SPACE),
+    Row("EA-CG", "here", _EA_CG, terms.PROPAGATED_HERE, terms.EA_CG_HERE, terms.SPACE_HERE),
 )
-# what the picture shows, and which method it is measured in
+# the lines of the picture, and the method that each is measured in
 _LINES = {
     "curvature": {"Fisher": "KFAC", "Gauss-Newton": "KFRA", "PCH-1": "EA-CG"},
     "solve": {"KFI": "KFAC", "KFI exact": "KFAC exact", "KFI rank_one": "KFAC rank_one", "EA-CG": "EA-CG"},
@@ -51,7 +64,8 @@ _LINES = {
 
 
 def prepare(request: Request) -> Callable[[], Reproduction]:
-    """Check what is asked for; what is returned measures it and writes growth.jsonl, table.md, table.csv and pictures.
+    """Check what is asked for; what is returned measures it and writes growth.jsonl, table.md, table.csv,
+    pictures, and config.toml with the flags that make it again.
 
     Raises:
         ValueError: one line, for what cannot be.
@@ -74,6 +88,7 @@ def prepare(request: Request) -> Callable[[], Reproduction]:
         write_atomically(request.output / "table.md", text)
         title = f"Seconds of a step by width (scale {scale.name}; {_measured_on(record)})"
         draw_growth(_lines(scale, record), request.output / "growth", title)
+        write_config(request.output / "config.toml", request.flags("table1", device=device))
         return Reproduction([record], text)
 
     return run
@@ -89,7 +104,7 @@ def exponents_frame(scale: GrowthScale, record: Record) -> pd.DataFrame:
     for sweep in scale.sweeps:
         sizes, cases = sweep.values[-FITTED:], sweep.cases[-FITTED:]
         for row in ROWS:
-            if row.measured not in sweep.methods:
+            if row.method not in sweep.methods:
                 continue
             for part, term, quantities in (
                 ("curvature", row.curvature, ("operations", "seconds")),
@@ -98,7 +113,7 @@ def exponents_frame(scale: GrowthScale, record: Record) -> pd.DataFrame:
             ):
                 stated = growth_exponent(sizes, [term.of(case) for case in cases]).value
                 for quantity in quantities:
-                    values = _values(record, sweep, row.measured, part, quantity)[-FITTED:]
+                    values = _values(record, sweep, row.method, part, quantity)[-FITTED:]
                     rows.append(
                         {
                             "over": sweep.over,
@@ -116,10 +131,12 @@ def exponents_frame(scale: GrowthScale, record: Record) -> pd.DataFrame:
 
 def _values(record: Record, sweep: Sweep, method: str, part: str, quantity: str) -> list[float]:
     """One number a size."""
-    points = [point["figures"][method][quantity] for point in record.points if point["over"] == sweep.over]
+    costs = [Costs(**point["figures"][method]) for point in record.points if point["over"] == sweep.over]
     if part == "space":
-        return [max(by_phase.values()) for by_phase in points]
-    return [min(by_phase[part]) if quantity == "seconds" else by_phase[part] for by_phase in points]
+        return [max(one.bytes.values()) for one in costs]
+    if quantity == "seconds":
+        return [min(one.seconds[part]) for one in costs]
+    return [one.operations[part] for one in costs]
 
 
 def _lines(scale: GrowthScale, record: Record) -> dict[str, dict[str, tuple[tuple[int, ...], list[float]]]]:
@@ -132,9 +149,9 @@ def _lines(scale: GrowthScale, record: Record) -> dict[str, dict[str, tuple[tupl
 
 
 def summary(scale: GrowthScale, frame: pd.DataFrame, record: Record) -> str:
-    """The stated terms, then a table of exponents for each thing that is varied, with title and caption."""
+    """What is stated, then a table of exponents for each thing that is varied, with title and caption."""
     title = f"Table 1: stated and measured growth of time and space (scale {scale.name}: digits, networks chosen here)"
-    parts = [f"# {title}", markdown(_terms())]
+    parts = [f"# {title}", markdown(_stated())]
     for sweep in scale.sweeps:
         sizes = ", ".join(map(str, sweep.values[-FITTED:]))
         fixed = ", ".join(f"{name} {size}" for name, size in asdict(sweep.base).items() if name != sweep.over)
@@ -143,14 +160,18 @@ def summary(scale: GrowthScale, frame: pd.DataFrame, record: Record) -> str:
     return "\n\n".join([*parts, _caption(record)]) + "\n"
 
 
-def _terms() -> pd.DataFrame:
-    """What is stated, as in the paper's table."""
-    columns = {"time of curvature": "curvature", "time to solve": "solve", "space": "space"}
+def _stated() -> pd.DataFrame:
+    """What is stated of each method, in the order of the paper's table."""
     return pd.DataFrame(
         {
             "method": row.method,
             "terms": row.by,
-            **{name: getattr(row, part).text for name, part in columns.items()},
+            "criterion function": row.kind.criterion,
+            "curvature information": row.kind.curvature,
+            "time of curvature": row.curvature.text,
+            "solving scheme": row.kind.scheme,
+            "space": row.space.text,
+            "time to solve": row.solve.text,
         }
         for row in ROWS
     )

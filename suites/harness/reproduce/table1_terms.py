@@ -1,0 +1,80 @@
+"""The terms of the paper's Table 1, as numbers: what each method is said to take, and what the code here takes.
+
+symbol        meaning
+n_t           outputs of layer t = 1..k, n_0 the inputs; O = n_t, I = n_{t-1}
+B, |CG|       batch, CG iterations
+s(n)          a symmetric product in strips, on a CPU: half of n^2, and half a strip of n
+
+The paper's terms have no coefficients. Those of the code here are multiply-adds: where terms of several powers meet,
+their shares decide the exponent.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from optimizers.core.symmetric import STRIP
+from suites.harness.reproduce.table1_growth import Case
+
+
+@dataclass(frozen=True)
+class Term:
+    """An O(.): its text, and its number for a case."""
+
+    text: str
+    of: Callable[[Case], float]
+
+
+def _sum(text: str, of: Callable[[int, int, Case], float], first: int = 0) -> Term:
+    """A sum over layers of an expression in I, O and the case."""
+    return Term(text, lambda case: float(sum(of(i, o, case) for i, o in list(pairwise(case.network))[first:])))
+
+
+FISHER = _sum("B Σ n_t²", lambda i, o, case: case.batch * o**2)
+# no curvature is propagated through the first layer
+PROPAGATED = _sum("Σ_{2..k} n_{t-1}² n_t", lambda i, o, case: i**2 * o, first=1)
+KFI = _sum("Σ [n_t³ + n_{t-1}³ + n_{t-1}² n_t + n_{t-1} n_t²]", lambda i, o, case: o**3 + i**3 + i**2 * o + i * o**2)
+KFI_SPACE = _sum("Σ_{0..k-1} n_t² + Σ_{1..k} n_t²", lambda i, o, case: i**2 + o**2)
+EA_CG = _sum("|CG| Σ [n_t² + 2 n_t n_{t-1}]", lambda i, o, case: case.iterations * (o**2 + 2 * o * i))
+EA_CG_SPACE = _sum("Σ_{0..k-1} n_t + Σ_{1..k} n_t²", lambda i, o, case: i + o**2)
+
+
+def symmetric(n: int) -> float:
+    """s(n)"""
+    return n * (n + STRIP) / 2 if n > STRIP else n**2
+
+
+def _kfi(i: int, o: int, case: Case) -> float:
+    """Cholesky of E[h h^T], and of G with sqrt(alpha)/pi and with alpha; the gradient, and its two systems."""
+    return o**3 / 3 + i**3 / 6 + o * i**2 + i * o**2 + case.batch * (symmetric(i) + i * o)
+
+
+def _kfi_exact(i: int, o: int, case: Case) -> float:
+    """h h^T in place of E[h h^T] where the batch is smaller, and the deltas in place of the gradient."""
+    B = case.batch
+    return _kfi(i, o, case) if i <= B else o**3 / 3 + B**3 / 6 + o * B**2 + B * o**2 + symmetric(B) * i
+
+
+def _ea_cg(i: int, o: int, case: Case) -> float:
+    """CG on weight and bias in Krylov coordinates, two products with G an iteration; ||grad|| by the cheaper way."""
+    factored = case.batch**2 * (i + o) < 75 * i * o
+    return 2 * case.iterations * o**2 + (symmetric(case.batch) * (i + o) if factored else case.batch * i * o)
+
+
+FISHER_HERE = _sum("B Σ s(n_t)", lambda i, o, case: case.batch * symmetric(o))
+# with phi' phi'^T, which the batch has a share in
+PROPAGATED_HERE = _sum(
+    "Σ_{2..k} [s(n_{t-1}) (n_t + B) + n_{t-1} n_t²]",
+    lambda i, o, case: symmetric(i) * (o + case.batch) + i * o**2,
+    first=1,
+)
+KFI_HERE = _sum("Σ [n_t³/3 + n_{t-1}³/6 + n_{t-1}² n_t + n_{t-1} n_t² + B (s(n_{t-1}) + n_{t-1} n_t)]", _kfi)
+KFI_EXACT = _sum("Σ [n_t³/3 + B³/6 + B² n_t + B n_t² + s(B) n_{t-1}] where B < n_{t-1}", _kfi_exact)
+KFI_RANK_ONE = _sum(
+    "Σ [n_t³/3 + B n_t² + B (n_{t-1} + n_t)]", lambda i, o, case: o**3 / 3 + case.batch * (o**2 + i + o)
+)
+EA_CG_HERE = _sum("Σ [2 |CG| n_t² + min(s(B) (n_{t-1} + n_t), B n_{t-1} n_t)]", _ea_cg)
+SPACE_HERE = _sum("Σ [n_t² + B n_t]", lambda i, o, case: o**2 + case.batch * o)
+KFI_SPACE_HERE = _sum(
+    "Σ [n_{t-1}² + n_t² + n_{t-1} n_t + B n_t]", lambda i, o, case: i**2 + o**2 + i * o + case.batch * o
+)

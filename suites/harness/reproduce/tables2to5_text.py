@@ -1,0 +1,130 @@
+"""Tables 2-5 from the record of a run: averages beside the paper's values, with title and caption."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import truediv
+from typing import Any
+
+import pandas as pd
+
+from suites.harness.records.record import Record
+from suites.harness.reproduce.paper import LABELS, PUBLISHED, TOTAL
+from suites.harness.reproduce.tables2to5_errors import LayerErrors, total
+from suites.harness.show.tables import machine, markdown
+
+HESSIAN = "norm of the Hessian"  # the last row
+HERE, PAPER = "here", "paper"  # by whom a row is
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """A measuring point: the criterion, the accuracy and the errors on the images of the mean."""
+
+    loss: float
+    accuracy: float
+    errors: LayerErrors
+
+
+def iterates_of(record: Record) -> list[Iterate]:
+    """The measuring points of a record, theta^0 first."""
+    return [
+        Iterate(point["loss"], point["accuracy"], LayerErrors.from_json(point["errors"])) for point in record.points
+    ]
+
+
+def page(title: str, name: str, record: Record) -> str:
+    """The table called ``name`` as Markdown, with its title and caption; below it the bound of Eq. (7)."""
+    iterates = iterates_of(record)
+    frame = errors_frame(name, iterates)
+    return (
+        f"# {title}\n\n{markdown(_shown(frame))}\n\n{_caption(frame, iterates, record)}\n\n"
+        f"{markdown(_shown(bound_frame(iterates), '.3g'))}\n\n{_bound_caption(iterates)}\n"
+    )
+
+
+def errors_frame(name: str, iterates: Sequence[Iterate]) -> pd.DataFrame:
+    """Errors averaged over the iterates, each row of ours above the paper's; the norm of the Hessian is the last."""
+    rows: list[dict[str, Any]] = []
+    for curvature, printed in PUBLISHED[name].items():
+        means = _means([iterate.errors.curvatures[curvature] for iterate in iterates])
+        rows.append({"curvature": LABELS[curvature], "by": HERE, **_columns(means, total(means))})
+        rows.append({"curvature": LABELS[curvature], "by": PAPER, **_columns(printed[:-1], printed[-1])})
+    norms = _means([iterate.errors.hessian for iterate in iterates])
+    rows.append({"curvature": HESSIAN, "by": HERE, **_columns(norms, total(norms))})
+    layers = sorted({column for row in rows for column in row if column.isdigit()}, key=int)
+    return pd.DataFrame(rows, columns=["curvature", "by", *layers, TOTAL])
+
+
+def bound_frame(iterates: Sequence[Iterate]) -> pd.DataFrame:
+    """The error of Eq. (6) and its bound in each layer but the last, averaged over the iterates."""
+    error = _means([iterate.errors.expectation for iterate in iterates])
+    bound = _means([iterate.errors.bound for iterate in iterates])
+    rows = {"error of Eq. (6)": error, "bound of Eq. (7)": bound, "error / bound": map(truediv, error, bound)}
+    return pd.DataFrame(
+        [{"": name, **{str(t): value for t, value in enumerate(values, start=1)}} for name, values in rows.items()]
+    )
+
+
+def _means(layers: Sequence[Sequence[float]]) -> list[float]:
+    """Over the iterates, for each layer."""
+    return [sum(values) / len(values) for values in zip(*layers, strict=True)]
+
+
+def order(frame: pd.DataFrame, by: str) -> str:
+    """Curvatures from the largest total error to the smallest, ``Fisher > GN``."""
+    rows = frame[(frame["by"] == by) & (frame["curvature"] != HESSIAN)]
+    totals = sorted(zip(rows[TOTAL], rows["curvature"], strict=True), reverse=True)
+    return " > ".join(name for _, name in totals)
+
+
+def accumulation(frame: pd.DataFrame) -> str:
+    """Each curvature's errors over the norm of the Hessian, by layer, and which grow all the way to the first."""
+    here = frame[frame["by"] == HERE].set_index("curvature").drop(columns=["by", TOTAL]).dropna(axis=1)
+    shares = here.drop(HESSIAN) / here.loc[HESSIAN]
+    listed = "; ".join(f"{name} {', '.join(f'{share:.2g}' for share in row)}" for name, row in shares.iterrows())
+    growing = [str(name) for name, row in shares.iterrows() if row.is_monotonic_decreasing]
+    return (
+        f"Errors over the norm of the Hessian, layers 1 to {len(here.columns)}: {listed}. They grow with every layer "
+        f"towards the first, as accumulating errors do: {', '.join(growing) or 'of no curvature'}."
+    )
+
+
+def _caption(frame: pd.DataFrame, iterates: Sequence[Iterate], record: Record) -> str:
+    """How the values came about, in which order the totals are, and on what it was measured."""
+    experiment, first, last = record.experiment, iterates[0], iterates[-1]
+    scale = experiment["scale"]
+    images = scale["images"] or experiment["train_images"]
+    return (
+        f"Errors || G - |E[H]| ||_F in the biases, averaged over {len(iterates)} iterates, each "
+        f"{scale['steps_between']} steps after the one before, of {experiment['optimizer']} "
+        f"(batch {experiment['batch_size']}, {experiment['activation']}, seed {experiment['seed']}, "
+        f"{experiment['dtype']}); E is the mean over {images} training images, on which the criterion went from "
+        f"{first.loss:.4g} to {last.loss:.4g} and the accuracy from {first.accuracy:.3g} to {last.accuracy:.3g}. "
+        "Total: the root of the sum of squares over layers. The paper's values are those of its own images, iterates "
+        f"and network of 8 layers. {machine(record.header['environment'])}.\n\n"
+        f"Order of the totals here: {order(frame, HERE)}. In the paper: {order(frame, PAPER)}.\n\n"
+        f"{accumulation(frame)}"
+    )
+
+
+def _bound_caption(iterates: Sequence[Iterate]) -> str:
+    pairs = [
+        pair for iterate in iterates for pair in zip(iterate.errors.expectation, iterate.errors.bound, strict=True)
+    ]
+    above = sum(error > bound for error, bound in pairs)
+    return (
+        "The expectation approximation, Eq. (6), of each step of the recursion from the exact Hessian of the layer "
+        "above, at the same iterates and images: ||E[X * Y] - E[X] * E[Y]||_F with X = W^T H W and Y = phi' phi'^T. "
+        "Bound: L^2 (sum Var[X])^(1/2), where L is the Lipschitz constant of the activation. "
+        f"The error is above its bound in {above} of {len(pairs)} layers and iterates."
+    )
+
+
+def _columns(layers: Sequence[float], whole: float) -> dict[str, float]:
+    return {**{str(t): value for t, value in enumerate(layers, start=1)}, TOTAL: whole}
+
+
+def _shown(frame: pd.DataFrame, form: str = ".4f") -> pd.DataFrame:
+    """The numbers as the paper prints them."""
+    return frame.map(lambda value: value if isinstance(value, str) else "-" if math.isnan(value) else f"{value:{form}}")
