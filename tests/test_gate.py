@@ -1,5 +1,6 @@
 """The gate: what it decides, what it writes, and that planted regressions of each kind are caught."""
 
+import io
 import json
 import math
 import time
@@ -14,20 +15,13 @@ from optimizers.core import SOLVERS
 from optimizers.core.kfi import INVERSES
 from optimizers.sgd import SGD
 from suites.harness.cli import app, main
-from suites.harness.gate import check as gate
+from suites.harness.commands import gate as command
+from suites.harness.gate import check as gate_check
+from suites.harness.gate.baseline import BOUNDS, SCHEMA, Baseline, comparable_environment, file_of_environment, kind
 from suites.harness.gate.cases import cases
-from suites.harness.gate.check import (
-    BOUNDS,
-    Baseline,
-    Finding,
-    check,
-    comparable_environment,
-    kind,
-    measure_here,
-    update,
-)
+from suites.harness.gate.check import Finding, check, measure_here
 
-VALUES = {"step/sgd": 2.0, "kept_bytes/sgd": 100.0, "epochs/sgd": math.inf}
+VALUES = {"step/sgd": 2.0, "kept_bytes/sgd": 100.0, "epochs/sgd": 41.0}
 
 
 def _tries(*numbers):
@@ -46,8 +40,8 @@ def _baseline(values=VALUES, **environment):
 
 
 def _write(path, baseline):
-    values = {name: None if math.isinf(value) else value for name, value in baseline.values.items()}
-    content = {"schema": gate.SCHEMA, "values": values, "environment": baseline.environment, "provenance": {}}
+    """As it is, whatever it holds."""
+    content = {"schema": SCHEMA, "values": baseline.values, "environment": baseline.environment, "provenance": {}}
     path.write_text(json.dumps(content))
 
 
@@ -57,8 +51,8 @@ def kronbench(monkeypatch, capsys, tmp_path):
 
     def call(*arguments, measure=None):
         if measure:
-            monkeypatch.setattr(gate, "in_a_fresh_process", lambda device: measure)
-            monkeypatch.setattr("suites.harness.commands.gate.cases", lambda device: dict.fromkeys(VALUES))
+            monkeypatch.setattr(command, "in_a_fresh_process", lambda device: measure)
+            monkeypatch.setattr(command, "cases", lambda device: dict.fromkeys(VALUES))
         monkeypatch.setattr("sys.argv", ["kronbench", "gate", "--baseline", str(tmp_path / "b.json"), *arguments])
         with pytest.raises(SystemExit) as stop:
             main()
@@ -88,7 +82,7 @@ def test_a_time_has_regressed_if_no_try_of_three_is_within_its_bound(numbers, re
         ("kept_bytes/sgd", 0, 4, True),
         ("kept_bytes/sgd", 100, 50, False),
         ("epochs/sgd", 5, 6, True),
-        ("epochs/sgd", math.inf, math.inf, False),
+        ("epochs/sgd", 41, 41, False),
         ("epochs/sgd", 5, math.inf, True),
         ("train_loss/sgd", 0.5, 0.504, False),
         ("train_loss/sgd", 0.5, 0.506, True),
@@ -118,8 +112,9 @@ def test_exit_0_and_what_held(kronbench, tmp_path):
 
 def test_exit_1_and_a_table(kronbench, tmp_path):
     _write(tmp_path / "b.json", _baseline())
-    code, out, _ = kronbench(measure=_tries(3.0, 3.2, 2.5)[0])
+    code, out, error = kronbench(measure=_tries(3.0, 3.2, 2.5)[0])
     assert code == 1
+    assert f"kronbench gate --update --only step/sgd --baseline {tmp_path / 'b.json'}" in error
     assert [line.split() for line in out.strip().splitlines()[2:]] == [["step/sgd", "2", "2.5", "1.25", "1.15"]]
 
 
@@ -129,12 +124,14 @@ def test_a_case_that_is_gone_fails_and_one_that_is_new_is_named(kronbench, tmp_p
     assert code == 1
     assert out.strip().splitlines()[-1].split()[:3] == ["step/old", "2", "gone"]
     assert "not in the baseline, so not held: kept_bytes/sgd, epochs/sgd" in error
+    assert "--update --only kept_bytes/sgd --only epochs/sgd" in error
 
 
 def test_exit_2_without_a_baseline_or_a_case(kronbench, tmp_path):
     code, out, error = kronbench(measure=_tries(2.0)[0])
     assert (code, out) == (2, "")
-    assert "no baseline at" in error
+    assert "no baseline of this environment" in error
+    assert "kronbench gate --update --baseline" in error
     _write(tmp_path / "b.json", _baseline())
     code, _, error = kronbench("--only", "stop/*", measure=_tries(2.0)[0])
     assert code == 2
@@ -146,15 +143,95 @@ def test_exit_2_without_a_baseline_or_a_case(kronbench, tmp_path):
 
 
 def test_a_case_that_cannot_be_measured_is_named(monkeypatch):
-    monkeypatch.setattr(gate, "ProcessPoolExecutor", lambda *process: ThreadPoolExecutor(1))
+    monkeypatch.setattr(gate_check, "ProcessPoolExecutor", lambda *process: ThreadPoolExecutor(1))
     with pytest.raises(ValueError, match=r"step/sdg could not be measured: KeyError: 'step/sdg'"):
-        gate.in_a_fresh_process("cpu")({"step/sdg": 0.0})
+        gate_check.in_a_fresh_process("cpu")({"step/sdg": 0.0})
 
 
-def test_an_update_is_of_everything(kronbench):
-    code, _, error = kronbench("--only", "step/sgd", "--update")
-    assert code == 2
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("solve/ea_cg", math.nan, "solve/ea_cg must be a finite number above 0, got nan"),
+        ("solve/ea_cg", -1, "got -1"),
+        ("solve/ea_cg", 0, "got 0"),
+        ("kept_bytes/sgd", -1, "got -1"),
+        ("solve/ea_cg", math.inf, "got inf"),
+        ("solve/ea_cg", None, "got None"),
+        ("solve/ea_cg", True, "got True"),
+        ("solve/ea_cg", "2", "got 2"),
+        ("speed/ea_cg", 2.0, "'speed/ea_cg' is of no known kind"),
+    ],
+)
+def test_a_baseline_that_cannot_be_is_one_line(kronbench, tmp_path, name, value, says):
+    """Nothing is measured against it."""
+    _write(tmp_path / "b.json", _baseline({**VALUES, name: value}))
+    measure, asked = _tries(2.0)
+    code, out, error = kronbench(measure=measure)
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert says in error
+    assert str(tmp_path / "b.json") in error
+    assert not asked
+
+
+def test_no_bytes_are_a_number_of_bytes(kronbench, tmp_path):
+    _write(tmp_path / "b.json", _baseline({"step/sgd": 2.0, "kept_bytes/sgd": 0}))
+    assert kronbench("--only", "step/*", measure=_tries(2.0)[0])[0] == 0
+
+
+def test_what_cannot_be_held_is_not_written(kronbench, tmp_path):
+    code, _, error = kronbench("--update", measure=_tries(*[math.inf] * 5)[0])
+    assert (code, error.count("\n")) == (2, 1)
+    assert "step/sgd must be a finite number above 0, got inf" in error
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_an_update_of_some_cases_leaves_the_others(kronbench, tmp_path):
+    _write(
+        tmp_path / "b.json", _baseline({"step/sgd": 1.0, "kept_bytes/sgd": 7.0, "step/gone": 3.0, "solve/gone": 4.0})
+    )
+    measure, asked = _tries(5.0, 1.5, 2.0, 9.0, 1.0)
+    code, out, _ = kronbench("--update", "--only", "step/*", measure=measure)
+    assert code == 0
+    assert "1 cases are now in" in out
+    assert asked == [["step/sgd"]] * 5
+    content = json.loads((tmp_path / "b.json").read_text())
+    assert content["values"] == {"kept_bytes/sgd": 7.0, "solve/gone": 4.0, "step/sgd": 2.0}
+    assert [update["cases"] for update in content["provenance"]["updates"]] == [["step/sgd"]]
+
+
+def test_an_update_of_some_cases_needs_a_baseline_of_this_environment(kronbench, tmp_path):
+    measure, asked = _tries(2.0)
+    assert "leave --only out" in kronbench("--update", "--only", "step/*", measure=measure)[2]
+    _write(tmp_path / "b.json", _baseline(cpu="Z80"))
+    code, _, error = kronbench("--update", "--only", "step/*", measure=measure)
+    assert (code, error.count("\n")) == (2, 1)
     assert "leave --only out" in error
+    _write(tmp_path / "b.json", _baseline())
+    code, _, error = kronbench("--update", "--only", "stop/*", measure=measure)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "there is no case stop/*" in error
+    assert not asked
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_a_new_machine_is_offered_a_baseline(kronbench, monkeypatch, tmp_path, answer):
+    """Where someone is at a terminal, who says yes or no."""
+    terminal = io.StringIO(f"{answer}\n")
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stdin", terminal)
+    measure, asked = _tries(*[2.0] * 5)
+    code, out, _ = kronbench(measure=measure)
+    assert f"Measure one now, for {tmp_path / 'b.json'}?" in out
+    assert (code, len(asked), (tmp_path / "b.json").exists()) == ((0, 5, True) if answer == "y" else (2, 0, False))
+
+
+def test_a_baseline_that_cannot_be_written_is_said_before_the_measuring(kronbench, tmp_path):
+    (tmp_path / "file").touch()
+    measure, asked = _tries(2.0)
+    code, _, error = kronbench("--update", "--baseline", str(tmp_path / "file" / "b.json"), measure=measure)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "cannot be written" in error
+    assert not asked
 
 
 def test_exit_3_names_what_differs(kronbench, tmp_path):
@@ -164,6 +241,7 @@ def test_exit_3_names_what_differs(kronbench, tmp_path):
     assert code == 3
     assert "torch: baseline 1.0, here" in error
     assert "cpu: baseline Z80, here" in error
+    assert f"kronbench gate --update --baseline {tmp_path / 'b.json'} measures one" in error
     assert not asked
 
 
@@ -171,21 +249,20 @@ def test_update_writes_medians_and_where_they_come_from(kronbench, tmp_path):
     measure, _ = _tries(5.0, 1.0, 2.0, 9.0, 1.5)
     assert kronbench("--update", measure=measure)[0] == 0
     content = json.loads((tmp_path / "b.json").read_text())
-    assert content["values"] == {"step/sgd": 2.0, "kept_bytes/sgd": 100.0, "epochs/sgd": None}
+    assert content["values"] == {"step/sgd": 2.0, "kept_bytes/sgd": 100.0, "epochs/sgd": 41.0}
     assert content["environment"] == comparable_environment("cpu")
     assert {"date", "processes", "environment"} == set(content["provenance"])
     assert "git" in content["provenance"]["environment"]
     assert kronbench(measure=_tries(2.0)[0])[0] == 0
 
 
-def test_an_update_that_fails_leaves_the_baseline_alone(tmp_path):
+def test_an_update_that_fails_leaves_the_baseline_alone(kronbench, tmp_path):
     (tmp_path / "b.json").write_text("before")
 
     def measure(limits):
         raise ValueError("no")
 
-    with pytest.raises(ValueError, match="no"):
-        update(tmp_path / "b.json", ["step/sgd"], "cpu", measure)
+    assert kronbench("--update", measure=measure)[0] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
     assert (tmp_path / "b.json").read_text() == "before"
 
@@ -194,7 +271,7 @@ def test_numbers_of_a_fresh_process_are_those_of_another():
     """Bytes and convergence are exact: to the last digit the same, with the process at hand as the second."""
     names = ["kept_bytes/kfac", "train_loss/kfra"]
     limits = dict.fromkeys(names, 0.0)
-    fresh = gate.in_a_fresh_process("cpu")(limits)
+    fresh = gate_check.in_a_fresh_process("cpu")(limits)
     assert fresh == {name: measure_here(name, "cpu", 0.0) for name in names}
 
 
@@ -236,14 +313,14 @@ def test_a_planted_slow_down_is_caught(monkeypatch):
 
 def test_a_folder_has_a_baseline_for_each_environment(monkeypatch, tmp_path):
     """The one of the environment at hand is taken; ``--update`` writes it beside the others."""
-    monkeypatch.setattr(gate, "in_a_fresh_process", lambda device: _tries(2.0, 2.0, 2.0, 2.0, 2.0, 2.0)[0])
-    monkeypatch.setattr("suites.harness.commands.gate.cases", lambda device: dict.fromkeys(VALUES))
+    monkeypatch.setattr(command, "in_a_fresh_process", lambda device: _tries(2.0, 2.0, 2.0, 2.0, 2.0, 2.0)[0])
+    monkeypatch.setattr(command, "cases", lambda device: dict.fromkeys(VALUES))
 
     def call(*arguments):
         return CliRunner().invoke(app, ["gate", "--baseline", str(tmp_path), *arguments])
 
     empty = call()
-    assert (empty.exit_code, empty.output.count("\n")) == (2, 1)
+    assert (empty.exit_code, empty.output.count("\n")) == (2, 2)
     for name, machine in (("a", "Z80"), ("z", "6502")):
         _write(tmp_path / f"{name}.json", _baseline({"step/sgd": 0.1}, cpu=machine))
     other = call()
@@ -253,5 +330,5 @@ def test_a_folder_has_a_baseline_for_each_environment(monkeypatch, tmp_path):
     updated = call("--update")
     assert updated.exit_code == 0, updated.output
     written = {path.name for path in tmp_path.iterdir()} - {"a.json", "z.json"}
-    assert written == {gate.file_of_environment("cpu")}
+    assert written == {file_of_environment(tmp_path, "cpu").name}
     assert call().exit_code == 0

@@ -1,5 +1,9 @@
 """``kronbench gate``: hold times, memory and convergence against the baseline that the repository keeps."""
 
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -8,19 +12,23 @@ import pandas as pd
 import typer
 
 from suites.harness.commands.errors import bad_input_is_one_line
-from suites.harness.gate import check as harness
+from suites.harness.gate.baseline import Baseline, file_of_environment, kind, read_baselines
 from suites.harness.gate.cases import cases
+from suites.harness.gate.check import Finding, check, in_a_fresh_process, measure_baseline, select, updated
 from suites.harness.show.tables import plain
 from suites.harness.training.experiment import resolve_device
 
-REGRESSION, ANOTHER_ENVIRONMENT = 1, 3
+FOLDER = Path("results/gate")
+REGRESSION, NO_BASELINE, ANOTHER_ENVIRONMENT = 1, 2, 3
 
 
 def gate(
-    update: Annotated[bool, typer.Option("--update", help="Measure and write a new baseline instead.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Measure and write the baseline, or with --only those cases of it.")
+    ] = False,
     baseline: Annotated[
         Path, typer.Option(help="The baseline's file, or a folder with one for each environment.")
-    ] = Path("results/gate"),
+    ] = FOLDER,
     only: Annotated[
         list[str] | None, typer.Option(help="Repeatable: the cases to hold, as in 'solve/*' or '*/ea_cg'.")
     ] = None,
@@ -33,41 +41,96 @@ def gate(
     patterns = only or []
     with bad_input_is_one_line():
         device = resolve_device(device)
-        present, measure = harness.select(cases(device), patterns), harness.in_a_fresh_process(device)
         if update:
-            if patterns:
-                raise ValueError("--update measures every case: leave --only out")
-            if baseline.suffix != ".json":
-                baseline /= harness.file_of_environment(device)
-            harness.update(baseline, present, device, measure)
-            typer.echo(f"{len(present)} cases are now in {baseline}")
+            _update(baseline, patterns, device)
             return
-        baselines = {path: harness.read_baseline(path) for path in harness.baselines_of(baseline)}
-        unlike = {path: harness.differences(kept, device) for path, kept in baselines.items()}
-        comparable = [path for path, differences in unlike.items() if not differences]
-        if not comparable:
-            for path, differences in unlike.items():
-                typer.echo(f"not comparable with {path}: {'; '.join(differences)}", err=True)
-            raise typer.Exit(ANOTHER_ENVIRONMENT)
-        baseline = comparable[0]
-        kept = baselines[baseline]
-        values = {name: kept.values[name] for name in harness.select(kept.values, patterns)}
+        known = read_baselines(baseline)
+        path = _comparable(known, device)
+        if path is None:
+            _offer(baseline, known, device)
+            return
+        values = {name: known[path].values[name] for name in select(known[path].values, patterns)}
         if not values:
-            raise ValueError(f"nothing measured: {baseline} has no case {' or '.join(patterns)}".rstrip())
-        findings = harness.check(replace(kept, values=values), present, measure)
-    _print(findings)
+            raise ValueError(f"nothing measured: {path} has no case {' or '.join(patterns)}".rstrip())
+        present = select(cases(device), patterns)
+        findings = check(replace(known[path], values=values), present, in_a_fresh_process(device))
+    _print(findings, baseline, device)
     if any(finding.regressed for finding in findings):
         raise typer.Exit(REGRESSION)
 
 
-def _print(findings: list[harness.Finding]) -> None:
-    """What regressed, case by case, or else how close each kind came to its bound; and what is not held at all."""
+def _comparable(known: dict[Path, Baseline], device: str) -> Path | None:
+    return next((path for path, kept in known.items() if not kept.differences(device)), None)
+
+
+def _update(baseline: Path, patterns: Sequence[str], device: str) -> None:
+    """Write the whole baseline, or the cases that match the patterns into the one of this environment."""
+    present = select(cases(device), patterns)
+    if not patterns:
+        path, kept, replaced = file_of_environment(baseline, device), None, []
+    else:
+        known = read_baselines(baseline)
+        path = _comparable(known, device)
+        if path is None:
+            raise ValueError(f"{baseline} has no baseline of this environment to update; leave --only out to write one")
+        kept = known[path]
+        replaced = select({**kept.values, **dict.fromkeys(present)}, patterns)
+        if not replaced:
+            raise ValueError(f"nothing to update: there is no case {' or '.join(patterns)}")
+    _require_writable(path)
+    measured = measure_baseline(present, device, in_a_fresh_process(device))
+    (measured if kept is None else updated(kept, measured, replaced)).write(path)
+    typer.echo(f"{len(present)} cases are now in {path}; commit it with the code that it was measured on")
+
+
+def _require_writable(path: Path) -> None:
+    """Before the minutes of measuring."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"baseline {path} cannot be written: {error.strerror}; give another --baseline") from None
+
+
+def _offer(baseline: Path, known: dict[Path, Baseline], device: str) -> None:
+    """The first run in a new environment: measure its baseline if someone at a terminal says so."""
+    for path, kept in known.items():
+        typer.echo(f"not comparable with {path}: {'; '.join(kept.differences(device))}", err=True)
+    path = file_of_environment(baseline, device)
+    typer.echo(f"no baseline of this environment at {baseline}", err=True)
+    if (
+        sys.stdin.isatty()
+        and not path.exists()
+        and typer.confirm(f"Measure one now, for {path}? It takes about ten minutes.")
+    ):
+        _update(path, (), device)
+        return
+    command = _command("--update", *_where(baseline, device))
+    typer.echo(f"{command} measures one: run it on the commit that others shall be held against", err=True)
+    raise typer.Exit(ANOTHER_ENVIRONMENT if known else NO_BASELINE)
+
+
+def _print(findings: list[Finding], baseline: Path, device: str) -> None:
+    """The cases that regressed, or how close each kind came to its bound; then what to do next."""
+    where = _where(baseline, device)
     new = [finding.name for finding in findings if finding.was is None]
+    regressed = [finding for finding in findings if finding.regressed]
+    typer.echo(plain(pd.DataFrame(_regressed(regressed) if regressed else _held(findings))))
     if new:
+        take_in = _command("--update", *_only(new), *where)
+        typer.echo(f"not in the baseline, so not held: {', '.join(new)}; take them in with {take_in}", err=True)
+    if regressed:
+        only = _only([finding.name for finding in regressed])
         typer.echo(
-            f"not in the baseline, so not held: {', '.join(new)}; kronbench gate --update takes them in", err=True
+            f"to be sure of a time, let the machine rest and repeat: {_command(*only, *where)}\n"
+            f"if the change is meant, take the new numbers in: {_command('--update', *only, *where)}",
+            err=True,
         )
-    rows = [
+
+
+def _regressed(findings: list[Finding]) -> list[dict[str, object]]:
+    return [
         {
             "regressed": finding.name,
             "was": _shown(finding.was),
@@ -76,18 +139,40 @@ def _print(findings: list[harness.Finding]) -> None:
             "bound": finding.bound,
         }
         for finding in findings
-        if finding.regressed
     ]
-    if not rows:
-        held: dict[str, list[harness.Finding]] = {}
-        for finding in findings:
-            if finding.was is not None:
-                held.setdefault(harness.kind(finding.name), []).append(finding)
-        for kind, group in held.items():
-            worst = max(finding.growth for finding in group)
-            rows.append({"held": kind, "cases": len(group), "worst is / was": _shown(worst), "bound": group[0].bound})
-    typer.echo(plain(pd.DataFrame(rows)))
+
+
+def _held(findings: list[Finding]) -> list[dict[str, object]]:
+    held: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if finding.was is not None:
+            held.setdefault(kind(finding.name), []).append(finding)
+    return [
+        {
+            "held": name,
+            "cases": len(group),
+            "worst is / was": _shown(max(finding.growth for finding in group)),
+            "bound": group[0].bound,
+        }
+        for name, group in held.items()
+    ]
 
 
 def _shown(value: float | None) -> str:
     return "gone" if value is None else f"{value:.6g}"
+
+
+def _command(*arguments: str) -> str:
+    return shlex.join(["kronbench", "gate", *arguments])
+
+
+def _only(names: Sequence[str]) -> list[str]:
+    return [argument for name in names for argument in ("--only", name)]
+
+
+def _where(baseline: Path, device: str) -> list[str]:
+    """The options with which the command was called, if they are not the usual ones."""
+    return [
+        *(["--baseline", str(baseline)] if baseline != FOLDER else []),
+        *(["--device", device] if device != "cpu" else []),
+    ]

@@ -1,17 +1,18 @@
-"""What the gate holds: numbers by name, lower is better, the same in every process but for the times.
+"""The cases of the gate: numbers by name, of which lower ones are better.
 
 name                     number
-step/OPTIMIZER           time of a training step on a small net, over that of a reference kernel
-solve/SOLVER             time of a solver alone, over the same
-curvature/CURVATURE      time of a curvature alone, over the same
-peak_bytes/OPTIMIZER     the most that belongs to the optimizer within a step
-kept_bytes/OPTIMIZER     what is still alive after some steps
-train_loss/OPTIMIZER     after 5 epochs on the digits, in float64, so that rounding does not move it
-epochs/OPTIMIZER         to a train accuracy of 0.9 in the same training; infinite where 40 do not suffice
+step/OPTIMIZER           time of a training step on a small net, as a multiple of a reference kernel's time
+solve/SOLVER             time of a solver alone, as a multiple of the same
+curvature/CURVATURE      time of a curvature alone, as a multiple of the same
+peak_bytes/OPTIMIZER     bytes of the optimizer at the fullest moment of a step
+kept_bytes/OPTIMIZER     bytes that are still alive after some steps
+train_loss/OPTIMIZER     loss after 5 epochs on the digits, in float64 so that rounding does not move it
+epochs/OPTIMIZER         epochs to a train accuracy of 0.9 in the same training; 41 if 40 are too few
 
-A time is a ratio of minima: of many short blocks, the case's and the reference's in turn, the shortest of each. Half a
-millisecond is short enough to be left alone by other loads now and then, and the reference, which does in plain torch
-the same kinds of work, takes out the speed of the machine.
+Bytes, losses and epochs are the same in every process. Times are not, so they are ratios of minima: the case and the
+reference kernel run in turn, in many short blocks, and the shortest block of each counts. A block of half a millisecond
+sometimes escapes other loads of the machine. The kernel does the same kinds of work in plain torch, so the ratio does
+not depend on the speed of the machine.
 """
 
 import math
@@ -41,11 +42,12 @@ _GAP = 2**14
 _EPOCHS, _MOST_EPOCHS = 5, 40
 _ACCURACY = 0.9
 
-Number = Callable[[float], float]  # from a limit, below which a time need not be measured any closer
+Number = Callable[[float], float]
+"""The number of a case, from a limit: once a time is below its limit, it is measured no closer."""
 
 
 def cases(device: str) -> dict[str, Number]:
-    """Every case; optimizers, solvers and their forms, and curvatures are those that there are."""
+    """Every case by name, for each optimizer, solver and curvature of the package."""
     timed: dict[str, Callable[[], Callable[[], object]]] = {}
     exact: dict[str, Callable[[], float]] = {}
     for name in named():
@@ -67,9 +69,13 @@ def cases(device: str) -> dict[str, Number]:
 
 
 def _ratio_of_minima(device: str, begin: Callable[[], Callable[[], object]], limit: float) -> float:
-    """The shortest block of a case over the shortest of the reference; more rounds while that is above the limit.
+    """The shortest block of a case over the shortest block of the reference.
 
-    Both are set up anew from time to time: how fast they are depends by some percent on where their tensors lie.
+    Both are set up anew many times, since their speed depends by some percent on where their tensors lie. While the
+    ratio is above the limit, there are more set-ups.
+
+    Args:
+        begin: sets the case up and returns what is timed.
     """
     best = best_reference = math.inf
     kept = []  # so that the next set-up gets other memory, at other distances
@@ -85,7 +91,7 @@ def _ratio_of_minima(device: str, begin: Callable[[], Callable[[], object]], lim
 
 
 def _reference(device: str) -> Callable[[], None]:
-    """A bit of all that optimizers do: products, element-wise passes, reductions, a Cholesky solve."""
+    """A little of everything that optimizers do: products, element-wise passes, reductions, a Cholesky solve."""
     generator = torch.Generator().manual_seed(0)
     h = torch.randn(100, 60, generator=generator).to(device)
     W = torch.randn(60, 60, generator=generator).to(device)
@@ -108,7 +114,7 @@ def _task(device: str) -> Task:
 
 
 def _step(device: str, spec: str) -> Step:
-    """A step over and over on one batch, at all but no learning rate, so that each costs the same."""
+    """A step on the same batch each time, at a tiny learning rate: every step then costs the same."""
     slow = f"{spec}[lr=1e-12]" if "lr" in choose(spec).entry.options else spec
     return _task(device).step(choose(slow), seed=0).repeat_batch()
 
@@ -135,16 +141,16 @@ def _digits(device: str, dtype: str) -> Task:
 
 @cache
 def _train(device: str, spec: str) -> tuple[float, float]:
-    """Train loss after the first epochs, and epochs to the accuracy."""
+    """Train loss after 5 epochs, and epochs to the accuracy."""
     task = _digits(device, "float64")
     step = task.step(choose(spec), seed=0)
-    loss, reached = math.inf, math.inf
+    loss, reached = math.inf, _MOST_EPOCHS + 1
     for epoch in range(1, _MOST_EPOCHS + 1):
         for _ in range(task.steps_per_epoch):
             step()
         current, accuracy = evaluate(task, step.network, task.dataset.train)
         loss = current if epoch <= _EPOCHS else loss
         reached = min(reached, epoch) if accuracy >= _ACCURACY else reached
-        if epoch >= _EPOCHS and reached < math.inf:
+        if epoch >= _EPOCHS and reached <= _MOST_EPOCHS:
             break
     return loss, reached
