@@ -172,7 +172,5 @@ def _only(names: Sequence[str]) -> list[str]:
 
 def _where(baseline: Path, device: str) -> list[str]:
     """The options with which the command was called, if they are not the usual ones."""
-    return [
-        *(["--baseline", str(baseline)] if baseline != FOLDER else []),
-        *(["--device", device] if device != "cpu" else []),
-    ]
+    given = {"--baseline": (str(baseline), str(FOLDER)), "--device": (device, "cpu")}
+    return [part for option, (value, usual) in given.items() if value != usual for part in (option, value)]
