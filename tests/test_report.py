@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 
 from suites.harness.commands.report import site_server
+from suites.harness.records.record import read
+from suites.harness.reproduce import table1
+from suites.harness.reproduce.table1_growth import GROWTH_SCALES
+from suites.harness.show.captions import caption
+from suites.harness.show.collect import collect
+from suites.harness.show.comparison import comparison_table
+from suites.harness.show.table import markdown
 
 RESULTS = Path(__file__).parents[1] / "results"
 FOLDERS = sorted({p for f in RESULTS.rglob("*.jsonl") for p in f.parents if p.is_relative_to(RESULTS)})
@@ -84,3 +91,18 @@ def test_nothing_but_the_site_is_served(ask, path):
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_another_host_name_is_refused(ask, host, method):
     assert ask("/", host, method)[0] == 403
+
+
+@pytest.mark.parametrize("path", sorted((RESULTS / "published").glob("*/table.md")), ids=lambda path: path.parent.name)
+def test_published_tables_come_out_of_their_records_as_they_stand(path):
+    records = path.parent / "runs"
+    if records.exists():
+        (one,) = collect(path.parent).experiments
+        table = comparison_table(one.records, one.step_seconds, one.target)
+        text = f"{markdown(table)}\n\n{caption(one.records, one.target)}\n"
+    elif path.parent.name == "table1":
+        scale, record = GROWTH_SCALES["cpu"], read(path.parent / "growth.jsonl")
+        text = table1.summary(scale, table1.exponents_frame(scale, record), record)
+    else:
+        pytest.skip("it needs the data set too")
+    assert text == path.read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 """``kronbench report``: the same bytes from the same records, names escaped, nothing dropped, profiles by hand."""
 
+import csv
 import filecmp
 import json
 import math
@@ -11,7 +12,6 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from suites.harness.analysis.history import Measured
@@ -20,11 +20,12 @@ from suites.harness.records.record import RecordWriter
 from suites.harness.show.collect import collect
 from suites.harness.show.cost import exponent
 from suites.harness.show.figures import Styles, literal
-from suites.harness.show.headline import choose_experiment, headline, readme_block, with_headline
+from suites.harness.show.headline import choose_experiment, headline
 from suites.harness.show.health import solver_health
 from suites.harness.show.page import build
-from suites.harness.show.table import Table, sort_key
-from suites.harness.show.tables import latex, markdown
+from suites.harness.show.readme import readme_block, with_headline
+from suites.harness.show.table import WRITERS, Cell, Column, Table
+from suites.harness.units import shown_bytes
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "a_b%c&d|e$f^{g}\\h")
@@ -295,33 +296,40 @@ def test_growth_is_fitted_to_the_wider_half():
 
 
 @pytest.mark.parametrize(
-    ("text", "key"),
+    ("content", "form", "text", "key"),
     [
-        ("140 [94, 163]", 140),
-        ("77 kB", 77000),
-        ("0.00321 [0.00236, 0.00403]", 0.00321),
-        ("1.2e-05", 1.2e-5),
-        ("not reached (1 of 5)", math.inf),
-        ("2 problems", 2),
-        ("sgd", None),
-        ("64-32-10", None),
-        ("-", None),
+        (Cell(140, 94, 163), ".0f", "140 [94, 163]", 140),
+        (Cell(1.0, 0.996, 1.004), ".2f", "1.00", 1),
+        (Cell(3, 2, math.inf), ".3g", "3 [2, inf]", 3),
+        (Cell(0.5, 0.25, 0.75, "="), ".2f", "0.50 [0.25, 0.75] =", 0.5),
+        (Cell(77000), shown_bytes, "77 kB", 77000),
+        (1.2e-5, ".4g", "1.2e-05", 1.2e-5),
+        (12345, ".4g", "12345", 12345),
+        (Cell(math.inf, 2, math.inf, "(1 of 5)"), ".3g", "not reached (1 of 5)", math.inf),
+        ("64-32-10", ".4g", "64-32-10", None),
+        (None, ".4g", "-", None),
     ],
 )
-def test_cells_are_sorted_by_their_number(text, key):
-    assert sort_key(text) == key
+def test_a_cell_is_written_at_the_end_and_sorted_by_its_number(content, form, text, key):
+    assert Table([Column("one", "One", form)], [{"one": content}]).cells == [[(text, key)]]
+
+
+def test_a_narrow_interval_is_shown_where_it_is_wanted():
+    assert Column("one", "One", ".2f", narrow=True).text(Cell(1.0, 1.0, 1.0)) == "1.00 [1.00, 1.00]"
 
 
 def test_tables_are_escaped_in_every_form():
-    frame = pd.DataFrame({"optimizer": [HOSTILE[2], HOSTILE[0]], "loss": ["1 [0.5, 2]", "-"]})
-    forms = Table("name", "title", frame).forms
-    assert r" a\_b\%c\&d|e\$f\^{}\{g\}\textbackslash{}h & 1 [0.5, 2]" in " ".join(forms["tex"].split())
+    columns = [Column("optimizer", "optimizer"), Column("loss", "loss", ".2g")]
+    rows = [{"optimizer": HOSTILE[2], "loss": Cell(1 / 3, 0.25, 0.5)}, {"optimizer": HOSTILE[0]}]
+    forms = {suffix: write(Table(columns, rows)) for suffix, write in WRITERS.items()}
+    assert r" a\_b\%c\&d|e\$f\^{}\{g\}\textbackslash{}h & 0.33 [0.25, 0.5]" in " ".join(forms["tex"].split())
     assert r"a_b%c&d\|e$f^{g}" in forms["md"]
     assert "<img" not in forms["md"]
-    assert forms["csv"].splitlines()[0] == "optimizer,loss,loss low,loss high"
-    assert forms["csv"].splitlines()[1].endswith(",1,0.5,2")
-    assert latex(frame) + "\n" == forms["tex"]
-    assert markdown(frame) + "\n" == forms["md"]
+    assert list(csv.reader(forms["csv"].splitlines())) == [
+        ["optimizer", "loss", "loss low", "loss high"],
+        [HOSTILE[2], str(1 / 3), "0.25", "0.5"],
+        [HOSTILE[0], "", "", ""],
+    ]
 
 
 def test_an_empty_folder_is_one_line(kronbench, tmp_path):

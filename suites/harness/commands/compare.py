@@ -26,7 +26,7 @@ from suites.harness.commands.options import (
 )
 from suites.harness.records.config import write_config
 from suites.harness.records.conventions import TARGETS
-from suites.harness.show.tables import plain
+from suites.harness.show.table import plain
 from suites.harness.training import catalog
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Workers

@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 
 from suites.harness.commands.errors import bad_input_is_one_line
 from suites.harness.gate.baseline import Baseline, file_of_environment, kind, read_baselines
 from suites.harness.gate.cases import cases
 from suites.harness.gate.check import Finding, check, in_a_fresh_process, measure_baseline, select, updated
-from suites.harness.show.tables import plain
+from suites.harness.show.table import Content, plain, table_of
 from suites.harness.training.experiment import resolve_device
 
 FOLDER = Path("results/gate")
@@ -116,7 +115,7 @@ def _print(findings: list[Finding], baseline: Path, device: str) -> None:
     where = _where(baseline, device)
     new = [finding.name for finding in findings if finding.was is None]
     regressed = [finding for finding in findings if finding.regressed]
-    typer.echo(plain(pd.DataFrame(_regressed(regressed) if regressed else _held(findings))))
+    typer.echo(plain(table_of(_regressed(regressed) if regressed else _held(findings))))
     if new:
         take_in = _command("--update", *_only(new), *where)
         typer.echo(f"not in the baseline, so not held: {', '.join(new)}; take them in with {take_in}", err=True)
@@ -129,7 +128,7 @@ def _print(findings: list[Finding], baseline: Path, device: str) -> None:
         )
 
 
-def _regressed(findings: list[Finding]) -> list[dict[str, object]]:
+def _regressed(findings: list[Finding]) -> list[dict[str, Content]]:
     return [
         {
             "regressed": finding.name,
@@ -142,7 +141,7 @@ def _regressed(findings: list[Finding]) -> list[dict[str, object]]:
     ]
 
 
-def _held(findings: list[Finding]) -> list[dict[str, object]]:
+def _held(findings: list[Finding]) -> list[dict[str, Content]]:
     held: dict[str, list[Finding]] = {}
     for finding in findings:
         if finding.was is not None:

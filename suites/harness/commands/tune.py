@@ -28,7 +28,7 @@ from suites.harness.names import file_name
 from suites.harness.records.conventions import TARGETS
 from suites.harness.records.record import Record
 from suites.harness.show.progress import progress_bars
-from suites.harness.show.tables import plain
+from suites.harness.show.table import plain
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Workers

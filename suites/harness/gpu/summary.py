@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from suites.harness.records.conventions import PHASES, TARGETS
 from suites.harness.records.record import Record, read
-from suites.harness.show import tables as report
+from suites.harness.show.captions import caption, machine
+from suites.harness.show.comparison import comparison_table
+from suites.harness.show.table import Cell, Content, markdown, table_of
 from suites.harness.training.experiment import Settings
 
 
@@ -43,35 +43,38 @@ def summarize(folder: Path) -> str:
 
 def _machine(environment: dict[str, Any]) -> str:
     gpu = environment["gpu"] or {"name": "no GPU: a rehearsal"}
-    facts = [report.machine(environment), environment["cpu"]]
+    facts = [machine(environment), environment["cpu"]]
     facts += [f"{name} {gpu[name]}" for name in ("cuda", "driver", "sm_clock_mhz", "throttle_reasons") if name in gpu]
     return f"# {gpu['name']}\n\n{', '.join(facts)}"
 
 
 def _correctness(folder: Path, rows: list[dict[str, Any]]) -> str:
     """Optimizers down, checks across."""
-    wide: dict[str, dict[str, str]] = {}
+    wide: dict[str, dict[str, Content]] = {}
     for row in rows:
         difference = row.get("difference")
         shown = row["status"] if difference is None else f"{row['status']} {difference:.0e}"
         wide.setdefault(row["optimizer"], {"optimizer": row["optimizer"]})[row["check"]] = shown
     note = "Differences are over the way that the weights went in the same steps."
-    return "\n\n".join([report.markdown(pd.DataFrame(list(wide.values())).fillna("-")), note, *_reasons(rows)])
+    return "\n\n".join([markdown(table_of(list(wide.values()))), note, *_reasons(rows)])
 
 
 def _step_times(folder: Path, rows: list[dict[str, Any]]) -> str:
-    table = [
+    phases = {phase: f"{phase.replace('_', '+')}, ms" for phase in PHASES}
+    table: list[dict[str, Content]] = [
         {
             **{name: row[name] for name in ("network", "batch", "tf32", "optimizer", "graph")},
-            "ms": f"{1e3 * row['median']:.3g} [{1e3 * row['low']:.3g}, {1e3 * row['high']:.3g}]",
-            "/ sgd": f"{row['ratio_to_sgd']:.2f}",
-            "/ torch's SGD": f"{row['ratio_to_torch_sgd']:.2f}",
-            **{f"{phase.replace('_', '+')}, ms": f"{1e3 * row['phases'].get(phase, 0):.3g}" for phase in PHASES},
+            "ms": Cell(*(1e3 * row[end] for end in ("median", "low", "high"))),
+            "/ sgd": row["ratio_to_sgd"],
+            "/ torch's SGD": row["ratio_to_torch_sgd"],
+            **{title: 1e3 * row["phases"].get(phase, 0.0) for phase, title in phases.items()},
         }
         for row in rows
         if row["status"] == "ok"
     ]
-    return "\n\n".join([*([report.markdown(pd.DataFrame(table))] if table else []), *_reasons(rows)])
+    forms = {"/ sgd": ".2f", "/ torch's SGD": ".2f", **dict.fromkeys(("ms", *phases.values()), ".3g")}
+    shown = [markdown(table_of(table, forms, narrow=True))] if table else []
+    return "\n\n".join([*shown, *_reasons(rows)])
 
 
 def _memory(folder: Path, rows: list[dict[str, Any]]) -> str:
@@ -84,7 +87,7 @@ def _memory(folder: Path, rows: list[dict[str, Any]]) -> str:
         }
         for row in rows
     ]
-    return "\n\n".join([f"Network {rows[0]['network']}.", report.markdown(pd.DataFrame(table)), *_reasons(rows)])
+    return "\n\n".join([f"Network {rows[0]['network']}.", markdown(table_of(table)), *_reasons(rows)])
 
 
 def _convergence(folder: Path, rows: list[dict[str, Any]]) -> str:
@@ -94,8 +97,8 @@ def _convergence(folder: Path, rows: list[dict[str, Any]]) -> str:
         records = read_runs(path.parent)
         if records:
             target = TARGETS[records[0].experiment["dataset"]]
-            table = report.comparison_table(records, json.loads(path.read_text(encoding="utf-8")), target)
-            parts.append(f"{report.markdown(table)}\n\n{report.caption(records, target)}")
+            table = comparison_table(records, json.loads(path.read_text(encoding="utf-8")), target)
+            parts.append(f"{markdown(table)}\n\n{caption(records, target)}")
     return "\n\n".join([*parts, *_reasons([row for row in rows if row["status"] != "finished"])])
 
 

@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from suites.harness.measure.environment import describe
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.ledger import Footprint
 from suites.harness.memory.peak import Measured, check, measure
 from suites.harness.records.record import finite, write_atomically
-from suites.harness.show.tables import machine, markdown
+from suites.harness.show.captions import machine
+from suites.harness.show.table import Content, Table, markdown, table_of
 from suites.harness.training.experiment import NETWORKS
 from suites.harness.units import shown_bytes
 
@@ -113,9 +112,10 @@ def compare_memory(
     return rows
 
 
-def table(rows: Sequence[Row]) -> pd.DataFrame:
+def table(rows: Sequence[Row]) -> Table:
     """One row an optimizer; parts are the predicted ones at the predicted peak."""
-    return pd.DataFrame([_shown(row) for row in rows])
+    sizes = dict.fromkeys((*_COLUMNS, "predicted peak", "measured peak"), shown_bytes)
+    return table_of([_shown(row) for row in rows], {**sizes, "measured / predicted": ".2f", "step": "{:.3g} s".format})
 
 
 def caption(case: Case, environment: dict[str, Any]) -> str:
@@ -130,19 +130,18 @@ def caption(case: Case, environment: dict[str, Any]) -> str:
     )
 
 
-def _shown(row: Row) -> dict[str, str]:
+def _shown(row: Row) -> dict[str, Content]:
     parts = row.predicted.parts if row.predicted else None
-    measured, ratio = row.measured, row.ratio
+    peaks = {"predicted peak": row.predicted and row.predicted.peak_bytes, "measured peak": row.measured.peak_bytes}
     return {
         "optimizer": row.optimizer,
         **{
-            column: shown_bytes(sum(parts.get(name, 0) for name in names)) if parts else "-"
+            column: float(sum(parts.get(name, 0) for name in names)) if parts else None
             for column, names in _COLUMNS.items()
         },
-        "predicted peak": shown_bytes(row.predicted.peak_bytes) if row.predicted else "-",
-        "measured peak": "-" if measured.peak_bytes is None else shown_bytes(measured.peak_bytes),
-        "measured / predicted": "-" if ratio is None else f"{ratio:.2f}",
-        "step": "-" if measured.step_seconds is None else f"{measured.step_seconds:.3g} s",
+        **{title: None if size is None else float(size) for title, size in peaks.items()},
+        "measured / predicted": row.ratio,
+        "step": row.measured.step_seconds,
         "what happened": row.outcome,
     }
 

@@ -17,9 +17,11 @@ from suites.harness.records.conventions import TARGETS
 from suites.harness.records.record import Record, write_atomically
 from suites.harness.reproduce.paper import LABELS, stand_ins
 from suites.harness.reproduce.request import Reproduction, Request, adapted
+from suites.harness.show.captions import caption
+from suites.harness.show.comparison import comparison_table
 from suites.harness.show.pictures import draw_curves
 from suites.harness.show.progress import progress_bars
-from suites.harness.show.tables import caption, comparison_table, markdown
+from suites.harness.show.table import Column, markdown
 from suites.harness.training.catalog import Choice, choose
 from suites.harness.training.experiment import Settings, Task, resolve_device
 from suites.harness.tuning.comparison import train
@@ -187,8 +189,8 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
     dashed = {line.method.label for line in lines if line.method.dashed}
     draw_curves(groups, figure.against, folder / figure.name, heading, target, dashed=dashed)
     write_atomically(folder / f"{figure.name}.csv", points_frame(groups).to_csv(index=False, lineterminator="\n"))
-    table = comparison_table(records, {}, target).drop(columns="step time / SGD")
-    table.insert(0, "method", list(groups))
+    table = comparison_table(records, {}, target).without("step_ratio")
+    table = table.with_column(Column("method", "method"), groups, first=True)
     text = f"# {heading}\n\n{markdown(table)}\n\n{caption(records, target)}\n"
     write_atomically(folder / f"{figure.name}.md", text)
     flags = request.flags(figure.name, device=settings.device, epochs=scale.epochs, seeds=scale.seeds)

@@ -14,9 +14,10 @@ from suites.harness.reproduce import table1_terms as terms
 from suites.harness.reproduce.request import Reproduction, Request
 from suites.harness.reproduce.table1_growth import GROWTH_SCALES, Costs, GrowthScale, Sweep, measure_growth
 from suites.harness.reproduce.table1_terms import Term
+from suites.harness.show.captions import machine
 from suites.harness.show.pictures import draw_growth
 from suites.harness.show.progress import progress_bars
-from suites.harness.show.tables import machine, markdown
+from suites.harness.show.table import Cell, Content, Table, markdown, table_of
 from suites.harness.training.experiment import resolve_device
 
 FITTED = 5  # the largest sizes: of small ones much of a step's time is that of calling torch
@@ -160,32 +161,33 @@ def summary(scale: GrowthScale, frame: pd.DataFrame, record: Record) -> str:
     return "\n\n".join([*parts, _caption(record)]) + "\n"
 
 
-def _stated() -> pd.DataFrame:
+def _stated() -> Table:
     """What is stated of each method, in the order of the paper's table."""
-    return pd.DataFrame(
-        {
-            "method": row.method,
-            "terms": row.by,
-            "criterion function": row.kind.criterion,
-            "curvature information": row.kind.curvature,
-            "time of curvature": row.curvature.text,
-            "solving scheme": row.kind.scheme,
-            "space": row.space.text,
-            "time to solve": row.solve.text,
-        }
-        for row in ROWS
+    return table_of(
+        [
+            {
+                "method": row.method,
+                "terms": row.by,
+                "criterion function": row.kind.criterion,
+                "curvature information": row.kind.curvature,
+                "time of curvature": row.curvature.text,
+                "solving scheme": row.kind.scheme,
+                "space": row.space.text,
+                "time to solve": row.solve.text,
+            }
+            for row in ROWS
+        ]
     )
 
 
-def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+def _shown(frame: pd.DataFrame) -> Table:
     """One row a method: for each part the stated exponent, and the measured ones with their intervals."""
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+    rows: dict[tuple[str, str], dict[str, Content]] = {}
     for line in frame.to_dict("records"):
         cells = rows.setdefault((line["method"], line["terms"]), {"method": line["method"], "terms": line["terms"]})
-        cells[f"{line['part']}: stated"] = _number(line["stated"])
-        interval = f"[{_number(line['low'])}, {_number(line['high'])}]"
-        cells[f"{line['part']}: {line['quantity']}"] = f"{_number(line['measured'])} {interval}"
-    return pd.DataFrame(rows.values())
+        cells[f"{line['part']}: stated"] = line["stated"]
+        cells[f"{line['part']}: {line['quantity']}"] = Cell(line["measured"], line["low"], line["high"])
+    return table_of(list(rows.values()), _number, narrow=True)
 
 
 def _number(value: float) -> str:

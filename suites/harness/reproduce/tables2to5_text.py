@@ -1,6 +1,5 @@
 """Tables 2-5 from the record of a run: averages beside the paper's values, with title and caption."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import truediv
@@ -11,7 +10,8 @@ import pandas as pd
 from suites.harness.records.record import Record
 from suites.harness.reproduce.paper import LABELS, PUBLISHED, TOTAL
 from suites.harness.reproduce.tables2to5_errors import LayerErrors, total
-from suites.harness.show.tables import machine, markdown
+from suites.harness.show.captions import machine
+from suites.harness.show.table import markdown, table_of
 
 HESSIAN = "norm of the Hessian"  # the last row
 HERE, PAPER = "here", "paper"  # by whom a row is
@@ -38,8 +38,8 @@ def page(title: str, name: str, record: Record) -> str:
     iterates = iterates_of(record)
     frame = errors_frame(name, iterates)
     return (
-        f"# {title}\n\n{markdown(_shown(frame))}\n\n{_caption(frame, iterates, record)}\n\n"
-        f"{markdown(_shown(bound_frame(iterates), '.3g'))}\n\n{_bound_caption(iterates)}\n"
+        f"# {title}\n\n{_markdown(frame)}\n\n{_caption(frame, iterates, record)}\n\n"
+        f"{_markdown(bound_frame(iterates), '.3g')}\n\n{_bound_caption(iterates)}\n"
     )
 
 
@@ -125,6 +125,7 @@ def _columns(layers: Sequence[float], whole: float) -> dict[str, float]:
     return {**{str(t): value for t, value in enumerate(layers, start=1)}, TOTAL: whole}
 
 
-def _shown(frame: pd.DataFrame, form: str = ".4f") -> pd.DataFrame:
+def _markdown(frame: pd.DataFrame, form: str = ".4f") -> str:
     """The numbers as the paper prints them."""
-    return frame.map(lambda value: value if isinstance(value, str) else "-" if math.isnan(value) else f"{value:{form}}")
+    rows = [{key: None if pd.isna(cell) else cell for key, cell in row.items()} for row in frame.to_dict("records")]
+    return markdown(table_of(rows, form))

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from suites.harness.analysis.statistics import Estimate, growth_exponent
 from suites.harness.records.conventions import PHASES
@@ -14,7 +14,7 @@ from suites.harness.show.collect import Measurement, PaperTable, Results
 from suites.harness.show.experiment import Experiment
 from suites.harness.show.figures import Figure, Styles
 from suites.harness.show.section import Section
-from suites.harness.show.table import Table, interval, slug
+from suites.harness.show.table import Cell, Content, slug, table_of
 
 _ROUNDING = 1e-5  # of the largest error: layer k of Gauss-Newton and PCH has none but rounding
 _ASV_WIDTH = "scaling.Width.track_seconds"
@@ -100,13 +100,8 @@ def _growth(results: Results) -> Section:
     if not sources:
         text = "No curvature or solver timed against the width of a layer."
         return Section("growth", "Growth with the width", text, "tox run -e bench")
-    rows = [
-        {
-            "where": where,
-            "part": part,
-            "widths": _span(points),
-            "exponent": interval(exponent(points), ".2f"),
-        }
+    rows: list[dict[str, Content]] = [
+        {"where": where, "part": part, "widths": _span(points), "exponent": Cell(*exponent(points))}
         for where, series in sources.items()
         for part, points in series.items()
         if len(points) > 2
@@ -122,7 +117,7 @@ def _growth(results: Results) -> Section:
             figures.lines(series, where, "width", "milliseconds", Styles(series), type="log")
             for where, series in sources.items()
         ],
-        tables=[Table("growth", "Exponents of growth", pd.DataFrame(rows), note)],
+        tables=[replace(table_of(rows, {"exponent": ".2f"}), name="growth", title="Exponents of growth", note=note)],
     )
 
 

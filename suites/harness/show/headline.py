@@ -1,6 +1,5 @@
 """Who wins, by how much, on what, and how sure that is: one sentence from the records of an experiment."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isinf
@@ -9,17 +8,14 @@ from suites.harness.analysis.metrics import metrics, values_by_seed
 from suites.harness.analysis.statistics import (
     Estimate,
     Interval,
-    attained_level,
     median_interval,
     probability_of_improvement,
 )
 from suites.harness.analysis.verdicts import paired
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.show.experiment import Experiment
-from suites.harness.show.tables import caption, comparison_table, markdown
 
 PREFERRED = "published/digits-cross-entropy"  # the main job
-_MARKS = ("<!-- headline -->", "<!-- /headline -->")
 Values = Mapping[str, Mapping[int, float]]
 
 
@@ -142,34 +138,3 @@ def _probability(gain: Estimate) -> str:
 def _listed(names: Sequence[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def readme_block(found: Headline, picture: str) -> str:
-    """What stands between the marks of the README: picture, sentence, table and caption; ``picture`` lacks a suffix."""
-    experiment = found.experiment
-    seeds = max(len({record.experiment["seed"] for record in group}) for group in experiment.methods.values())
-    table = comparison_table(experiment.records, experiment.step_seconds, experiment.target)
-    shown = f'<img src="{picture}.svg" alt="{" and ".join(found.costs)}, by method">'
-    dark = f'<source media="(prefers-color-scheme: dark)" srcset="{picture}-dark.svg">'
-    return "\n\n".join(
-        [
-            f"<picture>{dark}{shown}</picture>",
-            f"{found.sentence} Brackets: of medians and ratios {100 * attained_level(seeds):.3g} %, of probabilities "
-            "95 %, each pair by itself.",
-            markdown(table),
-            caption(experiment.records, experiment.target),
-        ]
-    )
-
-
-def with_headline(readme: str, block: str) -> str:
-    """The text with its headline replaced.
-
-    Raises:
-        ValueError: if the marks are not there, once each and in order.
-    """
-    start, end = _MARKS
-    if readme.count(start) != 1 or readme.count(end) != 1 or readme.index(start) > readme.index(end):
-        raise ValueError(f"the text must hold {start} and {end}, once each and in this order")
-    pattern = f"(?s){re.escape(start)}.*{re.escape(end)}"
-    return re.sub(pattern, lambda _: f"{start}\n{block}\n{end}", readme)

@@ -1,74 +1,68 @@
 """The tables of what was measured apart from training: step times, bytes, benches, the paper's tables, on what."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
+from suites.harness.show.captions import machine
 from suites.harness.show.collect import Measurement, PaperTable, Results
-from suites.harness.show.table import Table, figure, interval, slug
-from suites.harness.show.tables import machine
+from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
 from suites.harness.units import shown_bytes
 
 
 def step_times(measurement: Measurement, name: str) -> Table:
     """Milliseconds of a step with intervals, ratios, and what could not be measured."""
-    shown = [
+    rows: list[dict[str, Content]] = [
         {
-            **{key: str(row.get(key, "-")) for key in ("network", "batch", "tf32", "graph", "optimizer")},
-            "ms": "-" if "median" not in row else interval([1e3 * row[end] for end in ("median", "low", "high")]),
-            "/ sgd": figure(row.get("ratio_to_sgd")),
+            **{key: _text(row.get(key)) for key in ("network", "batch", "tf32", "graph", "optimizer")},
+            "ms": Cell(*(1e3 * row[end] for end in ("median", "low", "high"))) if "median" in row else None,
+            "/ sgd": row.get("ratio_to_sgd"),
             "status": _status(row),
         }
         for row in measurement.rows
     ]
-    return Table(name, f"Step times, {measurement.path.parent.name}", pd.DataFrame(shown), _machine(measurement))
+    return _named(table_of(rows, {"ms": ".3g"}), name, "Step times", measurement)
 
 
 def memory(measurement: Measurement, name: str) -> Table:
     """Bytes predicted and measured under a budget."""
-    shown = [
+    columns = [
+        *(Column(key, key) for key in ("optimizer", "network", "batch")),
+        Column("budget_bytes", "budget", shown_bytes),
+        Column("predicted_bytes", "predicted peak", shown_bytes),
+        Column("peak_bytes", "measured peak", shown_bytes),
+        Column("asked_bytes", "asked for", shown_bytes),
+        Column("outcome", "what happened"),
+    ]
+    rows: list[dict[str, Content]] = [
         {
-            **{key: str(row.get(key, "-")) for key in ("optimizer", "network", "batch")},
-            **{
-                title: "-" if row.get(key) is None else shown_bytes(row[key])
-                for title, key in (
-                    ("budget", "budget_bytes"),
-                    ("predicted peak", "predicted_bytes"),
-                    ("measured peak", "peak_bytes"),
-                    ("asked for", "asked_bytes"),
-                )
-            },
-            "what happened": "fell back to rank_one" if row.get("fell_back") else _status(row),
+            **{key: _text(row.get(key)) for key in ("optimizer", "network", "batch")},
+            **{c.key: Cell(row[c.key]) for c in columns if c.form is shown_bytes and row.get(c.key) is not None},
+            "outcome": "fell back to rank_one" if row.get("fell_back") else _status(row),
         }
         for row in measurement.rows
     ]
-    return Table(
-        name,
-        f"Peak bytes of a training step, {measurement.path.parent.name}",
-        pd.DataFrame(shown),
-        _machine(measurement),
-    )
+    return _named(Table(columns, rows), name, "Peak bytes of a training step", measurement)
 
 
 def bench(measurement: Measurement, name: str) -> Table:
     """What pytest-benchmark measured: medians and quartiles in milliseconds."""
-    shown = [
+    rows: list[dict[str, Content]] = [
         {
-            "group": str(row.get("group")),
+            "group": _text(row.get("group")),
             "benchmark": row["name"],
-            "ms": interval([1e3 * row["stats"][key] for key in ("median", "q1", "q3")]),
-            "rounds": str(row["stats"]["rounds"]),
+            "ms": Cell(*(1e3 * row["stats"][key] for key in ("median", "q1", "q3"))),
+            "rounds": row["stats"]["rounds"],
         }
         for row in measurement.rows
     ]
-    return Table(name, f"pytest-benchmark, {measurement.path.parent.name}", pd.DataFrame(shown), _machine(measurement))
+    return _named(table_of(rows, {"ms": ".3g"}), name, "pytest-benchmark", measurement)
 
 
 def paper(found: PaperTable) -> Table:
     """A table of the paper, ours beside the paper's, with four digits."""
-    rows = [dict(zip(found.columns, map(_short, row), strict=False)) for row in found.rows]
-    return Table(slug(found.path.parent.name), found.title, pd.DataFrame(rows, columns=found.columns))
+    rows = [dict(zip(found.columns, map(_content, row), strict=False)) for row in found.rows]
+    return Table([Column(name, name) for name in found.columns], rows, slug(found.path.parent.name), found.title)
 
 
 def measured(results: Results) -> Table:
@@ -79,7 +73,7 @@ def measured(results: Results) -> Table:
     for one in [*results.step_times, *results.memory, *results.benches]:
         if one.environment:
             sources[one.path.relative_to(results.folder).as_posix()] = [one.environment]
-    rows = []
+    rows: list[dict[str, Content]] = []
     for name, environments in sources.items():
         for environment in {machine(found): found for found in environments}.values():
             git, gpu = environment["git"] or {}, environment["gpu"] or {}
@@ -87,8 +81,17 @@ def measured(results: Results) -> Table:
             row |= {"GPU": gpu.get("name"), "driver": gpu.get("driver"), "TF32": gpu.get("tf32")}
             row |= {name: environment.get(name) for name in ("torch", "blas", "python", "platform")}
             row["commit"] = git.get("commit", "-")[:10] + (" with changes" if git.get("dirty") else "")
-            rows.append({key: "-" if value is None else str(value) for key, value in row.items()})
-    return Table("measured", "Machines, versions, commits", pd.DataFrame(rows))
+            rows.append({key: _text(value) for key, value in row.items()})
+    return replace(table_of(rows), name="measured", title="Machines, versions, commits")
+
+
+def _named(table: Table, name: str, what: str, measurement: Measurement) -> Table:
+    note = machine(measurement.environment) if measurement.environment else ""
+    return replace(table, name=name, title=f"{what}, {measurement.path.parent.name}", note=note)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _status(row: Mapping[str, Any]) -> str:
@@ -96,12 +99,9 @@ def _status(row: Mapping[str, Any]) -> str:
     return f"{row['status']}: {' '.join(reason.split())[:120]}" if reason else str(row["status"])
 
 
-def _machine(measurement: Measurement) -> str:
-    return machine(measurement.environment) if measurement.environment else ""
-
-
-def _short(cell: str) -> str:
+def _content(cell: str) -> Content:
+    """A cell of a CSV file."""
     try:
-        return f"{float(cell):.4g}"
+        return float(cell)
     except ValueError:
-        return cell or "-"
+        return cell or None

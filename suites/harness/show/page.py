@@ -18,7 +18,7 @@ from suites.harness.show.headline import Headline, choose_experiment, headline
 from suites.harness.show.pictures import COLOURS, draw_curves, draw_headline
 from suites.harness.show.section import Section
 from suites.harness.show.sections import all_sections, problem
-from suites.harness.show.table import slug
+from suites.harness.show.table import WRITERS, slug
 
 _GLYPHS = "●■◆▲▼✚✖★"  # as the markers of figures
 _STROKES = dict(zip(DASHES, ("", "6 3", "8 3 2 3", "2 2", "9 3 2 3 2 3"), strict=True))
@@ -41,7 +41,8 @@ def build(results: Results, output: Path) -> Path:
     sections = list(all_sections(results, styles))
     for section in sections:
         for table in section.tables:
-            table.write(output / "tables")
+            for suffix, written in WRITERS.items():
+                write_atomically(output / "tables" / f"{table.name}.{suffix}", written(table))
     package = files("suites.harness.show")
     for name in ("page.css", "page.js"):
         write_atomically(site / name, (package / name).read_text(encoding="utf-8"))
@@ -57,7 +58,7 @@ def _rendered(sections: Sequence[Section], top: Headline | None, styles: Styles,
     environment.filters["href"] = lambda path: quote(Path(os.path.relpath(path, site)).as_posix())
     data = {
         "figures": {f"{s.name}-figure-{n}": f.plotly for s in sections for n, f in enumerate(s.figures)},
-        "forms": {table.name: table.forms for section in sections for table in section.tables},
+        "forms": {t.name: {suffix: w(t) for suffix, w in WRITERS.items()} for s in sections for t in s.tables},
         "axes": {axis: label for axis, (_, label) in AXES.items()},
     }
     return environment.get_template("template.html").render(

@@ -1,10 +1,10 @@
 """A part of the page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from suites.harness.records.record import Record
 from suites.harness.show.figures import Figure
 from suites.harness.show.table import Table
 
@@ -23,6 +23,6 @@ class Section:
     methods: Sequence[str] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
-    runs: Sequence[Mapping[str, Any]] = ()
+    runs: Sequence[Record] = ()
     pictures: str = ""
     folded: bool = False

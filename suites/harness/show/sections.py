@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from suites.harness.analysis.profiles import profiles
+from suites.harness.show import comparison as tables
 from suites.harness.show import cost, measurements
-from suites.harness.show import page_tables as tables
+from suites.harness.show.captions import caption
 from suites.harness.show.collect import Results
 from suites.harness.show.experiment import Experiment
 from suites.harness.show.figures import Figure, Styles, convergence, lines, performance_profile
@@ -14,7 +15,6 @@ from suites.harness.show.headline import cost_values
 from suites.harness.show.health import solver_health
 from suites.harness.show.section import Section
 from suites.harness.show.table import slug
-from suites.harness.show.tables import caption
 
 
 def all_sections(results: Results, styles: Styles) -> Iterable[Section]:
@@ -55,7 +55,7 @@ def _experiment(experiment: Experiment, styles: Styles, short: str) -> Section:
             tables.middle_means([experiment], f"{name}-means", "Interquartile means"),
             tables.pairs([experiment], f"{name}-pairs", "Probability of improvement"),
         ],
-        runs=tables.runs(experiment),
+        runs=experiment.records,
         pictures=name,
     )
 

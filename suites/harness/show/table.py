@@ -1,72 +1,117 @@
-"""A table as it is shown on the page, sorted, copied, and written to files."""
+"""Tables: cells carry numbers with their intervals until a writer makes text of them, at the very end."""
 
+import csv
+import io
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-import pandas as pd
+from tabulate import tabulate
 
-from suites.harness.records.record import write_atomically
-from suites.harness.show.tables import latex, markdown
-from suites.harness.units import parse_bytes
+UNKNOWN = "-"
 
-_INTERVAL = re.compile(r"(\S+) \[(\S+), (\S+)\]")
-_NUMBER = re.compile(r"[-+]?(\d[\d,]*\.?\d*(e[-+]?\d+)?|inf)(?=$|[\s,:=])")
+
+@dataclass(frozen=True)
+class Cell:
+    """A number, the ends of its interval where it has one, and a few words behind it.
+
+    An infinite number is one that was never reached.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+
+Content: TypeAlias = Cell | float | str | None  # None: it is not known
+Form: TypeAlias = str | Callable[[float], str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What stands in a column.
+
+    key: by which code finds it. title: what readers see.
+    form: how numbers are written, a format such as ``.3g`` or a function. Counts, of type int, stand as they are.
+    narrow: whether an interval is shown whose ends read like the number itself.
+    """
+
+    key: str
+    title: str
+    form: Form = ".4g"
+    narrow: bool = False
+
+    def text(self, content: Content) -> str:
+        """A cell as readers see it: ``140 [94, 163]``, ``not reached (1 of 5)``, ``-``."""
+        if content is None or isinstance(content, str | int):
+            return UNKNOWN if content is None else str(content)
+        cell = content if isinstance(content, Cell) else Cell(content)
+        shown = self._number(cell.value) if math.isfinite(cell.value) else "not reached"
+        if math.isfinite(cell.value) and cell.low is not None and cell.high is not None:
+            ends = [self._number(end) for end in (cell.low, cell.high)]
+            if self.narrow or ends != [shown, shown]:
+                shown += f" [{', '.join(ends)}]"
+        return f"{shown} {cell.note}".strip()
+
+    def _number(self, value: float) -> str:
+        return self.form(value) if callable(self.form) else format(value, self.form)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Texts in rows. ``name``: the stem of its files; ``note``: a sentence below it; ``folded``: shown when
-    asked for."""
+    """Rows by column key; a key that a row lacks is not known.
 
-    name: str
-    title: str
-    frame: pd.DataFrame
+    name: the stem of its files. note: a sentence below it. folded: whether the page shows it only when asked.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Content]]
+    name: str = ""
+    title: str = ""
     note: str = ""
     folded: bool = True
 
     @property
-    def forms(self) -> dict[str, str]:
-        """By the suffix of a file, what is written to it."""
-        return {"md": markdown(self.frame) + "\n", "tex": latex(self.frame) + "\n", "csv": _csv(self.frame)}
+    def titles(self) -> list[str]:
+        return [column.title for column in self.columns]
 
     @property
-    def rows(self) -> list[list[tuple[str, float | None]]]:
-        """Each cell with the number that it is sorted by, where it is one."""
-        return [[(str(cell), sort_key(str(cell))) for cell in row] for row in self.frame.itertuples(index=False)]
+    def texts(self) -> list[list[str]]:
+        return [[text for text, _ in row] for row in self.cells]
 
-    def write(self, folder: Path) -> None:
-        for suffix, text in self.forms.items():
-            write_atomically(folder / f"{self.name}.{suffix}", text)
+    @property
+    def cells(self) -> list[list[tuple[str, float | None]]]:
+        """The text of each cell, and the number by which it is sorted, where it has one."""
+        return [[(c.text(row.get(c.key)), _number(row.get(c.key))) for c in self.columns] for row in self.rows]
+
+    def column(self, key: str) -> list[Content]:
+        """The cells of a column."""
+        return [row.get(key) for row in self.rows]
+
+    def without(self, key: str) -> "Table":
+        """The table without a column."""
+        return replace(self, columns=[column for column in self.columns if column.key != key])
+
+    def with_column(self, column: Column, cells: Iterable[Content], first: bool = False) -> "Table":
+        """The table with one column more, at its end or first."""
+        rows = [{**row, column.key: cell} for row, cell in zip(self.rows, cells, strict=True)]
+        return replace(self, rows=rows, columns=[column, *self.columns] if first else [*self.columns, column])
 
 
-def sort_key(text: str) -> float | None:
-    """What a cell is sorted by: its first number, in bytes where it has their unit; infinity where nothing was reached.
-    None for any other text."""
-    if text.startswith(("not reached", "never")):
-        return math.inf
-    found = _NUMBER.match(text)
-    if not found:
-        return None
-    try:
-        return float(parse_bytes(text))
-    except ValueError:
-        return float(found[0].replace(",", ""))
+def table_of(
+    rows: Sequence[Mapping[str, Content]], forms: Mapping[str, Form] | Form = ".4g", narrow: bool = False
+) -> Table:
+    """A table whose columns are called by their keys, in the order in which they first appear.
 
-
-def _csv(frame: pd.DataFrame) -> str:
-    """With the ends of intervals in columns of their own."""
-    columns: dict[str, list[str]] = {}
-    for name in frame:
-        cells = [str(cell) for cell in frame[name]]
-        matches = [_INTERVAL.fullmatch(cell) for cell in cells]
-        columns[str(name)] = [match[1] if match else cell for match, cell in zip(matches, cells, strict=True)]
-        if any(matches):
-            for end, group in (("low", 2), ("high", 3)):
-                columns[f"{name} {end}"] = [match[group] if match else "" for match in matches]
-    return pd.DataFrame(columns).to_csv(index=False, lineterminator="\n")
+    Args:
+        forms: see :class:`Column`; one for all columns, or some by key.
+    """
+    keys = dict.fromkeys(key for row in rows for key in row)
+    form_of = (lambda key: forms.get(key, ".4g")) if isinstance(forms, Mapping) else (lambda key: forms)
+    return Table([Column(key, key, form_of(key), narrow) for key in keys], rows)
 
 
 def slug(name: str) -> str:
@@ -74,12 +119,58 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+=-]+", "-", name).strip("-.") or "table"
 
 
-def interval(values: Iterable[float], form: str = ".3g") -> str:
-    """A number with the ends of its interval."""
-    middle, low, high = (format(value, form) for value in values)
-    return f"{middle} [{low}, {high}]"
+def markdown(table: Table) -> str:
+    """The table as Markdown; signs of Markdown and HTML in names are shown as they are."""
+    titles, *rows = ([_literal(text) for text in row] for row in (table.titles, *table.texts))
+    return _tabulate(titles, rows, "github")
 
 
-def figure(value: float | None) -> str:
-    """Four digits; a dash for None."""
-    return "-" if value is None else f"{value:.4g}"
+def latex(table: Table) -> str:
+    """The table as LaTeX, for the package booktabs."""
+    return _tabulate(table.titles, table.texts, "latex_booktabs")
+
+
+def plain(table: Table) -> str:
+    """The table for a terminal."""
+    return _tabulate(table.titles, table.texts, "simple")
+
+
+def comma_separated(table: Table) -> str:
+    """The table as CSV: numbers with all their digits, the ends of intervals in columns of their own."""
+    has_ends = {
+        column.key: any(isinstance(cell, Cell) and cell.low is not None for cell in table.column(column.key))
+        for column in table.columns
+    }
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    ends = ("", " low", " high")
+    writer.writerow([c.title + end for c in table.columns for end in (ends if has_ends[c.key] else ends[:1])])
+    for row in table.rows:
+        numbers = [(_ends(row.get(column.key)), has_ends[column.key]) for column in table.columns]
+        writer.writerow([end for of_cell, wide in numbers for end in (of_cell if wide else of_cell[:1])])
+    return file.getvalue()
+
+
+WRITERS: Mapping[str, Callable[[Table], str]] = {  # by the suffix of a file
+    "md": lambda table: markdown(table) + "\n",
+    "tex": lambda table: latex(table) + "\n",
+    "csv": comma_separated,
+}
+
+
+def _ends(content: Content) -> tuple[Content, Content, Content]:
+    return (content.value, content.low, content.high) if isinstance(content, Cell) else (content, None, None)
+
+
+def _number(content: Content) -> float | None:
+    value = content.value if isinstance(content, Cell) else content
+    return value if isinstance(value, int | float) else None
+
+
+def _literal(text: str) -> str:
+    """Text in a cell of Markdown without tags, and without what ends the cell."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _tabulate(titles: Sequence[str], rows: Sequence[Sequence[str]], style: str) -> str:
+    return tabulate(rows, headers=titles, tablefmt=style, disable_numparse=True)

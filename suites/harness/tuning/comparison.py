@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from rich.progress import Progress
 
 from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.record import Record, write_atomically
-from suites.harness.show import tables as report
+from suites.harness.show.captions import caption as caption_of
+from suites.harness.show.comparison import comparison_table
 from suites.harness.show.pictures import draw_convergence
 from suites.harness.show.progress import progress_bars
+from suites.harness.show.table import Table, markdown
 from suites.harness.training.catalog import Choice, choose
 from suites.harness.training.experiment import Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
@@ -28,7 +29,7 @@ class Comparison:
     """What a comparison gave."""
 
     records: list[Record]
-    table: pd.DataFrame
+    table: Table
     caption: str
 
 
@@ -59,9 +60,9 @@ def compare(
         )
         progress.update(bar, completed=_ROUNDS)
     write_atomically(output / "step_seconds.json", json.dumps(step_seconds))
-    table = report.comparison_table(records, step_seconds, target)
-    caption = report.caption(records, target)
-    write_atomically(output / "table.md", f"{report.markdown(table)}\n\n{caption}\n")
+    table = comparison_table(records, step_seconds, target)
+    caption = caption_of(records, target)
+    write_atomically(output / "table.md", f"{markdown(table)}\n\n{caption}\n")
     settings = task.settings
     draw_convergence(records, output, f"{settings.dataset}, {settings.criterion}, batch {settings.batch_size}", target)
     return Comparison(records, table, caption)

@@ -1,0 +1,199 @@
+"""The tables of training: medians and means with intervals, pairs, searches, and how solves went."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+from suites.harness.analysis.statistics import Estimate, improvements, median_interval, stratified_interval
+from suites.harness.records.conventions import REFERENCE
+from suites.harness.records.groups import by_optimizer, first_reaching
+from suites.harness.records.record import Record
+from suites.harness.show.experiment import Experiment, Tuning
+from suites.harness.show.headline import cost_values, told
+from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
+from suites.harness.units import shown_bytes
+
+
+def comparison_table(records: Sequence[Record], step_seconds: Mapping[str, Sequence[float]], target: float) -> Table:
+    """One row an optimizer: medians over its seeds with intervals, see :func:`median_cell`.
+
+    A run that failed or diverged counts as one that never reached the target. Its losses are left out, and the column
+    ``runs`` counts it.
+
+    Args:
+        step_seconds: samples by optimizer, interleaved: sample i of each was taken in the same round. Optimizers whose
+            steps fail have none.
+        target: test accuracy to reach.
+    """
+    columns = [
+        Column("optimizer", "optimizer"),
+        Column("train_loss", "train loss", ".3g"),
+        Column("test_accuracy", "test accuracy", ".3f"),
+        Column("epochs", f"epochs to {target:g}", ".0f"),
+        Column("seconds", f"seconds to {target:g}", ".3g"),
+        Column("gradients", f"gradient-equivalents to {target:g}", ".0f"),
+        Column("gradients_a_step", "gradient-equivalents / step", ".2f"),
+        Column("step_ratio", "step time / SGD", ".2f"),
+        Column("peak_state", "peak state", shown_bytes),
+        Column("runs", "runs"),
+    ]
+    return Table(columns, [_row(name, group, step_seconds, target) for name, group in by_optimizer(records).items()])
+
+
+def _row(
+    name: str, group: Sequence[Record], step_seconds: Mapping[str, Sequence[float]], target: float
+) -> dict[str, Content]:
+    finished = [record for record in group if record.status == "finished"]
+    last = [record.points[-1] for record in finished]
+    reached = [first_reaching(record, target) for record in group]
+    timed = {name, REFERENCE} <= step_seconds.keys()
+    ratios = [own / sgd for own, sgd in zip(step_seconds[name], step_seconds[REFERENCE], strict=True)] if timed else []
+    peaks = [record.end["peak_state_bytes"] for record in finished if record.end]
+    gradients = [(point.get("gradient_equivalents"), point["step"]) for point in last]  # schema 1 did not count them
+    return {
+        "optimizer": name,
+        "train_loss": median_cell([point["train_loss"] for point in last]),
+        "test_accuracy": median_cell([point["test_accuracy"] for point in last]),
+        "epochs": median_cell([point["epoch"] for point in reached]),
+        "seconds": median_cell([point["training_seconds"] for point in reached]),
+        "gradients": median_cell([point.get("gradient_equivalents") for point in reached]),
+        "gradients_a_step": median_cell([None if total is None else total / steps for total, steps in gradients]),
+        "step_ratio": median_cell(ratios),
+        "peak_state": Cell(median(peaks)) if peaks else None,
+        "runs": statuses(group),
+    }
+
+
+def median_cell(values: Sequence[float | None]) -> Cell | None:
+    """The median of a sample with its interval; None for an empty one, or where a value is not known.
+
+    A median that was never reached says how many of the runs got there.
+    """
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    middle, low, high = median_interval(known)
+    reached = sum(map(math.isfinite, known))
+    return Cell(middle, low, high, f"({reached} of {len(known)})" if math.isinf(middle) and reached else "")
+
+
+def statuses(group: Sequence[Record]) -> str:
+    """How many runs finished, diverged or failed."""
+    return ", ".join(f"{count} {status}" for status, count in Counter(record.status for record in group).items())
+
+
+def comparison(experiment: Experiment) -> Table:
+    """The comparison, and what reaching the target costs with the search for the setting."""
+    table = comparison_table(experiment.records, experiment.step_seconds, experiment.target)
+    for unit, spent in (("seconds", "training_seconds"), ("gradients", "gradient_equivalents")):
+        costs = cost_values(experiment, f"{unit} to")
+        table = table.with_column(
+            Column(f"{unit}_with_tuning", f"{unit} with tuning"),
+            [_with_tuning(experiment.tunings.get(name), spent, costs.get(name, {})) for name in experiment.methods],
+        )
+    return replace(table, name=slug(experiment.name), title="Medians over seeds", folded=False)
+
+
+def _with_tuning(tuning: Tuning | None, spent: str, costs: Mapping[int, float]) -> Content:
+    if tuning is None or not costs:
+        return "no tuning recorded"
+    return tuning.found[spent] + median(costs.values())
+
+
+def middle_means(experiments: Sequence[Experiment], name: str, title: str) -> Table:
+    """Interquartile means over the runs of all experiments, with stratified bootstrap intervals."""
+    measures = (("gradients to", ".4g"), ("seconds to", ".3g"), ("test accuracy", ".3f"))
+    measures = measures if len(experiments) == 1 else measures[2:]  # costs of several problems have no common scale
+    columns = [Column("optimizer", "optimizer"), Column("problems", "problems")]
+    rows: dict[str, dict[str, Content]] = {}
+    for metric, form in measures:
+        columns.append(Column(metric, f"{metric.removesuffix(' to')} (IQM)", form))
+        for method, strata in _strata(experiments, metric).items():
+            row = rows.setdefault(method, {"optimizer": method, "problems": len(strata)})
+            row[metric] = _estimated(stratified_interval(strata))
+    note = (
+        "Interquartile mean: of the middle half of the runs. Its 95 % interval comes from a bootstrap that draws seeds "
+        "anew within each problem; with fewer than 5 seeds there is none. A run that missed the target counts as "
+        "infinite. A run that failed or diverged has the accuracy 0."
+    )
+    return Table(columns, list(rows.values()), name, title, note)
+
+
+def _strata(experiments: Sequence[Experiment], metric: str) -> dict[str, list[list[float]]]:
+    found: dict[str, list[list[float]]] = {}
+    for experiment in experiments:
+        for method, values in cost_values(experiment, metric).items():
+            found.setdefault(method, []).append(list(values.values()))
+    return found
+
+
+def _estimated(estimate: Estimate) -> Cell:
+    return Cell(estimate.value) if estimate.low == -math.inf else Cell(*estimate)
+
+
+def pairs(experiments: Sequence[Experiment], name: str, title: str) -> Table:
+    """The probability of improvement of every pair, in gradient-equivalents to the target, over shared problems."""
+    of_problems = [cost_values(experiment, "gradients to") for experiment in experiments]
+    names = list(dict.fromkeys(method for costs in of_problems for method in costs))
+    found: dict[tuple[str, str], Estimate] = {}
+    for pair in itertools.combinations(names, 2):
+        both = [costs for costs in of_problems if set(pair) <= costs.keys()]
+        if both:
+            found |= improvements({method: [list(costs[method].values()) for costs in both] for method in pair})
+    cells = {pair: Cell(*gain, "" if told(gain) else "=") for pair, gain in found.items()}
+    columns = [Column("", "optimizer"), *(Column(f"< {other}", f"< {other}", ".2f") for other in names)]
+    rows = [{"": own, **{f"< {other}": cells.get((own, other)) for other in names}} for own in names]
+    note = (
+        "The probability that a run of the row takes fewer gradient-equivalents to the target than a run of the "
+        "column, with its 95 % interval; ties count half. Each pair stands by itself. The sign = marks pairs that "
+        "cannot be told apart: their interval holds one half."
+    )
+    return Table(columns, rows, name, title, note)
+
+
+def tunings(found: Sequence[Tuning]) -> Table:
+    """What every search found, and what it cost."""
+    rows: list[dict[str, Content]] = [
+        {
+            "best setting": one.found["setting"],
+            "data set": one.flags.get("dataset"),
+            "criterion": one.flags.get("criterion"),
+            "batch": one.found.get("batch_size"),
+            "runs": one.found.get("runs"),
+            "seconds": one.found["training_seconds"],
+            "gradient-equivalents": one.found.get("gradient_equivalents"),
+        }
+        for one in found
+    ]
+    return replace(table_of(rows), name="tunings", title="What the searches found and cost")
+
+
+def solver_failures(experiments: Sequence[Experiment]) -> Table:
+    """Of each method how many solves of its runs met trouble."""
+    rows: list[dict[str, Content]] = []
+    for experiment in experiments:
+        for method, records in experiment.methods.items():
+            solvers = [point["solver"] for record in records for point in record.points if point.get("solver")]
+            if solvers:
+                most = max(max(solver["iterations_max"]) for solver in solvers)
+                rows.append(
+                    {
+                        "experiment": experiment.name,
+                        "optimizer": method,
+                        "most CG iterations": most,
+                        "failed factorizations": _total(solvers, "failed_factorizations"),
+                        "negative curvature": _total(solvers, "negative_curvature"),
+                        "not finite": _total(solvers, "not_finite"),
+                    }
+                )
+    return replace(table_of(rows), name="solver-failures", title="Solves that met trouble")
+
+
+def _total(solvers: Sequence[Mapping[str, Any]], name: str) -> int | None:
+    """Over all steps; None where a record does not count it."""
+    counts = [count for solver in solvers if (count := solver.get(name)) is not None]
+    return sum(map(sum, counts)) if len(counts) == len(solvers) else None
