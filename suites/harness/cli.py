@@ -1,13 +1,16 @@
 """The command line: ``kronbench``, with one command from each module of ``suites.harness.commands``."""
 
+import signal
 import sys
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 _COMMANDS = ("compare", "diff", "gpu", "gate", "list", "memory", "report", "reproduce", "tune")
+_GO_ON = ("compare", "reproduce", "tune")  # from what the same command wrote before it was stopped
 
 
 class _Commands(TyperGroup):
@@ -32,21 +35,72 @@ class _Commands(TyperGroup):
 app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"kronbench {version('kronbench')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _about() -> None:
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
     """Second-order optimizers for fully connected networks, compared fairly."""
 
 
 def main() -> None:
-    """Entry point: a usage error is one line as well."""
+    """Entry point: runs a command; what goes wrong in it is one line and an exit code.
+
+    2 is bad input, 1 what could not be written, 130 Ctrl-C, 143 SIGTERM. An error of the program keeps its traceback.
+    """
+    stopped: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        stopped.append(number)
+        signal.signal(number, signal.SIG_DFL)  # the second one is not waited for
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    code, problem = 0, ""
     try:
-        sys.exit(app(standalone_mode=False))
-    except Exception as error:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except BaseException as error:
         shown = getattr(error, "format_message", None)  # click's own errors, whichever click typer brings
-        if shown is None:
+        if stopped:
+            pass
+        elif shown is not None:
+            code, problem = getattr(error, "exit_code", 2), f"error: {shown()}"
+        elif isinstance(error, OSError):
+            code, problem = 1, f"error: {_said_by(error)}; {_how_to_go_on()}"
+        else:
             raise
-        typer.echo(f"error: {shown()}", err=True)
-        sys.exit(getattr(error, "exit_code", 2))
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])
+    if stopped:
+        code, problem = 128 + stopped[0], f"stopped: {_how_to_go_on()}"
+    if problem:
+        typer.echo(problem, err=True)
+    sys.exit(code)
+
+
+def _said_by(error: OSError) -> str:
+    """``No space left on device: results/x`` where the system says so, else the error's own words."""
+    if error.strerror is None:
+        return str(error)
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+
+
+def _how_to_go_on() -> str:
+    goes_on = any(argument in _GO_ON for argument in sys.argv[1:2]) and "--no-resume" not in sys.argv
+    again = "goes on from there" if goes_on else "begins anew"
+    return f"what was written stays; the same command again {again}"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from suites.harness.commands.errors import bad_input_is_one_line, failed_writing_is_one_line, say_what_failed
 from suites.harness.commands.options import (
     ActivationName,
     Address,
@@ -22,7 +21,10 @@ from suites.harness.commands.options import (
     Network,
     Optimizers,
     at_least_one,
+    bad_input_is_one_line,
+    say_what_failed,
     sizes,
+    writable,
 )
 from suites.harness.records.config import write_config
 from suites.harness.records.conventions import TARGETS
@@ -76,7 +78,7 @@ def compare(
             task.check(choice)
         workers = Workers(jobs, backend, address)
         workers.check(task.settings.device)
-    output = output or Path("results/latest") / f"{dataset}-{criterion}"
+        output = writable(output or Path("results/latest") / f"{dataset}-{criterion}")
     target = target or TARGETS.get(dataset, 0.5)
     effective: dict[str, Any] = {
         **{name: value for name, value in context.params.items() if name != "config"},
@@ -87,8 +89,7 @@ def compare(
         "output": output,
     }
     write_config(output / "config.toml", effective)
-    with failed_writing_is_one_line():
-        comparison = run_comparison(task, choices, seeds, epochs, target, output, data_root, resume, workers)
+    comparison = run_comparison(task, choices, seeds, epochs, target, output, data_root, resume, workers)
     typer.echo(f"\n{plain(comparison.table)}\n\n{comparison.caption}\n")
     typer.echo(f"Records, table.md, epochs.png and seconds.png (and .svg) are in {output}")
     say_what_failed(comparison.records)

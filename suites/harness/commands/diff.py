@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from suites.harness.analysis.diff import diff as compare_records
 from suites.harness.analysis.diff import read_folder
-from suites.harness.commands.errors import bad_input_is_one_line
+from suites.harness.commands.options import bad_input_is_one_line
 from suites.harness.records.revisions import folder_of
 
 _LEGEND = """\

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from suites.harness.commands.errors import bad_input_is_one_line
+from suites.harness.commands.options import bad_input_is_one_line
 from suites.harness.gate.baseline import Baseline, file_of_environment, kind, read_baselines
 from suites.harness.gate.cases import cases
 from suites.harness.gate.check import Finding, check, in_a_fresh_process, measure_baseline, select, updated

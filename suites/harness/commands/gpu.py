@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from suites.harness.commands.errors import bad_input_is_one_line
-from suites.harness.commands.options import DataRoot, Device
+from suites.harness.commands.options import DataRoot, Device, bad_input_is_one_line, writable
 from suites.harness.gpu.run import result_folder, run
 from suites.harness.training.experiment import resolve_device
 
@@ -28,7 +27,7 @@ def gpu(
             raise ValueError(f"minutes must be above 0, got {minutes:g}")
         if data_root is not None and not data_root.is_dir():
             raise ValueError(f"data root {data_root}: there is no such folder")
-        folder = result_folder(output, device)
+        folder = writable(result_folder(writable(output), device))
     if device == "cpu":
         typer.echo("A rehearsal on the CPU: what needs a GPU is recorded as skipped.", err=True)
     with Progress(TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()) as progress:

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from suites.harness.commands.errors import bad_input_is_one_line
 from suites.harness.commands.options import (
     BatchSize,
     Config,
@@ -13,7 +12,9 @@ from suites.harness.commands.options import (
     Dtype,
     Network,
     Optimizers,
+    bad_input_is_one_line,
     sizes,
+    writable,
 )
 from suites.harness.measure.environment import describe
 from suites.harness.memory.case import DEFAULT_OPTIMIZERS, Case, Row, caption, compare_memory, table
@@ -35,6 +36,7 @@ def memory(
     """Bytes of a training step, predicted and measured; the network is that of ImageNet-10 unless given."""
     specs = list(dict.fromkeys(optimizer or DEFAULT_OPTIMIZERS))
     with bad_input_is_one_line():
+        writable(output)
         case = Case(
             sizes(network) or Case.network,
             batch_size,

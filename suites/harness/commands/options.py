@@ -1,24 +1,35 @@
-"""What commands share: flags with their help, and a configuration file for them."""
+"""What commands share: flags with their help, what they refuse, and what they say of runs that did not finish.
 
+Nothing here imports torch: the commands that only read records start without it.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from optimizers.core import ACTIVATIONS, CRITERIA
-from suites.harness.commands.errors import bad_input_is_one_line
-from suites.harness.problems.dataset import DATASETS
 from suites.harness.records.config import read_config
-from suites.harness.training.parallel import BACKENDS
+from suites.harness.records.record import Record
 
 
-def _load_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Flags from a file become the defaults of those that the command line leaves out."""
-    if path is not None:
-        with bad_input_is_one_line():
-            known = [p.name for p in context.command.params if p.name and p.name not in ("config", "help")]
-            context.default_map = {**(context.default_map or {}), **read_config(path, known)}
-    return path
+@contextmanager
+def bad_input_is_one_line() -> Iterator[None]:
+    """A ValueError before work begins is bad input: one line, exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def at_least_one(**values: int) -> None:
+    """Refuse a count below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, got {value}")
 
 
 def sizes(text: str | None) -> tuple[int, ...]:
@@ -31,28 +42,75 @@ def sizes(text: str | None) -> tuple[int, ...]:
         raise ValueError(f"network must be sizes such as 64,32,10, got {text!r}") from None
 
 
-def at_least_one(**values: int) -> None:
-    """Refuse a count below 1."""
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} must be 1 or more, got {value}")
+def writable(folder: Path, name: str = "output") -> Path:
+    """The folder, which need not exist yet.
+
+    Raises:
+        ValueError: if it cannot be made, or nothing may be written into it. ``name`` is that of the flag.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ValueError(f"{name} {folder}: expected a folder, but {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{name} {folder}: no permission to write into {there}")
+    return folder
+
+
+def say_what_failed(records: Sequence[Record]) -> None:
+    """One line for each run that did not finish.
+
+    Exit code 1 if one failed, or if all runs of an optimizer failed or diverged.
+    """
+    lost: dict[str, list[bool]] = {}
+    for record in records:
+        experiment = record.experiment
+        lost.setdefault(str(experiment.get("optimizer")), []).append(record.status in ("failed", "diverged"))
+        if record.status != "finished":
+            reason = record.end["reason"] if record.end else None
+            named = [str(experiment[name]) for name in ("table", "optimizer") if name in experiment]
+            named += [f"seed {experiment['seed']}"] if "seed" in experiment else []
+            typer.echo(f"{record.status}: {', '.join(named)}: {reason}; the record is {record.path}", err=True)
+    if any(record.status == "failed" for record in records) or any(map(all, lost.values())):
+        raise typer.Exit(1)
+
+
+def _load_config(context: typer.Context, path: Path | None) -> Path | None:
+    """The flags of a file become the defaults of those that the command line leaves out."""
+    if path is not None:
+        with bad_input_is_one_line():
+            flags = {p.name: p for p in context.command.params if p.name and p.name not in ("config", "help")}
+            values = {
+                name: _as_typed(f"config {path}: {name}", value, getattr(flags[name], "multiple", False))
+                for name, value in read_config(path, list(flags)).items()
+            }
+            context.default_map = {**(context.default_map or {}), **values}
+    return path
+
+
+def _as_typed(where: str, value: Any, is_list: bool) -> str | list[str]:
+    """A value of a configuration file as it would stand on the command line, which checks it."""
+    if is_list and not isinstance(value, list):
+        raise ValueError(f"{where} must be a list, such as [{value!r}], got {value!r}")
+    if not is_list and isinstance(value, list | dict):
+        raise ValueError(f"{where} must be one value, got {value!r}")
+    return [str(item) for item in value] if is_list else str(value)
 
 
 Optimizers = Annotated[
     list[str] | None,
     typer.Option(help="Repeatable: kfac, ea_cg[gamma=0,max_iter=20], fisher+ea_cg, mine.py, torch.optim.AdamW."),
 ]
-DatasetName = Annotated[str, typer.Option(help=f"One of {', '.join(DATASETS)}.")]
-CriterionName = Annotated[str, typer.Option(help=f"One of {', '.join(CRITERIA)}.")]
+DatasetName = Annotated[str, typer.Option(help="A data set that kronbench list shows.")]
+CriterionName = Annotated[str, typer.Option(help="A criterion that kronbench list shows.")]
 Network = Annotated[str | None, typer.Option(help="Sizes, as in 64,32,10; by default the data set's own.")]
-ActivationName = Annotated[str, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")]
+ActivationName = Annotated[str, typer.Option(help="An activation that kronbench list shows.")]
 BatchSize = Annotated[int, typer.Option(help="Images of a mini-batch.")]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CudaGraph = Annotated[bool, typer.Option(help="Capture each optimizer's step in a CUDA graph.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of the images.")]
 Jobs = Annotated[int, typer.Option(help="Runs at a time, which spoil the times of each other.")]
-Backend = Annotated[str, typer.Option(help=f"Who runs several: {', '.join(BACKENDS)}.")]
+Backend = Annotated[str, typer.Option(help="Who runs several: loky, which is this machine, dask or ray.")]
 Address = Annotated[str | None, typer.Option(help="Of the scheduler of a Dask or Ray cluster.")]
 Config = Annotated[
     Path | None, typer.Option(help="TOML file with any of these flags.", is_eager=True, callback=_load_config)

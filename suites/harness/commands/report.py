@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from suites.harness.commands.errors import bad_input_is_one_line
+from suites.harness.commands.options import bad_input_is_one_line, writable
 
 if TYPE_CHECKING:
     from suites.harness.show.collect import Results
@@ -30,9 +30,9 @@ def report(
         if readme is not None:
             _rewrite(readme, found)
             return
+        output = writable(output or found.folder)
     from suites.harness.show.page import build
 
-    output = output or found.folder
     page = build(found, output)
     for line in found.unread:
         typer.echo(f"not read: {line}", err=True)

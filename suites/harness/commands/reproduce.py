@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from suites.harness.commands.errors import bad_input_is_one_line, failed_writing_is_one_line, say_what_failed
 from suites.harness.commands.options import (
     Address,
     Backend,
@@ -13,6 +12,9 @@ from suites.harness.commands.options import (
     DataRoot,
     Device,
     Jobs,
+    bad_input_is_one_line,
+    say_what_failed,
+    writable,
 )
 from suites.harness.reproduce.request import Request
 from suites.harness.reproduce.results import RESULTS, prepare
@@ -57,11 +59,13 @@ def reproduce(
             raise ValueError(f"which result? there are: {', '.join(RESULTS)}")
         # figures share a folder, in which they take each other's runs
         output = output or Path("results/latest") / f"{'figures' if name.startswith('figure') else name}-{scale}"
+        if tuned is not None and not tuned.is_dir():
+            raise ValueError(f"tuned {tuned}: there is no such folder; kronbench tune writes one")
         run = prepare(
             name,
             Request(
                 scale=scale,
-                output=output,
+                output=writable(output),
                 device=device,
                 data_root=data_root,
                 seed=seed,
@@ -75,8 +79,7 @@ def reproduce(
                 workers=Workers(jobs, backend, address),
             ),
         )
-    with failed_writing_is_one_line():
-        done = run()
+    done = run()
     if done.text is not None:
         typer.echo(f"\n{done.text}\nAll files are in {output}")
     say_what_failed(done.records)

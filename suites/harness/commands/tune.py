@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
-from suites.harness.commands.errors import bad_input_is_one_line, failed_writing_is_one_line, say_what_failed
 from suites.harness.commands.options import (
     ActivationName,
     Address,
@@ -22,7 +21,10 @@ from suites.harness.commands.options import (
     Network,
     Optimizers,
     at_least_one,
+    bad_input_is_one_line,
+    say_what_failed,
     sizes,
+    writable,
 )
 from suites.harness.names import file_name
 from suites.harness.records.conventions import TARGETS
@@ -72,9 +74,13 @@ def tune(
     config: Config = None,
 ) -> None:
     """Search the best setting of each optimizer, on a fifth of the training images that is held out."""
-    output = (output or Path("results/latest") / f"tune-{dataset}-{criterion}").resolve()
     with bad_input_is_one_line():
+        output = writable(output or Path("results/latest") / f"tune-{dataset}-{criterion}").resolve()
         at_least_one(epochs=epochs, seeds=seeds, first_epochs=first_epochs)
+        if first_epochs > epochs:
+            raise ValueError(f"first epochs must be at most the {epochs} epochs of the last rung, got {first_epochs}")
+        if first_epochs > 1 and not halving:
+            raise ValueError("first epochs are of successive halving: add --halving")
         if rerun < 0:
             raise ValueError(f"rerun must be 0 or more, got {rerun}")
         if target is not None and not 0 < target <= 1:
@@ -95,7 +101,7 @@ def tune(
     planned = [count * each for found in methods.values() for count, each in rungs(len(found), first, epochs)]
     tuned: dict[str, Tuned] = {}
     again = None
-    with failed_writing_is_one_line(), progress_bars() as progress:
+    with progress_bars() as progress:
         bar = progress.add_task("epochs", total=sum(planned) * seeds + rerun * epochs * len(methods))
 
         def on_done(record: Record) -> None:

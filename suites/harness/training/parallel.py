@@ -1,17 +1,23 @@
-"""Many runs at once: in this process one after the other, in workers of this machine, or on a Dask or Ray cluster.
+"""Many runs: one after the other in this process, several at a time in worker processes, or on a Dask or Ray cluster.
 
-Results are the same bit for bit whoever runs them: a worker takes as many threads as this process has. Times are not,
-where runs share cores; a record says how many went at a time.
+The numbers are the same bit for bit wherever a run is done: a worker takes as many threads as this process has. The
+times are not, where runs share cores; a record says how many ran at a time.
 """
 
+import multiprocessing.connection
+import os
+import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import joblib
@@ -25,12 +31,12 @@ from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import run
 
 BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # and what must be installed
-_TRIES = 5  # of a run whose worker is killed
+_TRIES = 5  # of a run whose worker is killed each time
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run, in words that another process understands; ``folder`` is one that it sees too."""
+    """One run, described so that another process can do it. ``folder`` must be one that this process sees too."""
 
     settings: Settings
     data_root: Path | None
@@ -43,23 +49,29 @@ class Job:
 
 @dataclass(frozen=True)
 class Workers:
-    """``count`` at a time; ``address`` of a cluster's scheduler, none for one that is started here."""
+    """Who does runs: ``count`` processes of this machine (``loky``), or of a cluster.
+
+    address: of the cluster's scheduler; without one a cluster is started on this machine.
+    """
 
     count: int = 1
     backend: str = "loky"
     address: str | None = None
 
     def check(self, device: str) -> None:
-        """Refuse what cannot be, before anything is written.
+        """Refuse what cannot work, before anything is written.
 
         Raises:
-            ValueError: for an unknown backend, one that is not installed, or workers that would share one GPU.
+            ValueError: for an unknown backend or one that is not installed, an address that none would use, or workers
+                that would share one GPU.
         """
         needed = pick("backend", self.backend, BACKENDS)
         if find_spec(needed) is None:
             raise ValueError(
                 f"backend {self.backend} is not installed: python -m pip install 'kronbench[{self.backend}]'"
             )
+        if self.address is not None and self.backend == "loky":
+            raise ValueError(f"address {self.address} is of a cluster: add --backend dask or --backend ray")
         if self.count < 1:
             raise ValueError(f"jobs must be 1 or more, got {self.count}")
         if self.count > 1 and device == "cuda":
@@ -71,19 +83,22 @@ def run_jobs(
 ) -> list[Record]:
     """Run them all; returns their records in the order of the jobs.
 
-    A worker that is killed, as one is that takes too much memory, costs its run alone, which is taken up again.
+    A worker may be killed, for instance because it takes too much memory. Only its own run is then taken up again.
 
     Raises:
-        TerminatedWorkerError: if the workers of a run die again and again.
+        ChildProcessError: if the workers of one run are killed again and again.
+        OSError: if a record or a checkpoint cannot be written.
     """
+    if workers.backend != "loky":
+        as_they_come = _on_a_cluster(jobs, workers)
+    elif workers.count > 1:
+        as_they_come = _in_processes(jobs, workers.count)
+    else:
+        as_they_come = (_run(job, torch.get_num_threads(), 1) for job in jobs)
     records: dict[Job, Record] = {}
-    with _caller(workers) as call:
-        calls = (joblib.delayed(call)(job, torch.get_num_threads(), workers.count) for job in jobs)
-        as_they_come = "list" if workers.backend == "ray" else "generator_unordered"  # ray's cannot
-        parallel: Any = joblib.Parallel(workers.count, return_as=as_they_come)
-        for job, record in parallel(calls):
-            records[job] = record
-            on_done(record)
+    for job, record in as_they_come:
+        records[job] = record
+        on_done(record)
     return [records[job] for job in jobs]
 
 
@@ -101,47 +116,75 @@ def _task(settings: Settings, data_root: Path | None) -> Task:
     return Task.load(settings, data_root)
 
 
-class _Processes:
-    """Worker processes of this machine, each of an executor of its own: one that is killed takes no other along."""
-
-    def __init__(self, count: int) -> None:
-        self._free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
-        for _ in range(count):
-            self._free.put(ProcessPoolExecutor(1))
-
-    def run(self, job: Job, threads: int, at_a_time: int, tries: int = _TRIES) -> tuple[Job, Record]:
-        """Run in a process that is free, again in a new one where it was killed; called from as many threads."""
-        executor = self._free.get()
-        try:
-            return executor.submit(_run, job, threads, at_a_time).result()
-        except TerminatedWorkerError:
-            executor = ProcessPoolExecutor(1)
-            if tries == 1:
-                raise
-        finally:
-            self._free.put(executor)
-        return self.run(job, threads, at_a_time, tries - 1)
-
-    def close(self) -> None:
-        """End the processes."""
-        while not self._free.empty():
-            self._free.get().shutdown()
-
-
-@contextmanager
-def _caller(workers: Workers) -> Iterator[Callable[[Job, int, int], tuple[Job, Record]]]:
-    """What joblib shall call, with joblib sending its calls to these workers."""
+def _on_a_cluster(jobs: Sequence[Job], workers: Workers) -> Iterator[tuple[Job, Record]]:
+    """Of Dask or Ray. Dask gives each result as soon as it is there; Ray cannot."""
     with ExitStack() as stack:
-        call, backend = _run, workers.backend
         if workers.backend == "dask":
             stack.enter_context(import_module("distributed").Client(workers.address))
-        elif workers.backend == "ray":
+        else:
             import_module("ray").init(workers.address)
             stack.callback(import_module("ray").shutdown)
             import_module("ray.util.joblib").register_ray()
-        elif workers.count > 1:
-            processes, backend = _Processes(workers.count), "threading"
-            stack.callback(processes.close)
-            call = processes.run
-        stack.enter_context(joblib.parallel_config(backend))
-        yield call
+        stack.enter_context(joblib.parallel_config(workers.backend))
+        as_they_come = "list" if workers.backend == "ray" else "generator_unordered"
+        parallel: Any = joblib.Parallel(workers.count, return_as=as_they_come)
+        yield from parallel(joblib.delayed(_run)(job, torch.get_num_threads(), workers.count) for job in jobs)
+
+
+def _in_processes(jobs: Sequence[Job], count: int) -> Iterator[tuple[Job, Record]]:
+    """In worker processes of this machine, which end when this process does, however it ends.
+
+    Each worker has an executor of its own: loky ends all workers of an executor when one of them is killed.
+    """
+    alive, held = multiprocessing.Pipe(duplex=False)  # closed when this process ends, by the system if need be
+
+    def worker() -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, initializer=_end_with_parent, initargs=(alive,))
+
+    waiting, free = deque((job, _TRIES) for job in jobs), [worker() for _ in range(count)]
+    busy: dict[Future[Any], tuple[ProcessPoolExecutor, Job, int]] = {}
+    try:
+        while waiting or busy:
+            while waiting and free:
+                executor, (job, tries) = free.pop(), waiting.popleft()
+                with _interrupts_held():
+                    future = executor.submit(_run, job, torch.get_num_threads(), count)
+                busy[future] = executor, job, tries
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                executor, job, tries = busy.pop(future)
+                if not isinstance(future.exception(), TerminatedWorkerError):
+                    free.append(executor)
+                    yield future.result()
+                elif tries > 1:
+                    free.append(worker())
+                    waiting.appendleft((job, tries - 1))
+                else:
+                    raise ChildProcessError(f"{job.spec}, seed {job.seed}: its process was killed {_TRIES} times")
+    finally:
+        held.close()
+        for executor in [*free, *(executor for executor, _, _ in busy.values())]:
+            executor.shutdown(kill_workers=True)
+        alive.close()
+
+
+def _end_with_parent(alive: Connection) -> None:
+    """What a worker does first: it will end at once, in the middle of a run too, when the other end is closed."""
+
+    def watch() -> None:
+        multiprocessing.connection.wait([alive])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that are started meanwhile hear no Ctrl-C: it is for their parent, which ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
