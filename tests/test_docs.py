@@ -74,7 +74,7 @@ def test_links_lead_somewhere(name):
 def _commands(text):
     """Calls of ``kronbench`` in a text: in blocks of code and inline."""
     inline = re.findall(r"`(kronbench [^`]+)`", text)
-    lines = [line.strip() for line in text.splitlines() if re.match(r"(    |PYTHON|\$ )", line)]
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     return [found[0] for line in [*inline, *lines] if (found := re.search(r"kronbench .*|tox run -e compare.*", line))]
 
 
