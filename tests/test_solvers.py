@@ -2,11 +2,14 @@
 
 import importlib
 import math
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
-from optimizers.core import Direction, Status, ea_cg, fisher, kfi, pch
+from optimizers.core import Direction, Status, ea_cg, fisher, gauss_newton, kfi, pch
 from optimizers.core.cg import conjugate_gradient
 from optimizers.core.tape import Layer
 
@@ -118,6 +121,29 @@ def test_cg_reports_an_indefinite_matrix(assert_close):
     assert not met[0]
     assert torch.equal(x[0], before[0])
     assert_close(x[1], b[1] / 2)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_cg_of_tiny_and_huge_right_sides(assert_close, size):
+    """Squares of such numbers are none of float32's: x is that of b = A x at size 1, times the size."""
+    A = _spd(3, 8, seed=6).float()
+    b = torch.randn(3, 8, generator=torch.Generator().manual_seed(7))
+    x, iterations, residual, _ = conjugate_gradient(_apply(A), size * b, max_iter=20, tolerance=1e-3)
+    expected, of_one, _, _ = conjugate_gradient(_apply(A), b, max_iter=20, tolerance=1e-3)
+    assert_close(x / size, expected, 1e-5)
+    assert torch.equal(iterations, of_one)
+    assert (residual <= 1e-3).all()
+
+
+def test_cg_says_what_is_not_finite(assert_close):
+    """NaN or infinity in b or in A leaves a residual of NaN, which no tolerance is above; other rows are solved."""
+    A = _spd(5, 6, seed=8)
+    b = torch.ones(5, 6, dtype=torch.float64)
+    b[0, 2], b[1, 2], A[2, 3, 3], A[3, 3, 3] = math.nan, math.inf, math.nan, math.inf
+    x, _, residual, broken = conjugate_gradient(_apply(A), b, max_iter=20, tolerance=1e-10)
+    assert residual[:4].isnan().all()
+    assert not broken.any()
+    assert_close(x[4], torch.linalg.solve(A[4], b[4]), 1e-9)
 
 
 # EA-CG
@@ -430,12 +456,92 @@ def test_kfi_agrees_with_curvlinops(problem, assert_close):
 # what solvers share
 
 
+def _ea_cg(layers, factors):
+    return ea_cg(layers, factors, damping=0.05, max_iter=100, tolerance=1e-5)
+
+
+SOLVES = {"ea_cg": _ea_cg, **{f"kfi {form}": partial(kfi, damping=0.05, inverse=form) for form in KFI.INVERSES}}
+every_solver = pytest.mark.parametrize("solve", SOLVES.values(), ids=SOLVES)
+
+
+@pytest.mark.usefixtures("prefers_factors")
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e20])
+@every_solver
+def test_inputs_out_of_range_are_not_solved(problem, solve, value):
+    """NaN, infinity, and in float32 what overflows when it is squared: the layer says so, the others are solved."""
+    case = problem()
+    case.network.float()
+    tape = case.network.record(case.criterion, case.x.float(), case.labels)
+    factors = pch(tape)
+    tape.layers[1].input[3, 2] = value
+    status = solve(tape.layers, factors).status
+    assert status[1, 0] == Status.NOT_FINITE
+    assert (status[[0, 2]] == Status.SOLVED).all()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@every_solver
+def test_curvature_out_of_range_is_not_solved(problem, solve, value):
+    """A solve that met a G of NaN or infinity, for weight and bias, is not solved; KFI may have used the gradient."""
+    tape = problem().record()
+    factors = pch(tape)
+    factors[1][2, 2] = value
+    status = solve(tape.layers, factors).status
+    assert all(one in (Status.NOT_FINITE, Status.FAILED_FACTORIZATION) for one in status[1].tolist())
+    assert (status[[0, 2]] == Status.SOLVED).all()
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-3, 1e3, 1e6, 1e9, 1e12, 1e18, 1e19, 1e25])
+@pytest.mark.parametrize("activation", ["sigmoid", "softplus"])
+@pytest.mark.parametrize("curvature", [fisher, gauss_newton, pch])
+@every_solver
+def test_what_is_solved_in_float32_is_what_float64_says(problem, solve, curvature, activation, size):
+    """Weights of any size: a direction is within a few percent of the one in float64, or its status is not SOLVED."""
+    case = problem(activation=activation)
+    for linear in case.network.linears:
+        linear.weight.data.mul_(size)
+    single = deepcopy(case.network).float().record(case.criterion, case.x.float(), case.labels)
+    double = deepcopy(case.network).float().double().record(case.criterion, case.x, case.labels)
+    factors = curvature(single)
+    found = solve(single.layers, factors)
+    for layer, of_double in zip(single.layers, double.layers, strict=True):  # the same system, so that the tape's
+        of_double.input, of_double.delta = layer.input.double(), layer.delta.double()  # own rounding does not count
+    expected = solve(double.layers, [G.double() for G in factors])
+    for t, status in enumerate(found.status.tolist()):
+        pairs = (found.weights[t].dense(), expected.weights[t].dense()), (found.biases[t], expected.biases[t])
+        for one, (actual, wanted) in zip(status, pairs, strict=True):
+            if one == Status.SOLVED and wanted.isfinite().all():
+                assert (actual.double() - wanted).norm() <= 0.05 * wanted.norm() + 1e-30
+
+
+def test_a_damping_lost_in_rounding_is_reported(problem):
+    """In float32, alpha = 0.05 beside a G of 1e8 is rounding: the weight and the bias of that layer say so."""
+    tape = problem().record()
+    case = [replace(layer, input=layer.input.float(), delta=layer.delta.float()) for layer in tape.layers]
+    factors = [G.float() for G in fisher(tape)]
+    factors[1] *= 1e8 / factors[1].trace()
+    status = kfi(case, factors, damping=0.05).status
+    assert status[1, 1] == Status.ILL_CONDITIONED
+    assert (status[[0, 2]] == Status.SOLVED).all()
+    factors[1] *= 1e8
+    assert (kfi(case, factors, damping=0.05).status[1] == Status.ILL_CONDITIONED).all()
+
+
 @pytest.mark.usefixtures("prefers_factors")
 @pytest.mark.parametrize("batch", [1, 9, 40])
-def test_squared_gradient_norm(problem, assert_close, batch):
-    """||grad||_F^2 = sum((delta delta^T) * (h h^T)) / B^2."""
+def test_gradient_norm(problem, assert_close, batch):
+    """||grad||_F^2 = sum((delta delta^T) * (h h^T)) / B^2, and its root."""
     for layer in problem(batch=batch).record().layers:
-        assert_close(layer.squared_gradient_norm, _gradients(layer)[0].square().sum(), 1e-13)
+        assert_close(layer.gradient_norm, _gradients(layer)[0].norm(), 1e-13)
+
+
+@pytest.mark.usefixtures("prefers_factors")
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_gradient_norm_of_tiny_and_huge_deltas(problem, assert_close, size):
+    """Squares of such numbers are none of float32's, the norm is."""
+    layer = problem().record().layers[0]
+    single = replace(layer, input=layer.input.float(), delta=(size * layer.delta).float())
+    assert_close(single.gradient_norm.double() / size, layer.gradient_norm, 1e-5)
 
 
 def test_both_regimes_occur(problem):
@@ -465,6 +571,8 @@ def test_direction_adds_what_dense_says(assert_close, rank):
         (Status.MAX_ITERATIONS, "raise max_iter, tolerance or damping"),
         (Status.NEGATIVE_CURVATURE, "must be positive semi-definite"),
         (Status.FAILED_FACTORIZATION, "raise damping or use float64"),
+        (Status.NOT_FINITE, "use float64"),
+        (Status.ILL_CONDITIONED, "raise damping or use float64"),
     ],
 )
 def test_status_says_what_to_do(status, advice):

@@ -19,22 +19,25 @@ def conjugate_gradient(
         tolerance: a row stops when ||r|| <= tolerance ||b||.
 
     Returns:
-        x [..., n], iterations [...], ||r|| / ||b|| [...] (0 where b = 0), and whether p^T A p <= 0 was met [...]. On a
-        GPU nothing waits for a result: all ``max_iter`` iterations are queued, and a finished row ignores the rest.
+        x [..., n], iterations [...], ||r|| / ||b|| [...] (0 where b = 0, NaN where a number was not finite), and whether
+        p^T A p <= 0 was met [...]. On a GPU nothing waits for a result: all ``max_iter`` iterations are queued, and a
+        finished row ignores the rest.
     """
-    x, r, p = torch.zeros_like(right), right.clone(), right.clone()
+    # every row has its largest entry at 1, so that the square of a tiny or a huge one is still a number
+    scale = right.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(right.dtype).tiny)
+    r = right / scale
+    x, p = torch.zeros_like(r), r.clone()
     squared = initial = torch.linalg.vecdot(r, r)
     threshold = tolerance**2 * initial
     iterations = torch.zeros_like(initial, dtype=torch.int64)
-    active, broken = squared > threshold, torch.zeros_like(initial, dtype=torch.bool)
+    active, least = squared > threshold, torch.full_like(initial, torch.inf)
     for _ in range(max_iter):
         if active.device.type == "cpu" and not active.any():
             break
         q = operator(p, active)
         curvature = torch.linalg.vecdot(p, q)
-        positive = curvature > 0
-        broken |= active > positive  # active and not positive
-        active &= positive
+        least = torch.where(active, torch.minimum(least, curvature), least)  # NaN once it was met
+        active &= curvature > 0
         step = torch.where(active, squared / curvature, 0).unsqueeze(-1)
         x.addcmul_(step, p)
         r.addcmul_(step, q, value=-1)
@@ -42,5 +45,5 @@ def conjugate_gradient(
         previous, squared = squared, torch.linalg.vecdot(r, r)
         active &= squared > threshold
         p = torch.addcmul(r, p, torch.where(active, squared / previous, 0).unsqueeze(-1))
-    residual = torch.where(initial > 0, (squared / initial).sqrt(), 0)
-    return x, iterations, residual, broken
+    residual = torch.where(initial == 0, 0, (squared / initial).sqrt())
+    return x.mul_(scale), iterations, residual, least <= 0

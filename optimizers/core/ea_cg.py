@@ -49,10 +49,11 @@ def ea_cg(
         right[row, 0, 1 : 1 + length] = along_mean
         right[row, 1, 1 : 1 + length] = layer.bias_gradient
     batch = layers[0].batch
-    squared_mean, squared_gradient = torch.stack([squares for _, squares in moments], dim=1).unsqueeze(2)  # [L, 1]
+    squared_mean, gradient_norm = torch.stack([norms for _, norms in moments], dim=1).unsqueeze(2)  # [L, 1]
     norm = squared_mean.sqrt().clamp_min(torch.finfo(right.dtype).tiny)  # ||hbar||
     along_mean = right[:, 0, 1:].div_(batch * norm)  # grad u
-    perpendicular = (squared_gradient - along_mean.square().sum(1, keepdim=True)).clamp_min(0).sqrt()  # ||grad_perp||
+    share_along = (along_mean / gradient_norm.clamp_min(torch.finfo(right.dtype).tiny)).square().sum(1, keepdim=True)
+    perpendicular = gradient_norm * (1 - share_along).clamp_min(0).sqrt()  # ||grad_perp||
     right[:, 0, :1] = perpendicular
     scales = (1 - damping) * torch.stack([squared_mean, torch.ones_like(squared_mean)], dim=1)
 
@@ -81,17 +82,19 @@ def ea_cg(
             dense = (share[row] * layer.weight_gradient).addr_(rest[row, :length], layer.mean_input)
             weights.append(Direction(None, dense))
     biases = [x[row, 1, 1 : 1 + length] for row, length in enumerate(lengths)]
-    status = torch.where(
-        broken, Status.NEGATIVE_CURVATURE, torch.where(residual > tolerance, Status.MAX_ITERATIONS, Status.SOLVED)
-    )
+    status = torch.where(residual > tolerance, Status.MAX_ITERATIONS, Status.SOLVED)
+    status = torch.where(broken, Status.NEGATIVE_CURVATURE, status)
+    finite = (residual + x.sum(-1)).isfinite()
+    finite[:, 0] &= rest.sum(-1).isfinite()
+    status = torch.where(finite, status, Status.NOT_FINITE)
     return Solution(weights, biases, iterations, residual, status, tuple(rows for rows, _ in by_rows))
 
 
 def _moments(layer: Layer) -> tuple[Tensor, Tensor]:
-    """B ||hbar|| grad u, [O]; ||hbar||^2 and ||grad||^2, [2]."""
+    """B ||hbar|| grad u, [O]; ||hbar||^2 and ||grad||, [2]."""
     squared_mean = torch.dot(layer.mean_input, layer.mean_input)
     along_mean = layer.delta.T @ (layer.input @ layer.mean_input)
-    return along_mean, torch.stack([squared_mean, layer.squared_gradient_norm])
+    return along_mean, torch.stack([squared_mean, layer.gradient_norm])
 
 
 def blocks(factors: Iterable[Tensor]) -> list[tuple[slice, Tensor]]:

@@ -24,6 +24,8 @@ from optimizers.core.streams import side_by_side
 from optimizers.core.symmetric import gram
 from optimizers.core.tape import Layer
 
+_ROUNDINGS = 32  # a damping below so many roundings of the trace of its matrix is lost
+
 
 def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.01, inverse: str = "exact") -> Solution:
     """The Kronecker-factored inverse, Eq. (12): d = -(G + sqrt(alpha)/pi I)^-1 grad (E[h h^T] + pi sqrt(alpha) I)^-1.
@@ -39,15 +41,22 @@ def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.0
             layer whose factor does not fit into memory.
     """
     works = [partial(_layer, layer, G, damping, INVERSES[inverse]) for layer, G in zip(layers, factors, strict=True)]
-    weights, biases, infos, pis = zip(*side_by_side(works, layers[0].delta.device), strict=True)
-    failed = torch.stack(infos) != 0
+    weights, biases, infos, numbers = zip(*side_by_side(works, layers[0].delta.device), strict=True)
+    failed, numbers = torch.stack(infos) != 0, torch.stack(numbers)
+    input_trace, G_trace, pi, sums = *numbers[:, :3].unbind(1), numbers[:, 3:]
+    rounding = _ROUNDINGS * torch.finfo(sums.dtype).eps
+    of_weight = torch.maximum(input_trace / pi, G_trace * pi) / math.sqrt(damping)
+    lost = torch.stack([of_weight, G_trace / damping], dim=1) > 1 / rounding
+    status = torch.where(lost, Status.ILL_CONDITIONED, Status.SOLVED)
+    status = torch.where(failed, Status.FAILED_FACTORIZATION, status)
+    finite = (sums * (pi / pi).unsqueeze(1)).isfinite()  # pi / pi is NaN where pi is 0 or infinite
     return Solution(
         list(weights),
         list(biases),
         torch.zeros_like(failed, dtype=torch.int64),
-        torch.full_like(failed, math.nan, dtype=layers[0].delta.dtype),
-        torch.where(failed, Status.FAILED_FACTORIZATION, Status.SOLVED),
-        pi=torch.stack(pis),
+        torch.full_like(sums, math.nan),
+        torch.where(finite, status, Status.NOT_FINITE),
+        pi=pi,
     )
 
 
@@ -56,8 +65,10 @@ _Inverse = Callable[[Layer, Tensor], tuple[Direction, Tensor]]
 
 
 def _layer(layer: Layer, G: Tensor, damping: float, inverse: _Inverse) -> tuple[Direction, Tensor, Tensor, Tensor]:
-    """Directions in the weight and in the bias, the ``info`` of their factorizations, [2], and pi."""
-    pi = _pi(layer, G)
+    """Directions in weight and bias, the ``info`` of their factorizations [2], and five numbers: tr E[h h^T], tr G, pi,
+    and the sum of the entries of each direction."""
+    input_trace, G_trace = _traces(layer, G)
+    pi = _pi(layer, input_trace, G_trace)
     left, right = math.sqrt(damping) / pi, math.sqrt(damping) * pi
     half, half_info = inverse(layer, right)
     is_dense = half.left is None
@@ -66,11 +77,12 @@ def _layer(layer: Layer, G: Tensor, damping: float, inverse: _Inverse) -> tuple[
     info = half_info + whole_info
     gradient = layer.weight_gradient if is_dense else layer.delta.T / layer.batch
     direction = torch.where(info == 0, whole, gradient).neg_()
+    bias_direction = torch.where(bias_info == 0, bias.squeeze(1), layer.bias_gradient).neg_()
     return (
         Direction(None, direction) if is_dense else Direction(direction, half.right),
-        torch.where(bias_info == 0, bias.squeeze(1), layer.bias_gradient).neg_(),
+        bias_direction,
         torch.stack([info, bias_info]),
-        pi,
+        torch.stack([input_trace, G_trace, pi, direction.sum(), bias_direction.sum()]),
     )
 
 
@@ -129,10 +141,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def _pi(layer: Layer, G: Tensor) -> Tensor:
-    """pi^2 = (tr E[h h^T] / I) / (tr G / O), a scalar: G is damped by sqrt(alpha)/pi, E[h h^T] by pi sqrt(alpha)."""
-    tiny = torch.finfo(G.dtype).tiny
+def _traces(layer: Layer, G: Tensor) -> tuple[Tensor, Tensor]:
+    """tr E[h h^T] and tr G, scalars."""
     h = layer.input.flatten()
-    mean_input = (torch.dot(h, h) / len(h)).clamp_min(tiny)  # tr E[h h^T] / I
-    mean_delta = G.diagonal().mean().clamp_min(tiny)  # tr G / O
-    return (mean_input / mean_delta).sqrt()
+    return torch.dot(h, h) / layer.batch, G.trace()
+
+
+def _pi(layer: Layer, input_trace: Tensor, G_trace: Tensor) -> Tensor:
+    """pi^2 = (tr E[h h^T] / I) / (tr G / O), a scalar: G is damped by sqrt(alpha)/pi, E[h h^T] by pi sqrt(alpha)."""
+    tiny = torch.finfo(G_trace.dtype).tiny
+    outputs, inputs = layer.weight.shape
+    return ((input_trace / inputs).clamp_min(tiny) / (G_trace / outputs).clamp_min(tiny)).sqrt()

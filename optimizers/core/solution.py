@@ -21,6 +21,8 @@ class Status(IntEnum):
     MAX_ITERATIONS = 1
     NEGATIVE_CURVATURE = 2
     FAILED_FACTORIZATION = 3
+    NOT_FINITE = 4
+    ILL_CONDITIONED = 5
 
     @property
     def advice(self) -> str:
@@ -28,11 +30,15 @@ class Status(IntEnum):
 
 
 _ADVICE = {
-    Status.SOLVED: "the residual is below the tolerance",
+    Status.SOLVED: "the residual is below the tolerance, or the factorizations of a direct solve succeeded",
     Status.MAX_ITERATIONS: "CG stopped at max_iter above its tolerance: raise max_iter, tolerance or damping",
     Status.NEGATIVE_CURVATURE: "CG met negative curvature: the curvature matrix must be positive semi-definite",
     Status.FAILED_FACTORIZATION: "a factor was not positive definite, so the gradient was used: raise damping or use "
     "float64",
+    Status.NOT_FINITE: "a number was NaN or beyond what its dtype can hold, so the direction means nothing: lower the "
+    "learning rate, normalize the inputs or use float64",
+    Status.ILL_CONDITIONED: "the damping is lost in the rounding of a factor, so the direction may be far off: raise "
+    "damping or use float64",
 }
 
 

@@ -15,6 +15,7 @@ E[h^{t-1}]              mean_input         [I]
 What costs something is computed when first asked for, once. Treat every tensor of a tape as read-only.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -86,12 +87,17 @@ class Layer:
         return self.batch**2 * (inputs + outputs) < 75 * inputs * outputs
 
     @cached_property
-    def squared_gradient_norm(self) -> Tensor:
-        """||E[delta h^T]||_F^2, a scalar; by the B x B Gram matrices where the gradient need not be formed."""
-        if self.prefers_factors:
-            return torch.vdot(gram(self.delta).flatten(), self.input_gram.flatten()) / self.batch**2
-        gradient = self.weight_gradient.flatten()
-        return torch.vdot(gradient, gradient)
+    def gradient_norm(self) -> Tensor:
+        """||E[delta h^T]||_F, a scalar; by the B x B Gram matrices where the gradient need not be formed.
+
+        What is squared has its largest entry at 1, so that the squares of a tiny or a huge gradient are still numbers.
+        """
+        squared = self.delta if self.prefers_factors else self.weight_gradient
+        scale = torch.linalg.vector_norm(squared, math.inf).clamp_min(torch.finfo(squared.dtype).tiny)
+        squared = squared / scale
+        if not self.prefers_factors:
+            return scale * torch.linalg.vector_norm(squared)
+        return scale * torch.vdot(gram(squared).flatten(), self.input_gram.flatten()).sqrt() / self.batch
 
 
 @dataclass(eq=False)

@@ -106,9 +106,17 @@ def _health(solves: Sequence[Sequence[Tensor]]) -> dict[str, list[float]]:
         "iterations_mean": _rounded(iterations.double().mean(1)),
         "iterations_max": iterations.amax(1).tolist(),
         "residual_max": _rounded(residual.amax(1)),
-        "failed_factorizations": (status == Status.FAILED_FACTORIZATION).sum(1).tolist(),
-        "negative_curvature": (status == Status.NEGATIVE_CURVATURE).sum(1).tolist(),
+        **{name: (status == value).sum(1).tolist() for name, value in _TROUBLES.items()},
     }
+
+
+# solves of a step that met it, by the name under which a record counts them
+_TROUBLES = {
+    "failed_factorizations": Status.FAILED_FACTORIZATION,
+    "negative_curvature": Status.NEGATIVE_CURVATURE,
+    "not_finite": Status.NOT_FINITE,
+    "ill_conditioned": Status.ILL_CONDITIONED,
+}
 
 
 def _rounded(values: Tensor) -> list[float]:
