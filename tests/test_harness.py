@@ -188,6 +188,18 @@ def test_solver_health_reaches_the_record(task, tmp_path):
     assert set(point["solver"]["failed_factorizations"]) == {0}
 
 
+@pytest.mark.parametrize("criterion", ["cross-entropy", "bounded"])
+@pytest.mark.parametrize("spec", ["ea_cg[lr=1e30]", "kfac[lr=1e30]"])
+def test_solves_that_are_not_finite_are_recorded(tmp_path, spec, criterion):
+    """A learning rate without measure: from the second step on no solve is sound, and the record counts each."""
+    task = Task.load(Settings(device="cpu", network=(64, 16, 10), activation="relu", criterion=criterion))
+    record = run(task, choose(spec), seed=0, epochs=1, folder=tmp_path)
+    assert record.status == "diverged"
+    counts = record.points[-1]["solver"]["not_finite"]
+    assert counts[0] == 0
+    assert all(count > 0 for count in counts[1:])
+
+
 @pytest.mark.parametrize("spec", ["sgd", "kfac", "ea_cg", "torch.optim.AdamW"])
 def test_cost_by_phase_reaches_the_record(task, tmp_path, spec):
     """Points add up: phases to the gradient-equivalents, and no phase takes longer than all of the training."""

@@ -18,6 +18,7 @@ from suites.harness.analysis.history import Measured
 from suites.harness.analysis.profiles import profiles
 from suites.harness.records.record import RecordWriter
 from suites.harness.show.collect import collect
+from suites.harness.show.comparison import solver_failures
 from suites.harness.show.cost import exponent
 from suites.harness.show.figures import Styles, literal
 from suites.harness.show.headline import choose_experiment, headline
@@ -77,6 +78,7 @@ def write_run(folder, optimizer, seed, *, speed=1, epochs=10, status="finished",
                     "residual_max": [0.01] * steps,
                     "failed_factorizations": [0] * steps,
                     "negative_curvature": [1] + [0] * (steps - 1),
+                    **({"not_finite": [2] + [0] * (steps - 1)} if optimizer == "ea_cg" else {}),
                     "pi": [80.0 + seed, 20.0],
                 }
                 if epoch
@@ -211,6 +213,13 @@ def test_health_shows_pi_by_layer_and_negative_eigenvalues(recorded):
     negative = next(traces for title, traces in found.items() if title.startswith("negative eigenvalues"))
     assert negative[2]["y"] == [3.0, 2.0, 1.0] + [0.0] * 8
     assert len(negative) == 3 * 3  # low, high and middle of each
+
+
+def test_trouble_of_solves_is_counted(recorded):
+    """Over points and seeds; what older records do not count is not known."""
+    rows = {row["optimizer"]: row for row in solver_failures(collect(recorded).experiments[:1]).rows}
+    assert [rows["ea_cg"][key] for key in ("negative curvature", "not finite")] == [60, 120]
+    assert [rows["sgd"][key] for key in ("negative curvature", "not finite", "ill conditioned")] == [60, None, None]
 
 
 def test_runs_of_a_figure_name_its_command(tmp_path):

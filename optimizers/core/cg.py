@@ -19,9 +19,9 @@ def conjugate_gradient(
         tolerance: a row stops when ||r|| <= tolerance ||b||.
 
     Returns:
-        x [..., n], iterations [...], ||r|| / ||b|| [...] (0 where b = 0, NaN where a number was not finite), and whether
-        p^T A p <= 0 was met [...]. On a GPU nothing waits for a result: all ``max_iter`` iterations are queued, and a
-        finished row ignores the rest.
+        x [..., n], iterations [...], ||r|| / ||b|| [...] (0 where b = 0, NaN where a number was not finite), and
+        whether p^T A p <= 0 was met [...]. On a GPU nothing waits for a result: all ``max_iter`` iterations are queued,
+        and a finished row ignores the rest.
     """
     # every row has its largest entry at 1, so that the square of a tiny or a huge one is still a number
     scale = right.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(right.dtype).tiny)

@@ -96,9 +96,14 @@ def positive_output_hessian(tape: Tape) -> Tensor:
 
 
 def pos_eig(matrix: Tensor) -> Tensor:
-    """Pos-Eig: the symmetric matrix with every eigenvalue replaced by its absolute value, [n, n] -> [n, n]."""
+    """Pos-Eig: the symmetric matrix with every eigenvalue replaced by its absolute value, [n, n] -> [n, n].
+
+    A matrix that is not finite comes back as it is, for the solver to say so.
+    """
     if matrix.is_cuda:
         return absolute(matrix)
+    if not matrix.isfinite().all():
+        return matrix
     eigenvalues, vectors = torch.linalg.eigh(matrix)
     return (vectors * eigenvalues.abs()) @ vectors.T
 

@@ -189,7 +189,6 @@ def solver_failures(experiments: Sequence[Experiment]) -> Table:
                         "negative curvature": _total(solvers, "negative_curvature"),
                         "not finite": _total(solvers, "not_finite"),
                         "ill conditioned": _total(solvers, "ill_conditioned"),
-                        "not finite": _total(solvers, "not_finite"),
                     }
                 )
     return replace(table_of(rows), name="solver-failures", title="Solves that met trouble")

@@ -10,17 +10,20 @@ from suites.harness.training.experiment import Task
 
 
 @torch.no_grad()
-def negative_curvature(task: Task, network: FCNN) -> dict[str, Any]:
+def negative_curvature(task: Task, network: FCNN) -> dict[str, Any] | None:
     """Of the first batch of the training images, which is always the same; off the clock.
 
     Returns:
         ``eigenvalues``: how many of E[hess_z C] are negative, which Pos-Eig turns round; none of a convex criterion.
         ``share``: of the sum of their absolute values in that of all. ``bends``: for each hidden layer, first to last,
         the share of the entries of E[phi'' * (W^tT delta^t)] that is negative, which PCH-1 turns round and PCH-2 cuts.
+        None where the Hessian is not finite: the run has diverged.
     """
     train, size = task.dataset.train, task.settings.batch_size
     x, labels = next(iter(task.dataset.chunks(Split(train.images[:size], train.labels[:size]))))
     tape = network.record(task.criterion, x, labels)
+    if not tape.mean_hessian.isfinite().all():
+        return None
     eigenvalues = torch.linalg.eigvalsh(tape.mean_hessian.double())
     eigenvalues = eigenvalues[eigenvalues.abs() > 1e-6 * eigenvalues.abs().max()]  # below it is rounding
     negative = eigenvalues[eigenvalues < 0]
