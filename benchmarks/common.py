@@ -60,9 +60,25 @@ def _part(module: str, name: str) -> Any:
         return None
 
 
-def task(dataset: str = "digits", network: tuple[int, ...] = (), batch_size: int = 100) -> Any:
+def network(problem: str) -> tuple[int, ...]:
+    """The sizes of a problem's own network; old commits have a table of them."""
+    try:
+        return harness("problems.problem", "find")(problem).network
+    except NotImplementedError:
+        return harness("training.experiment", "NETWORKS")[problem]
+
+
+def first_target(problem: str) -> float:
+    """The target of a problem that counts; old commits have a table of them."""
+    try:
+        return harness("problems.problem", "find")(problem).targets[0]
+    except NotImplementedError:
+        return harness("training.experiment", "TARGETS")[problem]
+
+
+def task(problem: str = "digits", network: tuple[int, ...] = (), batch_size: int = 100) -> Any:
     """A :class:`suites.harness.training.experiment.Task`, on the GPU where there is one."""
-    settings = harness("training.experiment", "Settings")(dataset=dataset, network=network, batch_size=batch_size)
+    settings = harness("training.experiment", "Settings")(problem, network=network, batch_size=batch_size)
     return harness("training.experiment", "Task").load(settings)
 
 

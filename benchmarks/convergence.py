@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.common import OPTIMIZERS, Figures, Shared, choices, harness, measured_in, shared, task
+from benchmarks.common import OPTIMIZERS, Figures, Shared, choices, first_target, harness, measured_in, shared, task
 
 SPECS = (*OPTIMIZERS, "kfac[inverse=rank_one]")  # the other forms of KFI take the same way
 EPOCHS = 40
@@ -47,7 +47,7 @@ class DigitsCost(Shared):
 
 
 def _train() -> Figures:
-    run, target = harness("training.runner", "run"), harness("training.experiment", "TARGETS")["digits"]
+    run, target = harness("training.runner", "run"), first_target("digits")
     measured_on = task()
     usable, figures = choices(SPECS, measured_on)
     for choice in usable:

@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from benchmarks.common import FORMS, OPTIMIZERS, Figures, Shared, choices, harness, measured_in, quick, shared, task
+from benchmarks.common import (
+    FORMS,
+    OPTIMIZERS,
+    Figures,
+    Shared,
+    choices,
+    harness,
+    measured_in,
+    network,
+    quick,
+    shared,
+    task,
+)
 
 SPECS = OPTIMIZERS + FORMS
 NETS = {"64-64-32-16-10": (64, 64, 32, 16, 10), "64-256-256-10": (64, 256, 256, 10)}
@@ -132,7 +144,7 @@ def _imagenet10(spec: str, figure: str) -> Any:
 def _in_process(spec: str, net: str, device: str, budget_bytes: int | None = None) -> Figures:
     """``out_of_memory``; where it fits, ``fits`` has peak and seconds, and ``ratio`` is that to the formulas."""
     measure, predict = harness("memory.peak", "measure"), harness("memory.footprint", "predict")
-    sizes = harness("training.experiment", "NETWORKS")[net]
+    sizes = network(net)
     try:
         device = harness("training.experiment", "resolve_device")(device)
         measured = measure(spec, sizes, batch=100, device=device, budget_bytes=budget_bytes)

@@ -9,8 +9,9 @@ import torch
 
 from suites.harness.measure.clock import timer
 from suites.harness.measure.nvml import energy_joules, state
+from suites.harness.problems.problem import find
 from suites.harness.training.catalog import choose, named
-from suites.harness.training.experiment import NETWORKS, Settings, Task
+from suites.harness.training.experiment import Settings, Task
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CLOCK = timer(DEVICE)
@@ -19,17 +20,17 @@ OPTIMIZERS = (*named(), *(f"kfac[inverse={form}]" for form in ("factor", "gram",
 
 @dataclass(frozen=True)
 class Net:
-    """A network, by its data set, and a batch; the group of a benchmark."""
+    """A network, by its problem, and a batch size; the group of a benchmark."""
 
-    dataset: str
+    problem: str
     batch_size: int
 
     def __str__(self) -> str:
-        return f"{'-'.join(map(str, NETWORKS[self.dataset]))}, batch {self.batch_size}"
+        return f"{'-'.join(map(str, find(self.problem).network))}, batch {self.batch_size}"
 
     @cache  # noqa: B019 - there are three
     def task(self) -> Task:
-        return Task.load(Settings(self.dataset, batch_size=self.batch_size, device=DEVICE))
+        return Task.load(Settings(self.problem, batch_size=self.batch_size, device=DEVICE))
 
 
 DIGITS, CIFAR10 = Net("digits", 100), Net("synthetic-cifar10", 100)

@@ -7,7 +7,6 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from suites.common import DIGITS, OPTIMIZERS, device_figures, parameters
-from suites.harness.records.conventions import TARGETS
 from suites.harness.training.catalog import choose
 from suites.harness.training.runner import run
 
@@ -17,7 +16,8 @@ _EPOCHS = 10
 @pytest.mark.parametrize("spec", [*OPTIMIZERS, "ea_cg[gamma=0]"])
 def test_convergence(benchmark: BenchmarkFixture, tmp_path: Path, spec: str) -> None:
     """One seed: `kronbench compare` has intervals over several."""
-    task, target = DIGITS.task(), TARGETS[DIGITS.dataset]
+    task = DIGITS.task()
+    target = task.problem.targets[0]
     benchmark.group = f"{_EPOCHS} epochs, {DIGITS}"
     record = benchmark.pedantic(run, (task, choose(spec), 0, _EPOCHS, tmp_path))
     assert record.end is not None

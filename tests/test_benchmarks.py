@@ -12,7 +12,6 @@ import pytest
 
 from benchmarks import common, convergence, memory, scaling, time
 from suites.harness.training.catalog import named
-from suites.harness.training.experiment import NETWORKS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -62,8 +61,7 @@ def least_work(tmp_path, monkeypatch):
     monkeypatch.setattr(convergence, "SPECS", ("kfra",))
     monkeypatch.setattr(convergence, "EPOCHS", 2)
     monkeypatch.setattr(convergence, "SEEDS", 1)
-    for name in ("cifar10", "imagenet10"):
-        monkeypatch.setitem(NETWORKS, name, (64, 32, 10))
+    monkeypatch.setattr(memory, "network", lambda problem: (64, 32, 10))
 
 
 @pytest.mark.parametrize(("cls", "name"), TRACKS, ids=lambda value: getattr(value, "__name__", value))

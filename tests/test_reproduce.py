@@ -13,6 +13,7 @@ from optimizers.core import CRITERIA, CURVATURES, Tape
 from optimizers.core.curvature import _recursion, pos_eig
 from optimizers.core.hessian import mean_hessians
 from suites.harness.cli import main
+from suites.harness.problems.problem import find
 from suites.harness.records.record import read
 from suites.harness.reproduce.figures import FIGURES
 from suites.harness.reproduce.paper import PUBLISHED
@@ -21,7 +22,7 @@ from suites.harness.reproduce.tables2to5 import SCALES, TABLES, balanced, reprod
 from suites.harness.reproduce.tables2to5_errors import layer_errors, record_in_chunks, total
 from suites.harness.reproduce.tables2to5_text import HESSIAN, accumulation, errors_frame, iterates_of, order
 from suites.harness.training import resumable as once
-from suites.harness.training.experiment import NETWORKS, Settings, Task
+from suites.harness.training.experiment import Settings, Task
 
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
 
@@ -102,7 +103,7 @@ def test_the_papers_totals_are_roots_of_sums_of_squares(name):
     """Guards the digits: every printed total follows from its printed layers, to the rounding of four digits."""
     assert len(PUBLISHED[name]) == 4 if TABLES[name].criterion == "cross-entropy" else 3
     for *layers, printed in PUBLISHED[name].values():
-        assert len(layers) == len(NETWORKS[TABLES[name].dataset]) - 1
+        assert len(layers) == len(find(TABLES[name].dataset).network) - 1
         assert total(layers) == pytest.approx(printed, abs=1.5e-4)
 
 

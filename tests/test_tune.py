@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from suites.harness.problems.sources import SOURCES
+from suites.harness.problems import digits
 from suites.harness.records.groups import first_reaching
 from suites.harness.records.record import read
 from suites.harness.training import parallel
@@ -127,14 +127,14 @@ def test_the_test_set_chooses_nothing(monkeypatch, tmp_path):
     grid = search.settings_of("sgd", {"lr": (1e-6, 0.2)}, [100])
     settings = Task.load(replace(SETTINGS, validation=0.2)).settings
     found = search.tune(settings, grid, 1, 3, 3, tmp_path / "right")
-    digits = SOURCES["digits"]
+    right = digits.problem
 
     def wrong(*given):
-        arrays = digits.read(*given)
+        arrays = right.read(*given)
         pixels, labels = arrays.test
         return arrays._replace(test=(pixels, (labels + 1) % 10))
 
-    monkeypatch.setitem(SOURCES, "digits", digits._replace(read=wrong))
+    monkeypatch.setattr(digits, "problem", replace(right, read=wrong))
     parallel._task.cache_clear()
     try:
         again = search.tune(settings, grid, 1, 3, 3, tmp_path / "wrong")
@@ -228,7 +228,7 @@ def test_a_tuned_setting_is_read_back(tmp_path):
     for method in ("fisher+kfi[damping=0.1]", "ea_cg[gamma=0]", str(mine), "torch.optim.Adam[lr=0.1]"):
         (setting, *_) = search.settings_of(method, {"lr": (0.3,)}, [500])
         found = search.Tuned(setting, 0.9, 0.1, [(1, 1)], 1, 0, 1, 1.0, 1.0)
-        search.write_tuned(tmp_path / "out", method, SETTINGS, 1, found)
+        search.write_tuned(tmp_path / "out", method, replace(SETTINGS, criterion="cross-entropy"), 1, found)
         back = search.tuned_setting(tmp_path / "out", method, "digits", "cross-entropy")
         assert (back.choice.spec, back.batch_size) == (setting.choice.spec, 500)
     names = {path.name for path in (tmp_path / "out").iterdir()}

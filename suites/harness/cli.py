@@ -13,6 +13,11 @@ _COMMANDS = ("compare", "diff", "gpu", "gate", "list", "memory", "report", "repr
 _GO_ON = ("compare", "reproduce", "tune")  # from what the same command wrote before it was stopped
 
 
+def _flag_of_today(name: str) -> str:
+    """Flags by the names that they had before."""
+    return {"dataset": "problem"}.get(name, name)
+
+
 class _Commands(TyperGroup):
     """Each command is imported when it is asked for: those that only read records start without torch."""
 
@@ -28,7 +33,10 @@ class _Commands(TyperGroup):
             return None
         name = "list_" if cmd_name == "list" else cmd_name
         alone = typer.Typer(add_completion=False)
-        alone.command(cmd_name)(getattr(import_module(f"suites.harness.commands.{name}"), name))
+        settings = {"token_normalize_func": _flag_of_today}
+        alone.command(cmd_name, context_settings=settings)(
+            getattr(import_module(f"suites.harness.commands.{name}"), name)
+        )
         return typer.main.get_command(alone)
 
 

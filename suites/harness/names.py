@@ -1,8 +1,11 @@
-"""Looking things up by name, with the nearest name suggested; names of files."""
+"""Looking things up by name, with the nearest name suggested; importing a user's own file; names of files."""
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -20,7 +23,7 @@ def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line that says that a name is unknown, what was probably meant, and what there is."""
+    """One line: the name is unknown, which one was probably meant, and all that there are."""
     choices = list(known)
     nearest = get_close_matches(name, choices, n=1, cutoff=0.5)
     suggestion = f" did you mean {nearest[0]!r}?" if nearest else ""
@@ -30,3 +33,29 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 def file_name(text: str) -> str:
     """A text such as ``fisher+ea_cg[damping=0.02]`` as a name that every file system takes, without an ending."""
     return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.")
+
+
+def import_file(kind: str, path: Path) -> tuple[ModuleType, str]:
+    """Import one Python file from anywhere; returns the module and the text that was run.
+
+    Args:
+        kind: what the file holds, for the message.
+
+    Raises:
+        ValueError: one line, if the file cannot be read or an exception ends its import.
+    """
+    try:
+        source = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"{kind} {path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{kind} {path}: it cannot be read: {error}") from error
+    module = ModuleType(f"_{kind}_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses look their module up there
+    try:
+        exec(compile(source, str(path), "exec"), vars(module))
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(f"{kind} {path}: importing it failed: {type(error).__name__}: {said}") from error
+    return module, source

@@ -13,7 +13,7 @@ from typing import Any
 from suites.harness.analysis.metrics import Metric, metrics, values_by_seed
 from suites.harness.analysis.statistics import median_interval
 from suites.harness.analysis.verdicts import paired, verdict
-from suites.harness.records.conventions import TARGETS
+from suites.harness.problems.problem import target_of
 from suites.harness.records.groups import by_optimizer
 from suites.harness.records.record import Record, read
 
@@ -106,7 +106,7 @@ def _title(experiment: Mapping[str, Any]) -> str:
 
 def _difference(title: str, before: Sequence[Record], after: Sequence[Record]) -> Difference:
     old, new = by_optimizer(before), by_optimizer(after)
-    target = TARGETS.get(before[0].experiment["dataset"], 0.5)
+    target = target_of(before[0].header)
     rows = [row for name in old if name in new for row in _rows(name, old[name], new[name], target)]
     notes = [
         *(f"another machine, times are not compared: {text}" for text in _changes(_conditions, before, after)),

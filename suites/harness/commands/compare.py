@@ -14,12 +14,12 @@ from suites.harness.commands.options import (
     CriterionName,
     CudaGraph,
     DataRoot,
-    DatasetName,
     Device,
     Dtype,
     Jobs,
     Network,
     Optimizers,
+    ProblemName,
     at_least_one,
     bad_input_is_one_line,
     say_what_failed,
@@ -27,7 +27,6 @@ from suites.harness.commands.options import (
     writable,
 )
 from suites.harness.records.config import write_config
-from suites.harness.records.conventions import TARGETS
 from suites.harness.show.table import plain
 from suites.harness.training import catalog
 from suites.harness.training.experiment import Settings, Task
@@ -39,19 +38,19 @@ from suites.harness.tuning.comparison import compare as run_comparison
 def compare(
     context: typer.Context,
     optimizer: Optimizers = None,
-    dataset: DatasetName = "digits",
-    criterion: CriterionName = "cross-entropy",
+    problem: ProblemName = "digits",
+    criterion: CriterionName = "",
     network: Network = None,
     activation: ActivationName = "sigmoid",
     epochs: Annotated[int, typer.Option(help="Epochs of each run.")] = 40,
     batch_size: BatchSize = 100,
     seeds: Annotated[int, typer.Option(help="Runs of each optimizer: seeds 0, 1, ...")] = 5,
-    target: Annotated[float | None, typer.Option(help="Test accuracy to reach; by default the data set's own.")] = None,
+    target: Annotated[float | None, typer.Option(help="Test accuracy to reach; by default the problem's own.")] = None,
     dtype: Dtype = "float32",
     device: Device = "auto",
     cuda_graph: CudaGraph = False,
     data_root: DataRoot = None,
-    output: Annotated[Path | None, typer.Option(help="Default: results/latest/<dataset>-<criterion>.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Default: results/latest/<problem>-<criterion>.")] = None,
     resume: Annotated[
         bool, typer.Option(help="Take runs that finished from their records, and go on with those that died.")
     ] = True,
@@ -66,23 +65,26 @@ def compare(
         if target is not None and not 0 < target <= 1:
             raise ValueError(f"target must be an accuracy in (0, 1], got {target}")
         choices = [catalog.choose(spec) for spec in optimizer or DEFAULT_OPTIMIZERS]
-        settings = Settings(dataset, criterion, sizes(network), activation, batch_size, dtype, device, cuda_graph)
+        settings = Settings(problem, criterion, sizes(network), activation, batch_size, dtype, device, cuda_graph)
         task = Task.load(settings, data_root)
         if not optimizer and not task.criterion.convex:
             choices = [choice for choice in choices if choice.entry.name != "kfra"]
-            typer.echo(f"kfra is left out: Gauss-Newton needs a convex criterion, and {criterion} is not", err=True)
-        repeated = {choice.spec for choice in choices if sum(c.spec == choice.spec for c in choices) > 1}
-        if repeated:
-            raise ValueError(f"optimizer given more than once: {', '.join(sorted(repeated))}")
+            typer.echo(
+                f"kfra is left out: Gauss-Newton needs a convex criterion, and {task.settings.criterion} is not",
+                err=True,
+            )
+        catalog.refuse_repeated(choices)
         for choice in choices:
             task.check(choice)
         workers = Workers(jobs, backend, address)
         workers.check(task.settings.device)
-        output = writable(output or Path("results/latest") / f"{dataset}-{criterion}")
-    target = target or TARGETS.get(dataset, 0.5)
+        output = writable(output or Path("results/latest") / f"{task.problem.name}-{task.settings.criterion}")
+        target = target or task.problem.targets[0]
     effective: dict[str, Any] = {
         **{name: value for name, value in context.params.items() if name != "config"},
         "optimizer": [choice.spec for choice in choices],
+        "problem": task.settings.problem,
+        "criterion": task.settings.criterion,
         "network": ",".join(map(str, task.settings.network)),
         "device": task.settings.device,
         "target": target,

@@ -6,12 +6,13 @@ from typing import Any
 import typer
 
 from optimizers.core import ACTIVATIONS, CRITERIA, CURVATURES, SOLVERS
-from suites.harness.problems.dataset import DATASETS
+from suites.harness.problems.problem import Problem
+from suites.harness.problems.problem import named as problems
 from suites.harness.training import catalog
 
 
 def list_() -> None:
-    """What there is: optimizers, curvatures, solvers, data sets, criteria, activations, a line each."""
+    """What there is: optimizers, curvatures, solvers, problems, criteria, activations, a line each."""
     sections: dict[str, dict[str, str]] = {
         "optimizers, with their options": {
             name: f"{entry.summary} {', '.join(f'{option}={default}' for option, default in entry.options.items())}"
@@ -19,7 +20,7 @@ def list_() -> None:
         },
         "curvatures (curvature+solver is an optimizer)": {name: _summary(value) for name, value in CURVATURES.items()},
         "solvers": {name: _summary(value) for name, value in SOLVERS.items()},
-        "data sets": DATASETS,
+        "problems": {name: _described(problem) for name, problem in problems().items()},
         "criteria": {name: "convex" if value.convex else "not convex" for name, value in CRITERIA.items()},
         "activations": dict.fromkeys(ACTIVATIONS, ""),
     }
@@ -27,6 +28,12 @@ def list_() -> None:
         typer.echo(title)
         for name, text in rows.items():
             typer.echo(f"  {name:<22}{text}")
+
+
+def _described(problem: Problem) -> str:
+    sizes, targets = "-".join(map(str, problem.network)), ", ".join(f"{target:g}" for target in problem.targets)
+    aim = f"; target {targets} {problem.metric}" if not problem.synthetic else ""
+    return f"{problem.summary}; network {sizes}; {problem.criterion}{aim}"
 
 
 def _summary(function: Callable[..., Any]) -> str:

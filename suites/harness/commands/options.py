@@ -33,7 +33,7 @@ def at_least_one(**values: int) -> None:
 
 
 def sizes(text: str | None) -> tuple[int, ...]:
-    """A network as it is written on the command line, ``64,32,10`` or ``64-32-10``; none is the data set's own."""
+    """A network as it is written on the command line, ``64,32,10`` or ``64-32-10``; none is the problem's own."""
     if text is None:
         return ()
     try:
@@ -100,15 +100,15 @@ Optimizers = Annotated[
     list[str] | None,
     typer.Option(help="Repeatable: kfac, ea_cg[gamma=0,max_iter=20], fisher+ea_cg, mine.py, torch.optim.AdamW."),
 ]
-DatasetName = Annotated[str, typer.Option(help="A data set that kronbench list shows.")]
-CriterionName = Annotated[str, typer.Option(help="A criterion that kronbench list shows.")]
-Network = Annotated[str | None, typer.Option(help="Sizes, as in 64,32,10; by default the data set's own.")]
+ProblemName = Annotated[str, typer.Option(help="A problem that kronbench list shows, or a file such as mine.py.")]
+CriterionName = Annotated[str, typer.Option(help="One that kronbench list shows; by default the problem's own.")]
+Network = Annotated[str | None, typer.Option(help="Sizes, as in 64,32,10; by default the problem's own.")]
 ActivationName = Annotated[str, typer.Option(help="An activation that kronbench list shows.")]
 BatchSize = Annotated[int, typer.Option(help="Images of a mini-batch.")]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CudaGraph = Annotated[bool, typer.Option(help="Capture each optimizer's step in a CUDA graph.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Folder of the images.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder of the problem's data.")]
 Jobs = Annotated[int, typer.Option(help="Runs at a time, which spoil the times of each other.")]
 Backend = Annotated[str, typer.Option(help="Who runs several: loky, which is this machine, dask or ray.")]
 Address = Annotated[str | None, typer.Option(help="Of the scheduler of a Dask or Ray cluster.")]

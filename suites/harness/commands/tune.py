@@ -14,12 +14,12 @@ from suites.harness.commands.options import (
     CriterionName,
     CudaGraph,
     DataRoot,
-    DatasetName,
     Device,
     Dtype,
     Jobs,
     Network,
     Optimizers,
+    ProblemName,
     at_least_one,
     bad_input_is_one_line,
     say_what_failed,
@@ -27,7 +27,6 @@ from suites.harness.commands.options import (
     writable,
 )
 from suites.harness.names import file_name
-from suites.harness.records.conventions import TARGETS
 from suites.harness.records.record import Record
 from suites.harness.show.progress import progress_bars
 from suites.harness.show.table import plain
@@ -44,8 +43,8 @@ from suites.harness.tuning.search import tune as run_search
 
 def tune(
     optimizer: Optimizers = None,
-    dataset: DatasetName = "digits",
-    criterion: CriterionName = "cross-entropy",
+    problem: ProblemName = "digits",
+    criterion: CriterionName = "",
     network: Network = None,
     activation: ActivationName = "sigmoid",
     epochs: Annotated[int, typer.Option(help="Epochs of each run, or of the last rung of --halving.")] = 10,
@@ -57,7 +56,7 @@ def tune(
     rerun: Annotated[
         int, typer.Option(help="Runs of each best setting on the whole training set: seeds 0, 1, ...; 0 for none.")
     ] = 6,
-    target: Annotated[float | None, typer.Option(help="Test accuracy to reach; by default the data set's own.")] = None,
+    target: Annotated[float | None, typer.Option(help="Test accuracy to reach; by default the problem's own.")] = None,
     batch_size: Annotated[str, typer.Option(help="Batch sizes to try.")] = ",".join(map(str, BATCHES)),
     lr: Annotated[str, typer.Option(help="Learning rates to try.")] = ",".join(map(str, GRID["lr"])),
     damping: Annotated[str, typer.Option(help="alpha to try.")] = ",".join(map(str, GRID["damping"])),
@@ -67,7 +66,7 @@ def tune(
     device: Device = "auto",
     cuda_graph: CudaGraph = False,
     data_root: DataRoot = None,
-    output: Annotated[Path | None, typer.Option(help="Default: results/latest/tune-<dataset>-<criterion>.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Default: results/latest/tune-<problem>-<criterion>.")] = None,
     jobs: Jobs = 1,
     backend: Backend = "loky",
     address: Address = None,
@@ -75,7 +74,6 @@ def tune(
 ) -> None:
     """Search the best setting of each optimizer, on a fifth of the training images that is held out."""
     with bad_input_is_one_line():
-        output = writable(output or Path("results/latest") / f"tune-{dataset}-{criterion}").resolve()
         at_least_one(epochs=epochs, seeds=seeds, first_epochs=first_epochs)
         if first_epochs > epochs:
             raise ValueError(f"first epochs must be at most the {epochs} epochs of the last rung, got {first_epochs}")
@@ -90,10 +88,11 @@ def tune(
         batches = [int(batch) for batch in _numbers("batch_size", batch_size)]
         at_least_one(batch_size=min(batches))
         settings = Settings(
-            dataset, criterion, sizes(network), activation, max(batches), dtype, device, cuda_graph, VALIDATION
+            problem, criterion, sizes(network), activation, max(batches), dtype, device, cuda_graph, VALIDATION
         )
         task = Task.load(settings, data_root)
         settings = task.settings
+        output = writable(output or Path("results/latest") / f"tune-{task.problem.name}-{settings.criterion}").resolve()
         methods = _methods(task, optimizer, grid, batches)
         workers = Workers(jobs, backend, address)
         workers.check(settings.device)
@@ -117,7 +116,7 @@ def tune(
                 write_tuned(output, name, settings, epochs, tuned[name])
         if rerun and tuned:
             progress.update(bar, description="epochs: the best again".ljust(36))
-            goal, folder = target or TARGETS.get(dataset, 0.5), output / "best"
+            goal, folder = target or task.problem.targets[0], output / "best"
             again = run_best(settings, list(tuned.values()), rerun, epochs, goal, folder, data_root, workers, on_done)
     if not tuned:
         raise typer.Exit(1)

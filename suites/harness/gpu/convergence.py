@@ -9,8 +9,7 @@ from optimizers.core import CRITERIA
 from suites.harness.gpu.stages import Stage
 from suites.harness.gpu.summary import convergence_folder, read_runs
 from suites.harness.measure.timing import interleaved_seconds
-from suites.harness.problems.images import DataError
-from suites.harness.records.conventions import TARGETS
+from suites.harness.problems.problem import DataError
 from suites.harness.records.record import write_atomically
 from suites.harness.show.pictures import draw_convergence
 from suites.harness.training.catalog import Choice, choose
@@ -35,11 +34,10 @@ def train_for_the_time_left(stage: Stage) -> None:
             if not stage.out_of_time():
                 _train(stage, task, choice, seed, epochs)
     for task in chosen:
-        folder, settings = convergence_folder(stage.folder, task.settings), task.settings
+        folder = convergence_folder(stage.folder, task.settings)
         records = read_runs(folder)
         if any(record.status == "finished" for record in records):
-            title = f"{settings.dataset}, {settings.criterion}, batch {settings.batch_size}"
-            draw_convergence(records, folder, title, TARGETS[settings.dataset])
+            draw_convergence(records, folder, task.title, task.problem.targets[0])
 
 
 def suited(task: Task, choices: list[Choice]) -> list[Choice]:
@@ -73,9 +71,9 @@ def _problems(stage: Stage) -> list[Task]:
     except DataError as error:
         reason = str(error) if stage.data_root else "no data root was given, and none are in the cache folder"
         stage.row("no CIFAR-10 images", status="digits in place of CIFAR-10", reason=reason)
-        first = Task.load(replace(settings, dataset="digits"))
+        first = Task.load(replace(settings, problem="digits"))
     bounded = replace(first.settings, criterion="bounded")
-    return [first, Task(bounded, first.dataset, CRITERIA[bounded.criterion])]
+    return [first, replace(first, settings=bounded, criterion=CRITERIA[bounded.criterion])]
 
 
 def _epochs_that_fit(stage: Stage, chosen: dict[Task, list[Choice]]) -> int:

@@ -23,9 +23,10 @@ from suites.harness.gpu.summary import summarize
 from suites.harness.measure.environment import describe
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.peak import measure
+from suites.harness.problems.problem import find
 from suites.harness.records.record import RecordWriter, write_atomically
 from suites.harness.training.catalog import Choice, choose, grid, named
-from suites.harness.training.experiment import NETWORKS, Settings, Task
+from suites.harness.training.experiment import Settings, Task
 
 _CRITERIA = ("cross-entropy", "bounded")
 _BOUNDS = {"float64": 1e-10, "float32": 1e-3}  # of the difference between devices, over the way gone in three steps
@@ -139,7 +140,7 @@ def _memory(stage: Stage) -> None:
     """Peaks in fresh processes beside their predictions: the ImageNet-10 net on this GPU and on the paper's card."""
     if stage.device == "cuda":
         torch.cuda.empty_cache()  # the fresh processes share the device with this one
-    network = NETWORKS["imagenet10" if stage.device == "cuda" else "cifar10"]
+    network = find("imagenet10" if stage.device == "cuda" else "cifar10").network
     cases = [("kfac[inverse=factor]", None), ("kfac[inverse=auto]", None)]
     cases += [(spec, _PAPERS_CARD_BYTES) for spec in ("kfac[inverse=factor]", "kfac[inverse=auto]")]
     cases += [(spec, _PAPERS_CARD_BYTES) for spec in ("kfac[inverse=gram]", "ea_cg", "sgd", "kfra[inverse=gram]")]

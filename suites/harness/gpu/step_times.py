@@ -34,7 +34,7 @@ def step_times(stage: Stage) -> None:
     ]
     loaded: Task | None = None
     for number, (dataset, batch, tf32) in enumerate(cases):
-        if loaded is None or loaded.settings.dataset != dataset:
+        if loaded is None or loaded.settings.problem != dataset:
             loaded = Task.load(Settings(dataset, device=stage.device))
         task = replace(loaded, settings=replace(loaded.settings, batch_size=batch))
         case = {"network": "-".join(map(str, task.settings.network)), "batch": batch, "tf32": tf32}

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from suites.harness.records.conventions import PHASES, TARGETS
+from suites.harness.problems.problem import target_of
+from suites.harness.records.conventions import PHASES
 from suites.harness.records.record import Record, read
 from suites.harness.show.captions import caption, machine
 from suites.harness.show.comparison import comparison_table
@@ -15,7 +16,7 @@ from suites.harness.training.experiment import Settings
 
 def convergence_folder(folder: Path, settings: Settings) -> Path:
     """Where the runs on one data set with one criterion are."""
-    return folder / "convergence" / f"{settings.dataset}-{settings.criterion}"
+    return folder / "convergence" / f"{settings.problem}-{settings.criterion}"
 
 
 def read_runs(folder: Path) -> list[Record]:
@@ -96,7 +97,7 @@ def _convergence(folder: Path, rows: list[dict[str, Any]]) -> str:
     for path in sorted((folder / "convergence").glob("*/step_seconds.json")):
         records = read_runs(path.parent)
         if records:
-            target = TARGETS[records[0].experiment["dataset"]]
+            target = target_of(records[0].header)
             table = comparison_table(records, json.loads(path.read_text(encoding="utf-8")), target)
             parts.append(f"{markdown(table)}\n\n{caption(records, target)}")
     return "\n\n".join([*parts, *_reasons([row for row in rows if row["status"] != "finished"])])

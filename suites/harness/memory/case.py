@@ -10,10 +10,10 @@ from suites.harness.measure.environment import describe
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.ledger import Footprint
 from suites.harness.memory.peak import Measured, check, measure
+from suites.harness.problems.problem import find
 from suites.harness.records.record import finite, write_atomically
 from suites.harness.show.captions import machine
 from suites.harness.show.table import Content, Table, markdown, table_of
-from suites.harness.training.experiment import NETWORKS
 from suites.harness.units import shown_bytes
 
 SCHEMA = 1
@@ -42,7 +42,7 @@ _COLUMNS = {  # of the table, and the parts of a footprint that go into each
 class Case:
     """What the measurements have in common; the default is the paper's ImageNet-10 network on its GTX 1080 Ti."""
 
-    network: tuple[int, ...] = NETWORKS["imagenet10"]
+    network: tuple[int, ...] = find("imagenet10").network
     batch_size: int = 100
     dtype: str = "float32"
     device: str = "auto"

@@ -1,1 +1,4 @@
-"""What is trained on: data sets, loaded onto a device."""
+"""What is trained on: one module a problem, and what loads them."""
+
+from suites.harness.problems.problem import Arrays as Arrays
+from suites.harness.problems.problem import Problem as Problem

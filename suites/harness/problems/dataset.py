@@ -1,4 +1,4 @@
-"""Data sets by name, loaded whole onto the device as uint8, and normalized one batch at a time."""
+"""The data of a problem, whole on the device; bytes are normalized one batch at a time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,16 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suites.harness.names import unknown
-from suites.harness.problems.images import DataError, cache_folder
-from suites.harness.problems.sources import SOURCES
-
-DATASETS: dict[str, str] = {name: source.summary for name, source in SOURCES.items()}
+from suites.harness.problems.images import cache_folder
+from suites.harness.problems.problem import Arrays, DataError, Problem
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images, uint8 [N, D], each channel by channel, and labels, int64 [N], on the device."""
+    """Images [N, D] on the device, bytes as they were read or normalized floats, and labels, int64 [N]."""
 
     images: Tensor
     labels: Tensor
@@ -30,8 +27,8 @@ class Split:
 class Dataset:
     """A training and a test set with the same classes.
 
-    ``scale`` and ``shift`` [D] normalize pixels with the mean and standard deviation of each channel over the training
-    set: ``pixels * scale + shift``. ``synthetic``: the images are noise, good for time and memory alone.
+    ``scale`` and ``shift`` [D] normalize bytes, ``bytes * scale + shift``, with the mean and the standard deviation of
+    each channel over the training set.
     """
 
     name: str
@@ -40,7 +37,6 @@ class Dataset:
     classes: tuple[str, ...]
     scale: Tensor
     shift: Tensor
-    synthetic: bool
 
     @property
     def features(self) -> int:
@@ -49,6 +45,8 @@ class Dataset:
 
     def inputs(self, images: Tensor) -> Tensor:
         """Network inputs [B, D], in the dtype of ``scale``, of images [B, D]."""
+        if images.is_floating_point():
+            return images
         return images.to(self.scale.dtype).mul_(self.scale).add_(self.shift)
 
     def batches(self, batch_size: int, epoch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -88,7 +86,7 @@ class Dataset:
 
 
 def load(
-    name: str,
+    problem: Problem,
     *,
     data_root: Path | None = None,
     device: torch.device | str = "cpu",
@@ -96,49 +94,78 @@ def load(
     seed: int = 0,
     download: bool = True,
 ) -> Dataset:
-    """Load a data set onto a device.
+    """Read the data of a problem, check them, and put them on a device.
 
     Args:
-        name: one of ``DATASETS``.
-        data_root: folder of the images of ``cifar10`` and ``imagenet10``; by default the cache folder. In it, or in
-            its subfolder ``cifar10``, ``imagenet10`` or ``imagenet``, are ``train`` and ``test`` (or ``val``), with a
-            folder of images for each class; or ``cifar-10-batches-py``, as published. Images of ``imagenet10`` that
-            are not 224 x 224 are squashed to it (bilinear; the aspect ratio is not kept).
-        device, dtype: where the images are kept; the floating dtype of inputs.
-        seed: of synthetic images, and of the ten classes drawn from an ImageNet folder with more.
-        download: fetch CIFAR-10 (170 MB) into ``data_root`` if it is not there.
+        problem: whose ``read`` says what ``data_root`` must hold and what ``seed`` and ``download`` do.
+        data_root: by default the cache folder.
+        device, dtype: where the data are kept; the floating dtype of inputs.
 
     Raises:
-        DataError: if the name is unknown, or the data are missing, damaged or inconsistent.
+        DataError: one line, if the data are missing, damaged or inconsistent.
     """
-    if name not in SOURCES:
-        raise DataError(unknown("data set", name, SOURCES))
     if not dtype.is_floating_point:
         raise DataError(f"dtype of the inputs must be floating, got {dtype}")
-    source = SOURCES[name]
-    arrays = source.read(Path(data_root) if data_root else cache_folder(), seed, download)
-    train, test = (_split(name, *part, len(arrays.classes)) for part in (arrays.train, arrays.test))
+    try:
+        arrays = problem.read(Path(data_root) if data_root else cache_folder(), seed, download)
+    except DataError:
+        raise
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [""])[0]
+        raise DataError(f"problem {problem.name}: reading its data failed: {type(error).__name__}: {said}") from error
+    if not isinstance(arrays, Arrays):
+        raise DataError(f"problem {problem.name}: read must return Arrays, returned {type(arrays).__name__}")
+    (train, train_labels), (test, test_labels) = (
+        _checked(f"problem {problem.name}, {name}", *part, len(arrays.classes))
+        for name, part in (("training set", arrays.train), ("test set", arrays.test))
+    )
+    features = train.shape[1]
+    if test.shape[1] != features or test.is_floating_point() != train.is_floating_point():
+        raise DataError(
+            f"problem {problem.name}: inputs of the training set, {_shown(train)}, must be like those of the test set, "
+            f"{_shown(test)}"
+        )
+    channels = problem.channels or features
+    if features % channels:
+        raise DataError(f"problem {problem.name}: {features} inputs cannot be divided into {channels} channels")
+    scale, shift = (_normalize_floats if train.is_floating_point() else _normalize_bytes)(train, channels)
+    if train.is_floating_point():
+        train, test = ((part * scale + shift).to(dtype) for part in (train, test))
     return Dataset(
-        name,
-        Split(train.images.to(device), train.labels.to(device)),
-        Split(test.images.to(device), test.labels.to(device)),
-        arrays.classes,
-        *(values.to(device, dtype) for values in _normalization(train.images, source.channels)),
-        synthetic=name.startswith("synthetic-"),
+        problem.name,
+        Split(train.to(device), train_labels.to(device)),
+        Split(test.to(device), test_labels.to(device)),
+        tuple(arrays.classes),
+        scale.to(device, dtype),
+        shift.to(device, dtype),
     )
 
 
-def _split(name: str, pixels: np.ndarray, labels: np.ndarray, classes: int) -> Split:
-    with np.errstate(invalid="ignore"):
-        images = pixels.astype(np.uint8, copy=False)
-    if images is not pixels and not np.array_equal(images, pixels):  # not a number, infinite, fractional, out of range
-        raise DataError(f"data set {name}: pixels must be whole numbers from 0 to 255")
-    if not 0 <= labels.min() <= labels.max() < classes:
-        raise DataError(f"data set {name}: labels must be below {classes}, got {labels.min()} to {labels.max()}")
-    return Split(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+def _checked(where: str, inputs: np.ndarray, labels: np.ndarray, classes: int) -> tuple[Tensor, Tensor]:
+    """Inputs, uint8 or float64 [N, D], and labels, int64 [N]."""
+    inputs, labels = np.asarray(inputs), np.asarray(labels)
+    if inputs.ndim != 2 or not inputs.size or labels.shape != inputs.shape[:1]:
+        raise DataError(
+            f"{where}: inputs must be [N, D] and labels [N], got {list(inputs.shape)} and {list(labels.shape)}"
+        )
+    if inputs.dtype.kind not in "biuf" or labels.dtype.kind not in "biuf":
+        raise DataError(f"{where}: inputs and labels must be numbers, got {inputs.dtype} and {labels.dtype}")
+    if inputs.dtype != np.uint8:
+        inputs = inputs.astype(np.float64)
+        if not np.isfinite(inputs).all():
+            raise DataError(f"{where}: inputs must be finite, row {np.argmin(np.isfinite(inputs).all(1))} is not")
+    if not 0 <= labels.min() <= labels.max() < classes or (labels % 1).any():
+        raise DataError(
+            f"{where}: labels must be whole numbers from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"
+        )
+    return torch.from_numpy(inputs), torch.from_numpy(labels.astype(np.int64))
 
 
-def _normalization(images: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+def _shown(inputs: Tensor) -> str:
+    return f"{str(inputs.dtype).removeprefix('torch.')} {list(inputs.shape)}"
+
+
+def _normalize_bytes(images: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     """1 / std and -mean / std of each channel, float64 [D]: exact, from a histogram of each channel."""
     planes = images.view(len(images), channels, -1)
     counts = torch.stack([torch.bincount(planes[:, c].flatten(), minlength=256) for c in range(channels)]).double()
@@ -146,5 +173,16 @@ def _normalization(images: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     mean = counts @ levels / total
     std = ((levels - mean[:, None]).square() * counts).sum(1).div(total).sqrt()
     std[std == 0] = 255  # a constant channel is only centred: 1 on the scale from 0 to 1
-    repeats = planes.shape[2]
+    return _by_input(mean, std, planes.shape[2])
+
+
+def _normalize_floats(inputs: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """1 / std and -mean / std of each channel, float64 [D]."""
+    planes = inputs.view(len(inputs), channels, -1)
+    mean, std = planes.mean((0, 2)), planes.std((0, 2), correction=0)
+    std[std <= 1e-12 * planes.abs().amax((0, 2))] = 1  # a constant channel, up to rounding, is only centred
+    return _by_input(mean, std, planes.shape[2])
+
+
+def _by_input(mean: Tensor, std: Tensor, repeats: int) -> tuple[Tensor, Tensor]:
     return (1 / std).repeat_interleave(repeats), (-mean / std).repeat_interleave(repeats)

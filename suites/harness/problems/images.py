@@ -4,36 +4,71 @@ import hashlib
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import joblib
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from rich.console import Console
-from rich.progress import track
 
+from suites.harness.problems.problem import Arrays, DataError
+
+# What decodes images is imported where it is used: readers of records import this module too.
+
+_CLASSES = 10
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _FORMAT = 1  # raise it when decoding changes: cached arrays of another format are not read
 _CHUNK = 64  # images that a thread decodes at a time
-
-
-class DataError(ValueError):
-    """What is wrong with the data and what to do, in one line."""
+_MOST_MEGAPIXELS = 64  # of an image that is to be resized: 192 MB when it is decoded
 
 
 def cache_folder() -> Path:
-    """``$KRONBENCH_CACHE``, else ``$XDG_CACHE_HOME/kronbench``, else ``~/.cache/kronbench``; it need not exist."""
-    own, shared = os.environ.get("KRONBENCH_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    if own:
-        return Path(own)
-    return (Path(shared) if shared else Path.home() / ".cache") / "kronbench"
+    """``$KRONBENCH_CACHE``, else the user's cache folder, such as ``~/.cache/kronbench``; it need not exist."""
+    from platformdirs import user_cache_path
+
+    own = os.environ.get("KRONBENCH_CACHE")
+    return Path(own) if own else user_cache_path("kronbench", appauthor=False)
 
 
-def class_names(folder: Path) -> list[str]:
-    """The subfolders, sorted; hidden ones are left out."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def find_folders(places: Sequence[Path], tests: Sequence[str]) -> tuple[Path, Path] | None:
+    """The first training and test folder that there are."""
+    pairs = [(place / "train", place / test) for place in places for test in tests]
+    return next(((train, test) for train, test in pairs if train.is_dir() and test.is_dir()), None)
+
+
+def missing(name: str, places: Sequence[Path], wanted: str) -> DataError:
+    """The error that says where a problem's data were looked for and what must be there."""
+    looked = " or ".join(str(place) for place in places)
+    return DataError(f"problem {name}: no data in {looked}; the data root must hold {wanted}")
+
+
+def class_names(train: Path, test: Path) -> list[str]:
+    """The subfolders of both, sorted; hidden ones are left out.
+
+    Raises:
+        DataError: if one has a class that the other lacks.
+    """
+    classes, others = (
+        {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+        for folder in (train, test)
+    )
+    odd = sorted(classes ^ others)
+    if odd:
+        names = ", ".join(odd[:3]) + (", ..." if len(odd) > 3 else "")
+        raise DataError(f"{train} and {test} must have the same classes; {len(odd)} found in one alone: {names}")
+    return sorted(classes)
+
+
+def read_folders(folders: tuple[Path, Path], classes: Sequence[str], side: int, *, resize: bool) -> Arrays:
+    """The images of ten classes from a training and a test folder, see :func:`read_folder`.
+
+    Raises:
+        DataError: if there are not ten classes, or as :func:`read_folder` does.
+    """
+    if len(classes) != _CLASSES:
+        raise DataError(f"{folders[0]} must have {_CLASSES} folders, one a class, has {len(classes)}")
+    train, test = (read_folder(folder, classes, side, resize=resize) for folder in folders)
+    return Arrays(train, test, tuple(classes))
 
 
 def read_folder(folder: Path, classes: Sequence[str], side: int, *, resize: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -42,14 +77,15 @@ def read_folder(folder: Path, classes: Sequence[str], side: int, *, resize: bool
     Args:
         classes: subfolders; their order gives the labels.
         side: height and width in pixels.
-        resize: squash images of another size to the square (bilinear, antialiased; the aspect ratio is not kept)
-            instead of refusing them.
+        resize: squash images of another size, up to 64 megapixels, to the square (bilinear, antialiased; the aspect
+            ratio is not kept) instead of refusing them.
 
     Returns:
         Pixels uint8 [N, 3 side^2], channel by channel (RGB), and labels int64 [N].
 
     Raises:
-        DataError: if a class has no images, or an image cannot be read or has the wrong size.
+        DataError: if a class has no images, or an image cannot be read or has the wrong size; its size is asked for
+            before it is decoded.
     """
     names: list[str] = []
     stamps: list[tuple[int, int]] = []
@@ -75,6 +111,11 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
 
 
 def _decode(paths: Sequence[Path], side: int, resize: bool) -> np.ndarray:
+    import joblib
+    from PIL import Image
+    from rich.console import Console
+    from rich.progress import track
+
     pixels = np.empty((len(paths), 3, side, side), dtype=np.uint8)
 
     def decode(start: int) -> None:
@@ -83,27 +124,40 @@ def _decode(paths: Sequence[Path], side: int, resize: bool) -> np.ndarray:
 
     starts = range(0, len(paths), _CHUNK)
     parallel = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator_unordered")
-    done = parallel(joblib.delayed(decode)(start) for start in starts)
     hidden = not sys.stderr.isatty()
-    for _ in track(done, "decoding images", len(starts), console=Console(stderr=True), transient=True, disable=hidden):
-        pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+        done = parallel(joblib.delayed(decode)(start) for start in starts)
+        for _ in track(
+            done, "decoding images", len(starts), console=Console(stderr=True), transient=True, disable=hidden
+        ):
+            pass
     return pixels.reshape(len(paths), -1)
 
 
 def _image(path: Path, side: int, resize: bool) -> np.ndarray:
     """Pixels uint8 [side, side, 3] of one file."""
+    from PIL import Image, UnidentifiedImageError
+
     try:
-        with Image.open(path) as file:
+        with Image.open(path) as file:  # reads the header alone
+            _check_size(path, file.size, side, resize)
             image = file.convert("RGB")
+    except DataError:
+        raise
     except UnidentifiedImageError:
         raise DataError(f"image {path} cannot be read: no known format") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"image {path} cannot be read: {error}") from error
-    if image.size != (side, side):
-        if not resize:
-            raise DataError(f"image {path} must have {side} x {side} pixels, has {image.width} x {image.height}")
-        image = image.resize((side, side), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    return np.asarray(image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _check_size(path: Path, size: tuple[int, int], side: int, resize: bool) -> None:
+    width, height = size
+    if not resize and size != (side, side):
+        raise DataError(f"image {path} must have {side} x {side} pixels, has {width} x {height}")
+    if width * height > _MOST_MEGAPIXELS * 10**6:
+        raise DataError(f"image {path} has {width} x {height} pixels, at most {_MOST_MEGAPIXELS} megapixels are read")
 
 
 def _load(path: Path, shape: tuple[int, int]) -> np.ndarray | None:

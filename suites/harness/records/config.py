@@ -7,6 +7,8 @@ from typing import Any
 from suites.harness.names import unknown
 from suites.harness.records.record import write_atomically
 
+_FORMERLY = {"dataset": "problem"}  # flags that older files call otherwise
+
 # The TOML libraries are imported where they are used, so that commands that read and write none run without them.
 
 
@@ -24,7 +26,7 @@ def read_config(path: Path, known: list[str]) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a file says.
+    """What a file says, with flags by their names of today.
 
     Raises:
         ValueError: if it is missing, or no TOML.
@@ -35,11 +37,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"config {path}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"config {path}: {error}") from error
+    return {_FORMERLY.get(name, name): value for name, value in values.items()}
 
 
 def write_config(path: Path, values: dict[str, Any]) -> None:

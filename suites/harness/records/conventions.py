@@ -2,4 +2,3 @@
 
 REFERENCE = "sgd"  # whose steps others are held against
 PHASES = ("forward_backward", "curvature", "solve", "update")  # of a step
-TARGETS: dict[str, float] = {"digits": 0.95, "cifar10": 0.30, "imagenet10": 0.30}  # test accuracy, by data set

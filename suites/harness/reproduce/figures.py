@@ -13,7 +13,6 @@ import pandas as pd
 from optimizers.core import CRITERIA
 from suites.harness.names import pick
 from suites.harness.records.config import write_config
-from suites.harness.records.conventions import TARGETS
 from suites.harness.records.record import Record, write_atomically
 from suites.harness.reproduce.paper import LABELS, stand_ins
 from suites.harness.reproduce.request import Reproduction, Request, adapted
@@ -127,7 +126,7 @@ class FigureScale:
 _SMOKE = FigureScale("smoke", epochs=12, seeds=2, dataset="digits")
 _PAPER = FigureScale("paper", epochs=200, seeds=6)
 
-FIGURE_SCALES = {  # by data set
+FIGURE_SCALES = {  # by problem
     dataset: {scale.name: scale for scale in (_SMOKE, cpu, _PAPER)}
     for dataset, cpu in (
         (CIFAR10, FigureScale("cpu", epochs=20, seeds=3)),
@@ -162,7 +161,7 @@ def lines_of(figure: Figure, scale: FigureScale, request: Request) -> list[Line]
     for method in figure.methods:
         task, choice = shared, choose(method.spec)
         if request.tuned is not None:
-            setting = tuned_setting(request.tuned, method.spec, shared.settings.dataset, shared.settings.criterion)
+            setting = tuned_setting(request.tuned, method.spec, shared.settings.problem, shared.settings.criterion)
             task = replace(shared, settings=replace(shared.settings, batch_size=setting.batch_size))
             choice = setting.choice
         task.check(choice)
@@ -173,19 +172,19 @@ def lines_of(figure: Figure, scale: FigureScale, request: Request) -> list[Line]
 def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Request) -> Reproduction:
     """Train and draw; the text is the title, the table and its caption.
 
-    Everything goes into ``<data set>-<criterion>`` in the folder of the request: ``<figure>.png``, ``.svg``, ``.csv``
+    Everything goes into ``<problem>-<criterion>`` in the folder of the request: ``<figure>.png``, ``.svg``, ``.csv``
     (every measuring point), ``.md`` and ``.toml`` (the flags that make it again). The records go to ``runs`` there;
     figures of the same problem share them.
     """
     settings = lines[0].task.settings
-    folder = request.output / f"{settings.dataset}-{settings.criterion}"
+    folder = request.output / f"{settings.problem}-{settings.criterion}"
     runs = [(line.task, line.choice, seed) for seed in range(scale.seeds) for line in lines]
     with progress_bars() as progress:
         records = train(
             runs, scale.epochs, folder / "runs", progress, request.data_root, request.resume, request.workers
         )
     groups = {line.method.label: records[place :: len(lines)] for place, line in enumerate(lines)}
-    target, heading = TARGETS[settings.dataset], title(figure, scale, lines, request.tuned)
+    target, heading = lines[0].task.problem.targets[0], title(figure, scale, lines, request.tuned)
     dashed = {line.method.label for line in lines if line.method.dashed}
     draw_curves(groups, figure.against, folder / figure.name, heading, target, dashed=dashed)
     write_atomically(folder / f"{figure.name}.csv", points_frame(groups).to_csv(index=False, lineterminator="\n"))

@@ -21,7 +21,7 @@ def measured(records: Sequence[Record], target: float) -> str:
     seeds = len({record.experiment["seed"] for record in records})
     batches = sorted({record.experiment["batch_size"] for record in records})
     level = f" with intervals that cover {100 * attained_level(seeds):.3g} %" if seeds > 1 else ""
-    kind = "synthetic images" if experiment["synthetic"] else "real images"
+    kind = "synthetic data" if experiment["synthetic"] else "real data"
     return (
         f"{experiment['dataset']} ({kind}: {experiment['train_images']} train, {experiment['test_images']} test), "
         f"{experiment['criterion']}, {experiment['activation']}, network {'-'.join(map(str, experiment['network']))}, "

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from suites.harness.analysis.history import Benchmark, read_history
+from suites.harness.problems.problem import name_of, target_of
 from suites.harness.records.config import read_toml
-from suites.harness.records.conventions import TARGETS
 from suites.harness.records.groups import by_optimizer
 from suites.harness.records.record import Record, read
 from suites.harness.show.experiment import Experiment, Tuning
@@ -108,7 +108,7 @@ def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Ite
             runs.parent.relative_to(results).as_posix() if runs.parent != results else results.resolve().name,
             runs.parent,
             records,
-            flags.get("target", TARGETS.get(records[0].experiment["dataset"], 0.5)),
+            flags.get("target", target_of(records[0].header)),
             flags,
             json.loads(steps.read_text(encoding="utf-8")) if steps.exists() else {},
             {name: t for name, group in by_optimizer(records).items() for t in tunings if _searched(t, name, group[0])},
@@ -137,9 +137,9 @@ def _tunings(results: Path) -> Iterator[Tuning]:
 
 def _searched(tuning: Tuning, optimizer: str, record: Record) -> bool:
     """Whether the search found this very setting for this very problem."""
-    shared = ("dataset", "criterion", "batch_size")
-    same = all(tuning.flags.get(name) == record.experiment.get(name) for name in shared)
-    return same and tuning.found["setting"] == optimizer
+    flags, experiment = tuning.flags, record.experiment
+    same = all(flags.get(name) == experiment.get(name) for name in ("criterion", "batch_size"))
+    return same and name_of(str(flags.get("problem"))) == experiment["dataset"] and tuning.found["setting"] == optimizer
 
 
 def _lines(results: Path, name: str, unread: list[str]) -> Iterator[Measurement]:

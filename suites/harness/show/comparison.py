@@ -160,7 +160,7 @@ def tunings(found: Sequence[Tuning]) -> Table:
     rows: list[dict[str, Content]] = [
         {
             "best setting": one.found["setting"],
-            "data set": one.flags.get("dataset"),
+            "problem": one.flags.get("problem"),
             "criterion": one.flags.get("criterion"),
             "batch": one.found.get("batch_size"),
             "runs": one.found.get("runs"),

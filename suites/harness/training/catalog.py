@@ -9,11 +9,10 @@ torch.optim.AdamW[lr=0.001]        any importable one; it is given gradients
 
 import ast
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ import torch
 
 import optimizers
 from optimizers.core import CURVATURES, FCNN, SOLVERS, Criterion, SecondOrder
-from suites.harness.names import unknown
+from suites.harness.names import import_file, unknown
 
 _SPEC = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<options>[^\[\]]*)\])?")
 _GIVEN = ("self", "params", "criterion")  # what the harness fills in
@@ -44,7 +43,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Choice:
-    """An entry with options chosen, as written in ``spec``; ``choose(given)`` chooses it again, in any process."""
+    """An entry with options; ``spec`` is how they are written, and ``choose(given)`` chooses it again anywhere."""
 
     spec: str
     entry: Entry
@@ -104,6 +103,18 @@ def choose(spec: str) -> Choice:
     return Choice(f"{entry.name}[{written}]" if written else entry.name, entry, options, spec)
 
 
+def refuse_repeated(choices: Sequence[Choice]) -> None:
+    """Refuse an optimizer that is given twice, under one spelling or two: options left out have their defaults.
+
+    Raises:
+        ValueError: one line that names them all.
+    """
+    resolved = [(choice.entry.name, {**choice.entry.options, **choice.options}) for choice in choices]
+    repeated = [choice.spec for choice, one in zip(choices, resolved, strict=True) if resolved.count(one) > 1]
+    if repeated:
+        raise ValueError(f"optimizer given more than once: {', '.join(repeated)}")
+
+
 def _find(name: str) -> Entry:
     if name.endswith(".py"):
         return _from_file(Path(name))
@@ -116,16 +127,8 @@ def _find(name: str) -> Entry:
 
 
 def _from_file(path: Path) -> Entry:
-    if not path.is_file():
-        raise ValueError(f"optimizer {path}: there is no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None, path  # noqa: PT018
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ValueError(f"optimizer {path}: importing it failed: {type(error).__name__}: {error}") from error
-    return _entry(path.stem, _only_optimizer(module), summary=module.__doc__, source=path.read_text())
+    module, source = import_file("optimizer", path)
+    return _entry(path.stem, _only_optimizer(module), summary=module.__doc__, source=source)
 
 
 def _from_import(name: str) -> Entry:

@@ -10,34 +10,26 @@ import torch
 from optimizers.core import ACTIVATIONS, CRITERIA, FCNN, Criterion
 from suites.harness.measure.step import Step
 from suites.harness.names import pick
-from suites.harness.problems.dataset import DATASETS, Dataset, load
-from suites.harness.records.conventions import TARGETS  # noqa: F401 - benchmarks/ look here, in old commits too
+from suites.harness.problems.dataset import Dataset, load
+from suites.harness.problems.problem import Problem, find
 from suites.harness.training.captured_step import CapturedStep
 from suites.harness.training.catalog import Choice
 
-_HIDDEN = (1024, 512, 256, 128, 64, 32, 16, 10)
-# the paper's networks, and one for digits with the same taper
-NETWORKS: dict[str, tuple[int, ...]] = {
-    "digits": (64, 64, 32, 16, 10),
-    "cifar10": (3072, *_HIDDEN),
-    "imagenet10": (150528, *_HIDDEN),
-    "synthetic-cifar10": (3072, *_HIDDEN),
-    "synthetic-imagenet10": (150528, *_HIDDEN),
-}
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the runs of a comparison share. ``network`` and ``device`` may be left open: see :meth:`Task.load`.
+    """What the runs of a comparison share; :meth:`Task.load` fills in what is left open.
 
-    ``validation``: the share of the training images that is held out, and evaluated in place of the test set.
-    ``cuda_graph``: take steps as replays of a CUDA graph, see
-    :class:`suites.harness.training.captured_step.CapturedStep`.
+    problem: a name or a file, see :func:`suites.harness.problems.problem.find`.
+    criterion, network: by default the problem's own.
+    cuda_graph: take steps as replays of a CUDA graph, see :mod:`suites.harness.training.captured_step`.
+    validation: the share of the training set that is held out, and evaluated in place of the test set.
     """
 
-    dataset: str = "digits"
-    criterion: str = "cross-entropy"
+    problem: str = "digits"
+    criterion: str = ""
     network: tuple[int, ...] = ()
     activation: str = "sigmoid"
     batch_size: int = 100
@@ -49,9 +41,10 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Settings with their data loaded: gives any number of runs their network, optimizer and batches."""
+    """Settings with the data of their problem: gives any number of runs their network, optimizer and batches."""
 
     settings: Settings
+    problem: Problem
     dataset: Dataset
     criterion: Criterion
 
@@ -62,17 +55,23 @@ class Task:
         Raises:
             ValueError: one line that says what is wrong, what was expected, what to do.
         """
-        pick("data set", settings.dataset, DATASETS)
+        problem = find(settings.problem)
         pick("activation", settings.activation, ACTIVATIONS)
+        settings = replace(
+            settings,
+            problem=problem.spec,
+            criterion=settings.criterion or problem.criterion,
+            network=settings.network or problem.network,
+            device=resolve_device(settings.device),
+        )
         criterion = pick("criterion", settings.criterion, CRITERIA)
         dtype = pick("dtype", settings.dtype, DTYPES)
-        device = resolve_device(settings.device)
-        if settings.cuda_graph and device != "cuda":
+        if settings.cuda_graph and settings.device != "cuda":
             raise ValueError("cuda graph: there is no capture on a CPU; use --device cuda, or leave it out")
-        dataset = load(settings.dataset, data_root=data_root, device=device, dtype=dtype, download=download)
+        dataset = load(problem, data_root=data_root, device=settings.device, dtype=dtype, download=download)
         if settings.validation:
             dataset = dataset.with_validation(settings.validation)
-        network = settings.network or NETWORKS[settings.dataset]
+        network = settings.network
         if len(network) < 2 or min(network) < 1:
             raise ValueError(f"network must be two or more sizes of at least 1, got {list(network)}")
         if network[0] != dataset.features or network[-1] < len(dataset.classes):
@@ -85,7 +84,12 @@ class Task:
                 f"batch size must be from 1 to the {len(dataset.train)} training images of {dataset.name}, "
                 f"got {settings.batch_size}"
             )
-        return cls(replace(settings, network=network, device=device), dataset, criterion)
+        return cls(settings, problem, dataset, criterion)
+
+    @property
+    def title(self) -> str:
+        """The problem, the criterion and the batch size, in words."""
+        return f"{self.problem.name}, {self.settings.criterion}, batch {self.settings.batch_size}"
 
     @property
     def steps_per_epoch(self) -> int:
@@ -120,16 +124,19 @@ class Task:
         choice.build(FCNN((1, 1), self.settings.activation), self.criterion)
 
     def describe(self, choice: Choice, seed: int, epochs: int) -> dict[str, Any]:
-        """The experiment as it stands in the header of a record."""
+        """The experiment as it stands in the header of a record, where the problem's name is ``dataset``."""
+        settings = asdict(self.settings)
+        del settings["problem"]
         return {
             "optimizer": choice.spec,
             "options": {**choice.entry.options, **choice.options},
             "seed": seed,
             "epochs": epochs,
-            **asdict(self.settings),
+            "dataset": self.problem.name,
+            **settings,
             "train_images": len(self.dataset.train),
             "test_images": len(self.dataset.test),
-            "synthetic": self.dataset.synthetic,
+            "synthetic": self.problem.synthetic,
         }
 
 

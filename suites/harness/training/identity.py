@@ -13,7 +13,7 @@ from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[3]
 _FEEDERS = (
-    *("measure/step.py", "problems/dataset.py", "problems/images.py", "problems/sources.py"),
+    *("measure/step.py", "problems/*.py"),
     *("training/captured_step.py", "training/experiment.py", "training/runner.py"),
 )
 _ENVIRONMENT = ("python", "torch", "blas", "platform", "cpu", "threads")
@@ -26,6 +26,7 @@ def run_id(header: Mapping[str, Any], *more: Path) -> str:
     decides = {
         "experiment": header["experiment"],
         "source": header["source"],
+        "problem": (header.get("problem") or {}).get("source"),
         "algorithms": _algorithms(more),
         "environment": {name: environment[name] for name in _ENVIRONMENT},
         "gpu": environment["gpu"] and {name: environment["gpu"][name] for name in _GPU},
@@ -36,7 +37,7 @@ def run_id(header: Mapping[str, Any], *more: Path) -> str:
 @cache
 def _algorithms(more: Sequence[Path]) -> str:
     files = [*sorted((_ROOT / "optimizers").rglob("*.py")), *more]
-    files += [_ROOT / "suites" / "harness" / name for name in _FEEDERS]
+    files += [file for name in _FEEDERS for file in sorted((_ROOT / "suites" / "harness").glob(name))]
     return _digest(b"\0".join(path.read_bytes() for path in files))
 
 

@@ -57,6 +57,7 @@ def run(
         "experiment": task.describe(choice, seed, epochs),
         "environment": describe(task.settings.device),
         "source": choice.entry.source,
+        "problem": task.problem.facts(),
     }
     header |= {"run": run_id(header), "at_a_time": at_a_time}
 

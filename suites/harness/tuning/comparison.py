@@ -63,8 +63,7 @@ def compare(
     table = comparison_table(records, step_seconds, target)
     caption = caption_of(records, target)
     write_atomically(output / "table.md", f"{markdown(table)}\n\n{caption}\n")
-    settings = task.settings
-    draw_convergence(records, output, f"{settings.dataset}, {settings.criterion}, batch {settings.batch_size}", target)
+    draw_convergence(records, output, task.title, target)
     return Comparison(records, table, caption)
 
 

@@ -142,7 +142,7 @@ def write_tuned(folder: Path, method: str, settings: Settings, epochs: int, tune
     """The best setting as a configuration of ``compare``, ``<method>.toml``, and what it cost, ``<method>.json``."""
     flags: dict[str, Any] = {
         "optimizer": [tuned.setting.choice.given],
-        "dataset": settings.dataset,
+        "problem": settings.problem,
         "criterion": settings.criterion,
         "network": ",".join(map(str, settings.network)),
         "activation": settings.activation,
@@ -157,18 +157,18 @@ def write_tuned(folder: Path, method: str, settings: Settings, epochs: int, tune
     write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
 
 
-def tuned_setting(folder: Path, method: str, dataset: str, criterion: str) -> Setting:
+def tuned_setting(folder: Path, method: str, problem: str, criterion: str) -> Setting:
     """The best setting that ``kronbench tune`` found for a method and wrote into a folder.
 
     Raises:
-        ValueError: if there is none, or it was found on another data set or with another criterion.
+        ValueError: if there is none, or it was found on another problem or with another criterion.
     """
     path = _path(folder, method)
     flags = read_toml(path)
-    found = [flags.get(name) for name in ("dataset", "criterion")]
-    if found != [dataset, criterion]:
+    found = [flags.get(name) for name in ("problem", "criterion")]
+    if found != [problem, criterion]:
         raise ValueError(
-            f"config {path}: expected a setting for {dataset} with {criterion}, found {found[0]}, {found[1]}"
+            f"config {path}: expected a setting for {problem} with {criterion}, found {found[0]}, {found[1]}"
         )
     try:
         (spec,), batch_size = flags["optimizer"], flags["batch_size"]

@@ -1,0 +1,91 @@
+"""CIFAR-10 with the paper's network: from image folders, from the published files, or downloaded."""
+
+import io
+import socket
+import sys
+import tempfile
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+
+from suites.harness.problems.images import class_names, find_folders, missing, read_folders
+from suites.harness.problems.problem import Arrays, DataError, Problem
+
+_OFFICIAL = "cifar-10-batches-py"  # the folder that the published archive unpacks to
+_TIMEOUT_SECONDS = 10.0
+
+
+def read(root: Path, seed: int, download: bool) -> Arrays:
+    """In ``root`` or ``root/cifar10``: ``{train,test}/<class>/`` with images, or the published files.
+
+    Raises:
+        DataError: if neither is there and the archive (170 MB) may not or cannot be downloaded into ``root``.
+    """
+    places = (root / "cifar10", root)
+    folders = find_folders(places, ("test", "val"))
+    if folders is not None:
+        return read_folders(folders, class_names(*folders), 32, resize=False)
+    for place in places:
+        if (place / _OFFICIAL).is_dir():
+            return _official(place)
+    not_found = missing("cifar10", places, f"cifar10/{{train,test}}/<class>/ or {_OFFICIAL}/, as published")
+    if not download:
+        raise not_found
+    try:
+        _download(root)
+    except (OSError, RuntimeError, HTTPException) as error:  # no network, no right to write, a wrong checksum
+        raise DataError(f"{not_found}; downloading it failed: {error}") from error
+    return _official(root)
+
+
+def _official(root: Path) -> Arrays:
+    """The published files; torchvision compares their checksums before it unpickles them."""
+    from torchvision.datasets import CIFAR10
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's, about pickles as old as these
+            train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
+    except RuntimeError:
+        raise DataError(f"problem cifar10: {root / _OFFICIAL} is damaged; delete it to download it again") from None
+
+    def pixels(split: CIFAR10) -> np.ndarray:
+        return np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)).reshape(len(split), -1)
+
+    return Arrays(
+        (pixels(train), np.array(train.targets)), (pixels(test), np.array(test.targets)), tuple(train.classes)
+    )
+
+
+def _download(root: Path) -> None:
+    """The published files into ``root``, all or none."""
+    from rich.console import Console
+    from torchvision.datasets import CIFAR10
+
+    console = Console(file=sys.stderr)  # bound before stderr is silenced: torchvision draws a bar of its own
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT_SECONDS)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with (
+            console.status(f"downloading CIFAR-10 (170 MB) to {root}"),
+            tempfile.TemporaryDirectory(dir=root, prefix=".download-") as scratch,
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            CIFAR10(scratch, download=True)
+            Path(scratch, _OFFICIAL).rename(root / _OFFICIAL)
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+problem = Problem(
+    summary="60,000 real images, 32x32x3, downloaded or from a folder",
+    network=(3072, 1024, 512, 256, 128, 64, 32, 16, 10),
+    read=read,
+    targets=(0.30,),
+    channels=3,
+)

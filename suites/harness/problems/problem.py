@@ -1,0 +1,134 @@
+"""What a problem is, and how it is found by name: one module of this folder each, or one file of a user's own.
+
+digits                     a module of this folder; an underscore in its name is written as a hyphen
+mine.py, folder/mine.py    a file with one ``Problem`` in it
+
+Readers of records use this module, so it imports no torch.
+"""
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from suites.harness.names import import_file, pick
+
+_TARGETS = (0.5,)
+
+
+class DataError(ValueError):
+    """What is wrong with the data and what to do, in one line."""
+
+
+class Arrays(NamedTuple):
+    """The data of a problem: inputs [N, D] and labels [N] of the training and of the test set.
+
+    Inputs are bytes (uint8; images channel by channel) or any other finite numbers, such as float32. A label is the
+    place of its class in ``classes``, a whole number from 0.
+    """
+
+    train: tuple[np.ndarray, np.ndarray]
+    test: tuple[np.ndarray, np.ndarray]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Data, network, criterion and targets: all that a file needs to say. The finder fills in what comes last.
+
+    summary: a line about the data.
+    network: sizes of the layers, from the D inputs to the classes, or more.
+    read: returns the data, given the data root, a seed and whether it may download.
+    criterion: by its name, unless another is asked for.
+    targets: values of the metric that a run is to reach; the first is the one that counts.
+    metric, unit, larger_is_better: what is measured on the test set, in which unit, and which way is better.
+    channels: inputs are normalized to mean 0 and standard deviation 1 over the training set, in so many parts of
+        equal length; None: each input by itself.
+    synthetic: the data are noise, good for time and memory alone.
+    name: that of the file. file, source: of a user's own, where it is and its text.
+    """
+
+    summary: str
+    network: tuple[int, ...]
+    read: Callable[[Path, int, bool], Arrays]
+    criterion: str = "cross-entropy"
+    targets: tuple[float, ...] = _TARGETS
+    metric: str = "test accuracy"
+    unit: str = "share of the test set"
+    larger_is_better: bool = True
+    channels: int | None = None
+    synthetic: bool = False
+    name: str = ""
+    file: Path | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.targets, tuple) or not self.targets:
+            raise ValueError(f"targets must be a tuple of one or more numbers, got {self.targets!r}")
+
+    @property
+    def spec(self) -> str:
+        """What :func:`find` finds it by, from any folder."""
+        return str(self.file) if self.file else self.name
+
+    def facts(self) -> dict[str, Any]:
+        """What a record tells of it, beside the name: the text of a user's own file among it."""
+        return {
+            "metric": self.metric,
+            "unit": self.unit,
+            "larger_is_better": self.larger_is_better,
+            "targets": list(self.targets),
+            "source": self.source,
+        }
+
+
+def named() -> dict[str, Problem]:
+    """The problems of this folder by name; its other modules hold none."""
+    package = import_module(__package__ or "")
+    modules = (import_module(f"{__package__}.{info.name}") for info in pkgutil.iter_modules(package.__path__))
+    return {name_of(module.__file__ or ""): _found(module) for module in modules if _problems_in(module)}
+
+
+def find(spec: str) -> Problem:
+    """The problem of a name or of a file.
+
+    Raises:
+        ValueError: one line, if there is none, or the file cannot be imported or does not hold one problem.
+    """
+    known = named()
+    if not spec.endswith(".py"):
+        return pick("problem", spec, known)
+    path = Path(spec)
+    if name_of(spec) in known:
+        raise ValueError(f"problem {path}: kronbench has a problem {name_of(spec)}; give the file another name")
+    module, source = import_file("problem", path)
+    return replace(_found(module), file=path.resolve(), source=source)
+
+
+def name_of(spec: str) -> str:
+    """The name of the problem that :func:`find` finds by ``spec``: that of its file."""
+    return Path(spec).stem.replace("_", "-")
+
+
+def target_of(header: Mapping[str, Any]) -> float:
+    """The target of a record, by its header; of an old one, which has none, that of its problem."""
+    problem = named().get(header["experiment"]["dataset"])
+    told = header.get("problem") or {}
+    return told.get("targets", problem.targets if problem else _TARGETS)[0]
+
+
+def _problems_in(module: ModuleType) -> dict[str, Problem]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, Problem) and name[0] != "_"}
+
+
+def _found(module: ModuleType) -> Problem:
+    found = _problems_in(module)
+    if len(found) != 1:
+        raise ValueError(f"problem {module.__file__}: it must hold one Problem, found {', '.join(found) or 'none'}")
+    (problem,) = found.values()
+    return replace(problem, name=name_of(module.__file__ or ""))
