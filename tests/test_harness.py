@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import tempfile
+from fractions import Fraction
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.record import RecordWriter, read
 from suites.harness.show.comparison import comparison_table
-from suites.harness.training import resumable
+from suites.harness.training import resumable, runner
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import run
@@ -135,6 +136,79 @@ def test_divergence_is_recorded(tmp_path):
     assert record.end is not None
     assert "train loss" in record.end["reason"]
     assert all(json.loads(line) for line in record.path.read_text().splitlines())
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Runs whose evaluations, on the training and on the test set, give these losses and accuracies in turn."""
+
+    def script(*measured):
+        found = iter([pair for pair in measured for _ in range(2)])
+        monkeypatch.setattr(runner, "evaluate", lambda task, network, split: next(found))
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("measured", "status", "reason"),
+    [
+        ([(2.3, 0.1), (2.0, 0.5), (2.31, 0.5)], "diverged", "train loss ended at 2.31, above 2.3 where it began"),
+        ([(2.3, 0.1), (2.4, 0.5), (2.3, 0.5)], "finished", None),
+        ([(2.3, 0.1), (1.0, 0.12), (0.5, 0.15)], "at chance", "test accuracy was never above 0.1556"),
+        ([(2.3, 0.1), (1.0, 0.2), (0.5, 0.1)], "finished", None),
+        ([(2.3, 0.2), (1.0, 0.1), (0.5, 0.1)], "finished", None),
+    ],
+)
+def test_a_run_that_learned_nothing_says_so(task, scripted, tmp_path, measured, status, reason):
+    scripted(*measured)
+    record = run(task, choose("sgd"), seed=0, epochs=2, folder=tmp_path)
+    assert record.status == status
+    assert record.end is not None
+    assert (record.end["reason"] or "").startswith(reason or "")
+    assert record.completed == (status != "diverged")
+
+
+def test_a_run_that_goes_on_remembers_how_it_began(task, scripted, tmp_path, monkeypatch):
+    """Where its loss began, and the best accuracy of the part that died."""
+    monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
+
+    def dies(epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    scripted((3.0, 0.1), (1.0, 0.9), (1.5, 0.1), (2.0, 0.1), (2.5, 0.1))
+    with pytest.raises(KeyboardInterrupt):
+        run(task, choose("sgd"), 0, 3, tmp_path, on_epoch=dies)
+    record = run(task, choose("sgd"), 0, 3, tmp_path)
+    assert record.end is not None
+    assert record.end["resumed"] == [2]
+    assert record.status == "finished"
+
+
+@pytest.mark.parametrize("counts", [[36] * 10, [30, 70], [1, 2, 3, 4], [5000, 5000]])
+def test_chance_is_what_guesses_stay_below(counts):
+    """By the terms of the binomial distribution: more guesses than that are right in at most one case of a thousand."""
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    count, p = sum(counts), Fraction(max(counts), sum(counts))
+    bound = round(runner.chance(labels) * count)
+
+    def above(most):
+        return sum(math.comb(count, k) * p**k * (1 - p) ** (count - k) for k in range(most + 1, count + 1))
+
+    assert above(bound) <= Fraction(1, 1000) < above(bound - 1)
+
+
+def test_compare_says_who_learned_nothing(kronbench, tmp_path):
+    """A method at chance is a result; one whose runs all diverged ends with exit code 1."""
+    flags = ["--network", "64,8,10", "--epochs", 1, "--seeds", 1, "--activation", "relu", "--batch-size", 1437]
+    code, out, error = kronbench("compare", "--optimizer", "sgd", *flags, "--output", tmp_path / "chance")
+    assert code == 0
+    assert "1 at chance" in out
+    assert error.startswith("at chance: sgd, seed 0: test accuracy was never above ")
+    code, out, error = kronbench("compare", "--optimizer", "sgd[lr=1e30]", *flags, "--output", tmp_path / "diverged")
+    assert code == 1
+    assert "1 diverged" in out
+    assert error.startswith("diverged: sgd[lr=1e+30], seed 0: train loss ")
 
 
 def test_a_failure_is_recorded(task, tmp_path, monkeypatch):

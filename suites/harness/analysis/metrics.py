@@ -60,7 +60,7 @@ def _at_the_end(name: str, worst: float) -> Callable[[Record, float], float | No
     def value(record: Record, target: float) -> float | None:
         if _fell(record):
             return worst
-        return record.points[-1][name] if record.status == "finished" else None
+        return record.points[-1][name] if record.completed else None
 
     return value
 

@@ -36,7 +36,7 @@ def train_for_the_time_left(stage: Stage) -> None:
     for task in chosen:
         folder = convergence_folder(stage.folder, task.settings)
         records = read_runs(folder)
-        if any(record.status == "finished" for record in records):
+        if any(record.completed for record in records):
             draw_convergence(records, folder, task.title, task.problem.targets[0])
 
 

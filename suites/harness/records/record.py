@@ -84,6 +84,11 @@ class Record:
     def status(self) -> str:
         return self.end["status"] if self.end else "unfinished"
 
+    @property
+    def completed(self) -> bool:
+        """Whether the work was done to its end, and its last numbers count."""
+        return self.status in ("finished", "at chance")
+
 
 def read(path: Path) -> Record:
     """Read one record; a last line that was cut off is left out.

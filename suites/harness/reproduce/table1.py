@@ -81,7 +81,7 @@ def prepare(request: Request) -> Callable[[], Reproduction]:
             record = measure_growth(
                 scale, device, path, lambda done: progress.update(bar, completed=done), request.resume
             )
-        if record.status != "finished":
+        if not record.completed:
             return Reproduction([record])
         frame = exponents_frame(scale, record)
         text = summary(scale, frame, record)

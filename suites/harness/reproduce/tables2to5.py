@@ -180,7 +180,7 @@ def reproduce(
 
     done = once(output / "errors.jsonl", header, device, work, request.resume)
     on_iterate(len(done.points))
-    if done.status != "finished":
+    if not done.completed:
         return Reproduction([done])
     iterates = iterates_of(done)
     for name, frame in (("table", errors_frame(table.name, iterates)), ("bound", bound_frame(iterates))):

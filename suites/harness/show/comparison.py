@@ -47,7 +47,7 @@ def comparison_table(records: Sequence[Record], step_seconds: Mapping[str, Seque
 def _row(
     name: str, group: Sequence[Record], step_seconds: Mapping[str, Sequence[float]], target: float
 ) -> dict[str, Content]:
-    finished = [record for record in group if record.status == "finished"]
+    finished = [record for record in group if record.completed]
     last = [record.points[-1] for record in finished]
     reached = [first_reaching(record, target) for record in group]
     timed = {name, REFERENCE} <= step_seconds.keys()

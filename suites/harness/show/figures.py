@@ -73,11 +73,11 @@ def convergence(experiment: Experiment, styles: Styles, quantity: str, title: st
     """A quantity over training by method: medians with bands, and the runs that broke off, to where they did."""
     traces: list[Trace] = []
     for method, group in experiment.methods.items():
-        finished = [record for record in group if record.status == "finished"]
+        finished = [record for record in group if record.completed]
         if finished:
             traces += banded(curve(finished, quantity), method, styles)
         for record in group:
-            if record.status != "finished" and record.points:
+            if not record.completed and record.points:
                 traces.append(_broken_off(record, quantity, method, styles))
     layout: dict[str, Any] = {"yaxis": {"type": "log" if log else "linear"}}
     layout["ends"] = {"seconds": _rounded(common_end([r for r in experiment.records if r.points and r.end]))}

@@ -25,7 +25,7 @@ def solver_health(experiment: Experiment, styles: Styles) -> list[Figure]:
     for number_of, title, axis in over_training:
         traces = []
         for method, group in experiment.methods.items():
-            watched = [_with_number(r, number_of) for r in group if r.status == "finished"]
+            watched = [_with_number(r, number_of) for r in group if r.completed]
             watched = [record for record in watched if record.points]
             if any(point["health"] for record in watched for point in record.points):
                 traces += banded(curve(watched, "health"), method, styles)
@@ -62,6 +62,6 @@ def _with_number(record: Record, number_of: Callable[[Point], float | None]) -> 
 
 def _last_pi(group: Sequence[Record]) -> list[tuple[int, float]]:
     """The median over seeds, by layer from 1 on."""
-    finished = [record.points[-1].get("solver") or {} for record in group if record.status == "finished"]
+    finished = [record.points[-1].get("solver") or {} for record in group if record.completed]
     pis = [solver["pi"] for solver in finished if "pi" in solver]
     return list(enumerate(np.median(pis, axis=0).tolist(), start=1)) if pis else []

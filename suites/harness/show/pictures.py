@@ -75,7 +75,7 @@ def draw_curves(
             line before.
         dashed: names of lines that are dashed, all others being solid; None gives every line a style of its own.
     """
-    finished = {name: [record for record in group if record.status == "finished"] for name, group in groups.items()}
+    finished = {name: [record for record in group if record.completed] for name, group in groups.items()}
     finished = {name: group for name, group in finished.items() if group}
     curves = {name: [curve(group, of) for of in ("train_loss", "test_accuracy")] for name, group in finished.items()}
     with mpl.rc_context(_STYLE):

@@ -78,7 +78,7 @@ def once(
     with _alone(path.with_name(f".{path.stem}.lock")):
         if resume and path.exists():
             done = read(path)
-            if done.status == "finished" and done.header.get("run") == header["run"]:
+            if done.completed and done.header.get("run") == header["run"]:
                 return done
         points, saved = _left(path, checkpoint, header["run"], needs_checkpoint) if resume else (0, None)
         with RecordWriter(path, dict(header), points) as record, gpu_alone(device):

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import binom
+from torch import Tensor
 
 from optimizers.core import FCNN, SecondOrder
 from suites.harness.measure.clock import Stopwatch
@@ -27,6 +29,8 @@ from suites.harness.training.resumable import Work, once
 from suites.harness.training.step_log import Accounts
 
 _WARM_UP_STEPS = 2
+_CHANCE_LEVEL = 0.999
+_AT_THE_START = {"training": 0.0, "evaluation": 0.0, "resumed": [], "first_loss": math.nan, "best_accuracy": 0.0}
 
 
 def run(
@@ -103,13 +107,14 @@ class _Training:
         """Train from the start or from what was saved; returns status and reason."""
         task, device, saved = self.task, self.task.settings.device, self.work.saved
         peak, cost = _warm_up(task, self.choice, self.seed)
-        progress = saved["progress"] if saved else {"training": 0.0, "evaluation": 0.0, "resumed": []}
+        progress = saved["progress"] if saved else _AT_THE_START
         first = self.work.points  # the first point is that of epoch 0
         step = task.training_step(self.choice, self.seed, max(first, 1))
         if saved:
             restore(step, saved)
         second_order = isinstance(step.optimizer, SecondOrder)
         resumed = [*progress["resumed"], *([first] if saved else [])]
+        first_loss, best_accuracy, train_loss = progress["first_loss"], progress["best_accuracy"], math.nan
         accounts = Accounts(step, cost, device, progress.get("total"))
         training, evaluation = Stopwatch(device, progress["training"]), Stopwatch(device, progress["evaluation"])
         self.work.measured |= {"peak_state_bytes": peak, "gradient_operations": cost.gradient, "resumed": resumed}
@@ -138,6 +143,8 @@ class _Training:
                 **accounts.close(),
             )
             self.on_epoch(epoch)
+            first_loss = first_loss if epoch else train_loss
+            best_accuracy = max(best_accuracy, test_accuracy)
             self.work.measured["state_bytes"] = state_bytes(step.optimizer)
             if not math.isfinite(train_loss):
                 return "diverged", f"train loss is {train_loss} after epoch {epoch}"
@@ -148,8 +155,10 @@ class _Training:
                     evaluation=evaluation.seconds,
                     total=dict(accounts.total),
                     resumed=resumed,
+                    first_loss=first_loss,
+                    best_accuracy=best_accuracy,
                 )
-        return "finished", None
+        return status_after_training(first_loss, train_loss, best_accuracy, task.dataset.test.labels)
 
 
 def _warm_up(task: Task, choice: Choice, seed: int) -> tuple[int, StepCost]:
@@ -172,3 +181,34 @@ def evaluate(task: Task, network: FCNN, split: Split) -> tuple[float, float]:
         total[1] += (logits.argmax(1) == labels).sum()
     loss, accuracy = (total / len(split)).tolist()
     return loss, accuracy
+
+
+def status_after_training(
+    first_loss: float, last_loss: float, best_accuracy: float, labels: Tensor
+) -> tuple[str, str | None]:
+    """Status and reason.
+
+    ``diverged``: the train loss ended above where it began. ``at chance``: the test accuracy was above :func:`chance`
+    at no measuring point. Otherwise ``finished``.
+
+    Args:
+        first_loss, last_loss: mean train loss before the first step and after the last, both finite.
+        best_accuracy: the highest test accuracy of all measuring points.
+        labels: of the test images, [N].
+    """
+    if last_loss > first_loss:
+        return "diverged", f"train loss ended at {last_loss:.4g}, above {first_loss:.4g} where it began"
+    if best_accuracy <= (bound := chance(labels)):
+        return "at chance", f"test accuracy was never above {bound:.4f}, which guessing may reach"
+    return "finished", None
+
+
+def chance(labels: Tensor) -> float:
+    """The accuracy that guessing stays at or below in 99.9 % of cases.
+
+    A guess is right with probability p at most, the share of the largest class. The number of N guesses that are right
+    is then at most binomial(N, p), and the bound is the 99.9 % quantile of that over N.
+    """
+    count = len(labels)
+    largest = torch.bincount(labels).max().item() / count
+    return float(binom.ppf(_CHANCE_LEVEL, count, largest)) / count

@@ -77,7 +77,7 @@ def rerun(
 
 
 def _row(tuned: Tuned, records: list[Record], target: float) -> dict[str, Content]:
-    last = [record.points[-1] for record in records if record.status == "finished"]
+    last = [record.points[-1] for record in records if record.completed]
     reached = [first_reaching(record, target) for record in records]
     seconds, gradients = ([point[name] for point in reached] for name in ("training_seconds", "gradient_equivalents"))
     return {

@@ -110,7 +110,7 @@ def tune(
         return sorted(numbers, key=lambda number: (*scores[number], -number), reverse=True)
 
     best = halve(len(grid), first_epochs, epochs, train)
-    unfinished = [record for record in done if record.status != "finished"]
+    unfinished = [record for record in done if not record.completed]
     accuracy, negative_loss = scores[best]
     if accuracy < 0:
         reason = unfinished[-1].end and unfinished[-1].end["reason"]
@@ -131,7 +131,7 @@ def tune(
 
 def _score(records: Sequence[Record]) -> tuple[float, float]:
     """Of one setting, by the rule: larger is better."""
-    if any(record.status != "finished" for record in records):
+    if any(not record.completed for record in records):
         return -1.0, -math.inf
     last = [record.points[-1] for record in records]
     losses = [math.inf if point["test_loss"] is None else point["test_loss"] for point in last]
