@@ -52,19 +52,24 @@ def _train() -> Figures:
     usable, figures = choices(SPECS, measured_on)
     for choice in usable:
         records = [run(measured_on, choice, seed, EPOCHS, Path("runs")) for seed in range(SEEDS)]
-        reasons = [record.end["reason"] for record in records if record.status == "failed"]
+        reasons = [_of(record.end, "reason") for record in records if record.status == "failed"]
         figures[choice.spec] = {"failed": reasons[0]} if reasons else _medians(records, target)
     return figures
 
 
+def _of(facts: Any, name: str) -> Any:
+    """A fact of a record, None where it is not known; old commits have dictionaries."""
+    return facts.get(name) if isinstance(facts, dict) else getattr(facts, name)
+
+
 def _medians(records: list[Any], target: float) -> Figures:
-    reached = [next((p for p in r.points if p["test_accuracy"] >= target), None) for r in records]
+    reached = [next((p for p in r.points if _of(p, "test_accuracy") >= target), None) for r in records]
     figures = {
-        "epochs": median(point["epoch"] if point else EPOCHS + 1 for point in reached),
-        "error_rate": median(1 - record.points[-1]["test_accuracy"] for record in records),
+        "epochs": median(_of(point, "epoch") if point else EPOCHS + 1 for point in reached),
+        "error_rate": median(1 - _of(record.points[-1], "test_accuracy") for record in records),
     }
     costs = [
-        (point or record.points[-1]).get("gradient_equivalents", inf)
-        for record, point in zip(records, reached, strict=True)
+        _of(point or record.points[-1], "gradient_equivalents") for record, point in zip(records, reached, strict=True)
     ]
+    costs = [inf if cost is None else cost for cost in costs]
     return figures if inf in costs else {**figures, "gradient_equivalents": median(costs)}

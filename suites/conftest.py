@@ -1,6 +1,7 @@
 """The suites only measure, so they run only on demand: ``pytest suites --benchmark-only``, ``tox run -e bench``."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Without ``--benchmark-json``, results go to a file of this machine's."""
     if config.option.benchmark_only and not config.option.benchmark_json:
         found = describe(DEVICE)
-        machine = found["gpu"]["name"] if found["gpu"] else f"{found['cpu']} {found['threads']} threads"
+        machine = found.gpu.name if found.gpu else f"{found.cpu} {found.threads} threads"
         path = config.rootpath / "results" / "bench" / f"{re.sub(r'[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         config.option.benchmark_json = str(path)
@@ -33,4 +34,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Torch and its BLAS, threads, GPU and driver, and the commit."""
-    machine_info["kronbench"] = describe(DEVICE)
+    machine_info["kronbench"] = asdict(describe(DEVICE))

@@ -7,6 +7,7 @@ from functools import partial
 from multiprocessing.context import BaseContext
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from hypothesis import settings
@@ -91,7 +92,7 @@ def without_times() -> Callable[[Any], Any]:
             return value
         return {name: strip(item) for name, item in value.items() if "seconds" not in name}
 
-    return strip
+    return lambda point: strip(msgspec.to_builtins(point))
 
 
 @pytest.fixture(scope="session")

@@ -102,10 +102,10 @@ def test_a_figure_writes_picture_data_and_table(figure1):
         rows = list(csv.DictReader(file))
     assert len(rows) == len(records) * (_SMOKE.epochs + 1)
     for record in records:  # every point is that of its method and seed
-        own = [r for r in rows if r["optimizer"] == record.experiment["optimizer"]]
-        own = [r for r in own if int(r["seed"]) == record.experiment["seed"]]
-        assert [float(r["train_loss"]) for r in own] == [point["train_loss"] for point in record.points]
-        assert [float(r["seconds"]) for r in own] == [point["training_seconds"] for point in record.points]
+        own = [r for r in rows if r["optimizer"] == record.experiment.optimizer]
+        own = [r for r in own if int(r["seed"]) == record.experiment.seed]
+        assert [float(r["train_loss"]) for r in own] == [point.train_loss for point in record.points]
+        assert [float(r["seconds"]) for r in own] == [point.training_seconds for point in record.points]
     assert (folder / "figure1.md").read_text() == text
     assert "digits in place of cifar10" in text.splitlines()[0]
     for method in methods:
@@ -152,10 +152,10 @@ def test_the_command_line_draws_with_tuned_settings(tmp_path):
     drawn = call(app, [*shared, "--tuned", str(tmp_path)])
     assert drawn.exit_code == 0, drawn.output
     records = [read(path) for path in (tmp_path / "out" / "digits-cross-entropy" / "runs").iterdir()]
-    assert {record.experiment["optimizer"] for record in records} == {
+    assert {record.experiment.optimizer for record in records} == {
         f"{method.spec}[lr=0.3]" for method in FIGURES["figure9"].methods
     }
-    assert {record.experiment["batch_size"] for record in records} == {479}
+    assert {record.experiment.batch_size for record in records} == {479}
     page = tmp_path / "out" / "digits-cross-entropy" / "figure9.md"
     title = page.read_text().splitlines()[0]
     assert "batch 479; every method tuned on held-out images" in title

@@ -17,17 +17,20 @@ from suites.harness.gpu import run as gpu
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
 from suites.harness.gpu.stages import Skipped, Stage
 from suites.harness.problems import cifar10
-from suites.harness.records.record import RecordWriter, read
+from suites.harness.records.facts import End, Header
+from suites.harness.records.journal import JournalWriter
+from suites.harness.records.measured import Check, MemoryPeak, StageExperiment, StepTime, Trained, read_stage
 from suites.harness.training.catalog import choose, grid, named
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import run
+from tests.example_records import ENVIRONMENT
 
 FOUND = [*named(), *grid()]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 
 
 def statuses(record):
-    return {row["status"] for row in record.points}
+    return {row.status for row in record.points}
 
 
 def test_a_rehearsal_takes_the_same_path_within_its_time(tmp_path):
@@ -38,16 +41,17 @@ def test_a_rehearsal_takes_the_same_path_within_its_time(tmp_path):
     gpu.run(folder, "cpu", seconds=15)
     assert time.monotonic() - started < 25  # and not the minutes that all of it would take
     stages = ("correctness", "step-times", "memory", "convergence")
-    records = {stage: read(folder / f"{stage}.jsonl") for stage in stages}
+    rows = (Check, StepTime, MemoryPeak, Trained)
+    records = {stage: read_stage(folder / f"{stage}.jsonl", row) for stage, row in zip(stages, rows, strict=True)}
     assert {records[stage].status for stage in ("correctness", "step-times", "convergence")} == {"finished"}
     checks = records["correctness"].points
-    assert {row["optimizer"] for row in checks} >= set(FOUND)
-    assert checks[0]["difference"] == 0  # the CPU against itself
+    assert {row.optimizer for row in checks} >= set(FOUND)
+    assert checks[0].difference == 0  # the CPU against itself
     assert {"ok", "skipped"} <= statuses(records["correctness"]) <= {"ok", "skipped"}
-    timed = [row for row in records["step-times"].points if row["status"] == "ok"]
-    assert timed[0]["batch"] == 100
-    assert all(row["low"] <= row["median"] <= row["high"] for row in timed)
-    assert {row["ratio_to_sgd"] for row in timed if row["optimizer"] == "sgd"} == {1.0}
+    timed = [row for row in records["step-times"].points if row.status == "ok"]
+    assert timed[0].batch == 100
+    assert all(row.low <= row.median <= row.high for row in timed)
+    assert {row.ratio_to_sgd for row in timed if row.optimizer == "sgd"} == {1.0}
     summary = (folder / "summary.md").read_text()
     assert all(f"## {stage}" in summary for stage in stages)
     assert "| fisher+kfi " in summary
@@ -59,7 +63,7 @@ def test_a_rehearsal_takes_the_same_path_within_its_time(tmp_path):
 
 def test_a_stage_that_fails_stops_no_other(tmp_path, monkeypatch):
     def fails(stage):
-        stage.row("one", check="float64", optimizer="sgd", status="ok")
+        stage.row("one", Check(check="float64", optimizer="sgd", status="ok"))
         raise RuntimeError("broken")
 
     def skips(stage):
@@ -67,9 +71,9 @@ def test_a_stage_that_fails_stops_no_other(tmp_path, monkeypatch):
 
     monkeypatch.setattr(gpu, "_STAGES", (("correctness", 0.5, fails), ("memory", 0.5, skips)))
     gpu.run(tmp_path, "cpu", seconds=1)
-    first, second = (read(tmp_path / f"{name}.jsonl") for name in ("correctness", "memory"))
-    assert (first.status, first.end["reason"], len(first.points)) == ("failed", "RuntimeError: broken", 1)
-    assert (second.status, second.end["reason"]) == ("skipped", "nothing to do")
+    first, second = (read_stage(tmp_path / f"{name}.jsonl", Check) for name in ("correctness", "memory"))
+    assert (first.status, first.reason, len(first.points)) == ("failed", "RuntimeError: broken", 1)
+    assert (second.status, second.reason) == ("skipped", "nothing to do")
 
 
 def test_training_can_be_left_out(tmp_path, monkeypatch):
@@ -92,7 +96,7 @@ def test_a_cut_run_loses_nothing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         gpu.run(tmp_path, "cpu", seconds=60, on_progress=interrupts)
-    assert len(read(tmp_path / "correctness.jsonl.part").points) == 5  # the first call was the title's
+    assert len(read_stage(tmp_path / "correctness.jsonl.part", Check).points) == 5  # the first call was the title's
 
 
 def test_real_images_are_learned_where_they_are(tmp_path, monkeypatch):
@@ -105,13 +109,14 @@ def test_real_images_are_learned_where_they_are(tmp_path, monkeypatch):
             for number in range(count):
                 pixels = generator.integers(256, size=(32, 32, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "cifar10" / split / str(label) / f"{number}.png")
-    with RecordWriter(tmp_path / "convergence.jsonl", {}) as record:
+    header = Header(experiment=StageExperiment(stage="convergence", device="cpu"), environment=ENVIRONMENT)
+    with JournalWriter(tmp_path / "convergence.jsonl", header) as record:
         train_for_the_time_left(
             Stage(record, tmp_path, "cpu", time.monotonic() + 3.0, tmp_path, on_row=lambda text: None)
         )
-        record.end("finished")
-    rows = read(tmp_path / "convergence.jsonl").points
-    assert {row["dataset"] for row in rows} == {"cifar10"}
+        record.end(End(status="finished"))
+    rows = read_stage(tmp_path / "convergence.jsonl", Trained).points
+    assert {row.dataset for row in rows} == {"cifar10"}
 
 
 def test_problems_that_differ_are_seen():
@@ -177,13 +182,13 @@ def test_a_run_of_captured_steps_gives_the_same_record(tmp_path, spec):
         records[cuda_graph] = run(task, choose(spec), 0, 3, tmp_path / str(cuda_graph))
         assert records[cuda_graph].status == "finished", records[cuda_graph].end
     for eager, captured in zip(records[False].points, records[True].points, strict=True):
-        assert captured["train_loss"] == pytest.approx(eager["train_loss"], rel=1e-10)
-        assert captured["gradient_equivalents"] == eager["gradient_equivalents"]
-        if eager["solver"]:
-            assert captured["solver"]["iterations_max"] == eager["solver"]["iterations_max"]
-    phases = records[True].points[-1]["phases"]
-    assert phases.keys() == records[False].points[-1]["phases"].keys()
-    assert all(phase["seconds_mean"] > 0 for phase in phases.values())
+        assert captured.train_loss == pytest.approx(eager.train_loss, rel=1e-10)
+        assert captured.gradient_equivalents == eager.gradient_equivalents
+        if eager.solver:
+            assert captured.solver.iterations_max == eager.solver.iterations_max
+    phases = records[True].points[-1].phases
+    assert phases.keys() == records[False].points[-1].phases.keys()
+    assert all(phase.seconds_mean > 0 for phase in phases.values())
 
 
 def test_there_is_no_capture_on_a_cpu():

@@ -1,7 +1,7 @@
 """Table 1: exponents with intervals, operations that grow as stated, and the command line."""
 
 from csv import DictReader
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,8 @@ import pytest
 
 from suites.harness.analysis.statistics import growth_exponent
 from suites.harness.measure.environment import describe
-from suites.harness.records.record import Record, read
+from suites.harness.records.facts import End, Header
+from suites.harness.records.journal import Journal
 from suites.harness.reproduce import table1_growth as growth
 from suites.harness.reproduce.table1 import FITTED, ROWS, exponents_frame, summary
 from suites.harness.reproduce.table1_growth import (
@@ -17,9 +18,12 @@ from suites.harness.reproduce.table1_growth import (
     SPECS,
     Case,
     Costs,
+    GrowthExperiment,
     GrowthScale,
+    Measured,
     Sweep,
     count_and_weigh,
+    read_growth,
 )
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
@@ -138,9 +142,9 @@ def test_smoke_scale(kronbench, tmp_path):
     assert all(line.replace("\\|", "").count("|") in (9, 11) for line in tables)  # of 8 and of 10 columns
     assert kronbench("reproduce", "--config", tmp_path / "out" / "config.toml")[0] == 0  # taken from the record
     assert (tmp_path / "out" / "table.md").read_text() == text
-    record, scale = read(tmp_path / "out" / "growth.jsonl"), GROWTH_SCALES["smoke"]
+    record, scale = read_growth(tmp_path / "out" / "growth.jsonl"), GROWTH_SCALES["smoke"]
     assert record.status == "finished"
-    assert [(point["over"], point[point["over"]]) for point in record.points] == [
+    assert [(point.over, getattr(point, point.over)) for point in record.points] == [
         (sweep.over, value) for sweep in scale.sweeps for value in sweep.values
     ]
     with (tmp_path / "out" / "table.csv").open() as file:
@@ -159,10 +163,11 @@ def _record(sweep, seconds):
 
     def costs(case):
         of = (dict.fromkeys(growth.PHASES, value) for value in (seconds(case), case.iterations, 8))
-        return asdict(Costs("ea_cg", *of))
+        return Costs("ea_cg", *of)
 
-    points = [{"over": sweep.over, "figures": {"EA-CG": costs(case)}} for case in sweep.cases]
-    return Record(Path("growth.jsonl"), {"environment": describe("cpu")}, points, {"status": "finished"})
+    points = [Measured(over=sweep.over, **vars(case), figures={"EA-CG": costs(case)}) for case in sweep.cases]
+    header = Header(experiment=GrowthExperiment(scale=GROWTH_SCALES["smoke"]), environment=describe("cpu"))
+    return Journal(Path("growth.jsonl"), header, points, End(status="finished"))
 
 
 def test_seconds_are_the_shortest_and_sizes_the_largest():
@@ -187,9 +192,9 @@ def test_a_run_that_fails_keeps_what_it_measured(kronbench, tmp_path, monkeypatc
     code, _, err = kronbench("reproduce", "table1", "--output", tmp_path, "--device", "cpu")
     assert code == 1
     assert "failed: table1: ZeroDivisionError" in err
-    record = read(tmp_path / "growth.jsonl")
+    record = read_growth(tmp_path / "growth.jsonl")
     assert record.status == "failed"
-    assert [point["width"] for point in record.points] == [16, 24, 32]
+    assert [point.width for point in record.points] == [16, 24, 32]
     assert [path.name for path in tmp_path.iterdir()] == ["growth.jsonl"]
 
 
@@ -214,7 +219,7 @@ def test_a_run_that_died_goes_on_at_the_size_it_had_reached(tmp_path, monkeypatc
     dies_at = None
     done = growth.measure_growth(scale, "cpu", path)
     assert widths == [4, 8, 12]
-    assert [point["width"] for point in done.points] == [4, 8, 12]
+    assert [point.width for point in done.points] == [4, 8, 12]
     assert growth.measure_growth(scale, "cpu", path) == done
     assert widths == [4, 8, 12]
     growth.measure_growth(scale, "cpu", path, resume=False)

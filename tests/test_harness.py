@@ -15,12 +15,15 @@ from filelock import FileLock, Timeout
 from suites.harness.measure import clock
 from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.records.conventions import PHASES
-from suites.harness.records.record import RecordWriter, read
+from suites.harness.records.facts import Experiment, Point
+from suites.harness.records.journal import read_journal
+from suites.harness.records.record import read
 from suites.harness.show.comparison import comparison_table
 from suites.harness.training import resumable, runner
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import run
+from tests.example_records import header
 
 USERS_OWN = '''"""Signs only."""
 import torch
@@ -112,7 +115,7 @@ def test_a_file_of_a_users_own_is_an_optimizer(kronbench, tmp_path):
     assert code == 0, error
     assert "mine" in out
     (record,) = (tmp_path / "out" / "runs").iterdir()
-    assert read(record).header["source"] == USERS_OWN
+    assert read(record).header.source == USERS_OWN
 
 
 def test_a_config_with_an_unknown_flag_is_refused(kronbench, tmp_path):
@@ -133,8 +136,7 @@ def test_divergence_is_recorded(tmp_path):
     task = Task.load(Settings(device="cpu", network=(64, 16, 10), activation="relu"))
     record = run(task, choose("sgd[lr=1e30]"), seed=0, epochs=3, folder=tmp_path)
     assert record.status == "diverged"
-    assert record.end is not None
-    assert "train loss" in record.end["reason"]
+    assert "train loss" in record.reason
     assert all(json.loads(line) for line in record.path.read_text().splitlines())
 
 
@@ -164,7 +166,7 @@ def test_a_run_that_learned_nothing_says_so(task, scripted, tmp_path, measured, 
     record = run(task, choose("sgd"), seed=0, epochs=2, folder=tmp_path)
     assert record.status == status
     assert record.end is not None
-    assert (record.end["reason"] or "").startswith(reason or "")
+    assert (record.reason or "").startswith(reason or "")
     assert record.completed == (status != "diverged")
 
 
@@ -181,7 +183,7 @@ def test_a_run_that_goes_on_remembers_how_it_began(task, scripted, tmp_path, mon
         run(task, choose("sgd"), 0, 3, tmp_path, on_epoch=dies)
     record = run(task, choose("sgd"), 0, 3, tmp_path)
     assert record.end is not None
-    assert record.end["resumed"] == [2]
+    assert record.end.resumed == (2,)
     assert record.status == "finished"
 
 
@@ -216,8 +218,7 @@ def test_a_failure_is_recorded(task, tmp_path, monkeypatch):
     monkeypatch.setattr("optimizers.sgd.SGD.step", lambda self, tape: torch.zeros(2) @ torch.zeros(3))
     record = run(task, choose("sgd"), seed=0, epochs=1, folder=tmp_path)
     assert record.status == "failed"
-    assert record.end is not None
-    assert record.end["reason"].startswith("RuntimeError: ")
+    assert record.reason.startswith("RuntimeError: ")
     table = comparison_table([record], {"sgd": [1.0, 1.0]}, target=0.9)
     assert dict(zip(table.titles, table.texts[0], strict=True)).items() >= {
         ("runs", "1 failed"),
@@ -235,32 +236,16 @@ def test_a_record_says_that_the_factor_did_not_fit(task, tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="falling back to rank_one"):
         record = run(task, choose("kfac[inverse=auto]"), seed=0, epochs=1, folder=tmp_path)
     assert record.status == "finished"
-    assert record.end is not None
-    assert [text for text in record.end["warnings"] if "the 64 x 64 factor" in text]
-    assert len(record.end["warnings"]) == len(set(record.end["warnings"]))
-
-
-def test_a_record_grows_line_by_line(tmp_path):
-    """Every point is on disk at once; a cut-off last line is left out; the name comes at the end."""
-    path = tmp_path / "run.jsonl"
-    with RecordWriter(path, {"experiment": {}}) as record:
-        record.point(step=1, train_loss=math.nan)
-        part = tmp_path / "run.jsonl.part"
-        assert not path.exists()
-        part.write_text(part.read_text() + '{"kind": "poi')
-        assert read(part).points == [{"kind": "point", "step": 1, "train_loss": None}]
-        assert read(part).status == "unfinished"
-    with RecordWriter(path, {"experiment": {}}) as record:
-        record.end("finished")
-    assert read(path).status == "finished"
+    assert [text for text in record.end.warnings if "the 64 x 64 factor" in text]
+    assert len(record.end.warnings) == len(set(record.end.warnings))
 
 
 def test_solver_health_reaches_the_record(task, tmp_path):
     point = run(task, choose("ea_cg[max_iter=3]"), seed=0, epochs=1, folder=tmp_path).points[1]
-    assert len(point["solver"]["iterations_max"]) == task.steps_per_epoch
-    assert max(point["solver"]["iterations_max"]) <= 3
-    assert all(residual > 0 for residual in point["solver"]["residual_max"])
-    assert set(point["solver"]["failed_factorizations"]) == {0}
+    assert len(point.solver.iterations_max) == task.steps_per_epoch
+    assert max(point.solver.iterations_max) <= 3
+    assert all(residual > 0 for residual in point.solver.residual_max)
+    assert set(point.solver.failed_factorizations) == {0}
 
 
 @pytest.mark.parametrize("criterion", ["cross-entropy", "bounded"])
@@ -270,7 +255,7 @@ def test_solves_that_are_not_finite_are_recorded(tmp_path, spec, criterion):
     task = Task.load(Settings(device="cpu", network=(64, 16, 10), activation="relu", criterion=criterion))
     record = run(task, choose(spec), seed=0, epochs=1, folder=tmp_path)
     assert record.status == "diverged"
-    counts = record.points[-1]["solver"]["not_finite"]
+    counts = record.points[-1].solver.not_finite
     assert counts[0] == 0
     assert all(count > 0 for count in counts[1:])
 
@@ -280,44 +265,25 @@ def test_cost_by_phase_reaches_the_record(task, tmp_path, spec):
     """Points add up: phases to the gradient-equivalents, and no phase takes longer than all of the training."""
     record = run(task, choose(spec), seed=0, epochs=3, folder=tmp_path)
     start, first, second, last = record.points
-    phases = set(first["phases"])
+    phases = set(first.phases)
     assert phases == set(PHASES) if spec in ("kfac", "ea_cg") else phases == {"forward_backward", "update"}
-    assert start["gradient_equivalents"] == start["forwards"] == start["cg_iterations"] == 0
+    assert start.gradient_equivalents == start.forwards == start.cg_iterations == 0
     for before, after in pairwise(record.points):
-        steps = after["step"] - before["step"]
-        of_phases = after["phases"].values()
-        operations = sum(phase["operations_mean"] for phase in of_phases) * steps
-        gradients = after["gradient_equivalents"] - before["gradient_equivalents"]
-        assert gradients * record.end["gradient_operations"] == pytest.approx(operations, rel=1e-4)
-        seconds = after["training_seconds"] - before["training_seconds"]
-        assert 0 < sum(phase["seconds_mean"] for phase in of_phases) * steps < seconds
-        assert all(phase["seconds_p99"] >= phase["seconds_mean"] for phase in of_phases)
-    steps = last["step"]
-    assert last["forwards"] == last["backwards"] == steps
-    assert last["factorizations"] == (6 * steps if spec == "kfac" else 0)
-    iterations = sum(sum(point["solver"]["iterations_max"]) for point in (first, second, last) if point["solver"])
-    assert last["cg_iterations"] == iterations
+        steps = after.step - before.step
+        of_phases = after.phases.values()
+        operations = sum(phase.operations_mean for phase in of_phases) * steps
+        gradients = after.gradient_equivalents - before.gradient_equivalents
+        assert gradients * record.end.gradient_operations == pytest.approx(operations, rel=1e-4)
+        seconds = after.training_seconds - before.training_seconds
+        assert 0 < sum(phase.seconds_mean for phase in of_phases) * steps < seconds
+        assert all(phase.seconds_p99 >= phase.seconds_mean for phase in of_phases)
+    steps = last.step
+    assert last.forwards == last.backwards == steps
+    assert last.factorizations == (6 * steps if spec == "kfac" else 0)
+    iterations = sum(sum(point.solver.iterations_max) for point in (first, second, last) if point.solver)
+    assert last.cg_iterations == iterations
     if "ea_cg" not in spec and spec != "kfac":
-        assert last["gradient_equivalents"] == steps
-
-
-def test_records_of_schema_1_are_read(tmp_path):
-    """The published ones, which have no operations, give the table with a dash for what needs those."""
-    old = {"experiment": {"optimizer": "sgd"}, "environment": {}}
-    point = {"kind": "point", "step": 14, "epoch": 1, "training_seconds": 0.5, "train_loss": 1.0, "test_accuracy": 0.9}
-    lines = [
-        {"kind": "header", "schema": 1, **old},
-        point,
-        {"kind": "end", "status": "finished", "peak_state_bytes": 8},
-    ]
-    (tmp_path / "old.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    table = comparison_table([read(tmp_path / "old.jsonl")], {"sgd": [1.0, 1.0]}, target=0.8)
-    shown = dict(zip(table.titles, table.texts[0], strict=True))
-    assert shown["epochs to 0.8"] == "1"
-    assert shown["gradient-equivalents to 0.8"] == shown["gradient-equivalents / step"] == "-"
-    (tmp_path / "new.jsonl").write_text(json.dumps({"kind": "header", "schema": 99, **old}) + "\n")
-    with pytest.raises(ValueError, match="schema 1 to 2, found 99"):
-        read(tmp_path / "new.jsonl")
+        assert last.gradient_equivalents == steps
 
 
 @pytest.fixture
@@ -362,7 +328,14 @@ def test_runs_and_step_times_have_the_gpu_to_themselves(gpu_locks, tmp_path):
         return "finished", None
 
     interleaved_seconds({}, "cuda", rounds=1, on_round=look)
-    resumable.once(tmp_path / "run.jsonl", {"run": "a"}, "cuda", work, needs_checkpoint=False)
+    resumable.once(
+        tmp_path / "run.jsonl",
+        header(epochs=0),
+        "cuda",
+        lambda path: read_journal(path, Experiment, Point),
+        work,
+        needs_checkpoint=False,
+    )
     assert taken == [[True]] * 4
     look()
     assert taken[-1] == [False]

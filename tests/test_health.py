@@ -32,18 +32,18 @@ def test_negative_eigenvalues_and_bends_against_autograd():
     mean = (bend * (deltas @ network.get_parameter("layers.1.weight"))).mean(0)
 
     found = negative_curvature(task, network)
-    assert found["eigenvalues"] == (eigenvalues < -1e-6 * eigenvalues.abs().max()).sum()
-    assert found["eigenvalues"] > 0
+    assert found.eigenvalues == (eigenvalues < -1e-6 * eigenvalues.abs().max()).sum()
+    assert found.eigenvalues > 0
     share = eigenvalues.clamp_max(0).sum().abs() / eigenvalues.abs().sum()
-    assert found["share"] == pytest.approx(share.item(), rel=5e-3)
-    assert found["bends"] == [pytest.approx((mean < 0).double().mean().item(), abs=1e-3)]
-    assert 0 < found["bends"][0] < 1
+    assert found.share == pytest.approx(share.item(), rel=5e-3)
+    assert list(found.bends) == [pytest.approx((mean < 0).double().mean().item(), abs=1e-3)]
+    assert 0 < found.bends[0] < 1
 
 
 def test_a_convex_criterion_has_no_negative_eigenvalue():
     task = Task.load(Settings(network=(64, 12, 10), device="cpu"))
     found = negative_curvature(task, task.network(0))
-    assert (found["eigenvalues"], found["share"]) == (0, 0.0)
+    assert (found.eigenvalues, found.share) == (0, 0.0)
 
 
 def test_records_carry_pi_of_every_layer_and_negative_curvature(tmp_path):
@@ -55,13 +55,13 @@ def test_records_carry_pi_of_every_layer_and_negative_curvature(tmp_path):
         H, G = layer.input.T @ layer.input / layer.batch, layer.delta.T @ layer.delta / layer.batch
         expected.append(math.sqrt((H.trace() / len(H)) / (G.trace() / len(G))))
     first, *_, last = run(task, choose("kfac"), 0, 1, tmp_path).points
-    assert last["solver"]["pi"] == [pytest.approx(value, rel=5e-3) for value in expected]
-    assert first["solver"] is None
-    assert len(first["negative_curvature"]["bends"]) == 1
+    assert list(last.solver.pi) == [pytest.approx(value, rel=5e-3) for value in expected]
+    assert first.solver is None
+    assert len(first.negative_curvature.bends) == 1
     for spec in ("ea_cg", "sgd"):
         point = run(task, choose(spec), 0, 1, tmp_path).points[-1]
-        assert "pi" not in (point["solver"] or {})
-        assert (point["negative_curvature"] is None) == (spec == "sgd")
+        assert point.solver is None or point.solver.pi is None
+        assert (point.negative_curvature is None) == (spec == "sgd")
 
 
 def next_tape(step, task):

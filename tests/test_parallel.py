@@ -61,8 +61,8 @@ def test_workers_of_this_machine(alone, losses, tmp_path):
     records = run_jobs(jobs(tmp_path), Workers(2), done.append)
     assert losses(records) == alone
     assert sorted(record.path.name for record in done) == sorted(record.path.name for record in records)
-    assert {record.header["at_a_time"] for record in records} == {2}
-    assert {record.header["environment"]["threads"] for record in records} == {torch.get_num_threads()}
+    assert {record.header.at_a_time for record in records} == {2}
+    assert {record.environment.threads for record in records} == {torch.get_num_threads()}
 
 
 @pytest.mark.usefixtures("quick_workers")
@@ -71,7 +71,7 @@ def test_a_worker_that_is_killed_costs_no_run(alone, losses, tmp_path):
     records = run_jobs(jobs(tmp_path / "runs", (*SPECS, str(tmp_path / "kills.py"))), Workers(2))
     assert (tmp_path / "kills.done").exists()
     assert {record.status for record in records} == {"finished"}
-    assert losses(record for record in records if record.experiment["optimizer"] in SPECS) == alone
+    assert losses(record for record in records if record.experiment.optimizer in SPECS) == alone
 
 
 @pytest.mark.usefixtures("quick_workers")
@@ -100,7 +100,7 @@ def test_a_dask_cluster(alone, losses, tmp_path):
         records = run_jobs(jobs(tmp_path / "runs", (*SPECS, str(tmp_path / "kills.py"))), workers)
     assert (tmp_path / "kills.done").exists()
     assert {record.status for record in records} == {"finished"}
-    assert losses(record for record in records if record.experiment["optimizer"] in SPECS) == alone
+    assert losses(record for record in records if record.experiment.optimizer in SPECS) == alone
 
 
 def test_a_ray_cluster(alone, losses, tmp_path):

@@ -14,6 +14,7 @@ from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
 from suites.harness.training.runner import run
+from tests.example_records import header
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "my_problem.py"
 OWN = """
@@ -69,9 +70,9 @@ def test_the_example_is_a_problem(kronbench, tmp_path):
     assert "epochs to 0.95" in out
     (path,) = (tmp_path / "runs").iterdir()
     record = read(path)
-    assert record.experiment["dataset"] == "my-problem"
-    assert record.header["problem"]["source"] == EXAMPLE.read_text()
-    assert record.points[-1]["test_accuracy"] > 0.8
+    assert record.experiment.dataset == "my-problem"
+    assert record.header.problem.source == EXAMPLE.read_text()
+    assert record.points[-1].test_accuracy > 0.8
 
 
 def test_a_file_decides_what_is_left_open(own, tmp_path):
@@ -86,15 +87,15 @@ def test_a_file_decides_what_is_left_open(own, tmp_path):
 
 
 def test_old_records_have_the_target_of_their_problem():
-    assert target_of({"experiment": {"dataset": "cifar10"}}) == 0.3
-    assert target_of({"experiment": {"dataset": "unheard of"}}) == 0.5
+    assert target_of(header(dataset="cifar10")) == 0.3
+    assert target_of(header(dataset="unheard of")) == 0.5
 
 
 def test_a_changed_file_is_another_run(own, tmp_path):
     settings, runs = Settings(str(own), device="cpu", batch_size=10), tmp_path / "runs"
 
     def run_once():
-        return run(Task.load(settings), choose("sgd"), 0, 1, runs).header["run"]
+        return run(Task.load(settings), choose("sgd"), 0, 1, runs).header.run
 
     first = run_once()
     assert run_once() == first
@@ -109,7 +110,7 @@ def test_workers_find_the_file_from_any_folder(own, tmp_path, monkeypatch):
     settings = Task.load(Settings(own.name, device="cpu", batch_size=10)).settings
     monkeypatch.chdir("/")
     jobs = [Job(settings, None, "sgd", seed, 1, tmp_path) for seed in range(2)]
-    assert [record.status for record in run_jobs(jobs, Workers(2))] == ["finished", "finished"]
+    assert [record.completed for record in run_jobs(jobs, Workers(2))] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_the_seed_decides_the_batches(task):
 def test_the_seed_of_a_run_decides_all_its_numbers(task, tmp_path):
     """Every measuring point from the first on, which is that of the initial weights."""
     one, other = (run(task, choose("sgd"), seed, 2, tmp_path).points for seed in (5, 6))
-    assert all(a["train_loss"] != b["train_loss"] for a, b in zip(one, other, strict=True))
+    assert all(a.train_loss != b.train_loss for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("name", ["digits", "synthetic-cifar10"])
@@ -200,6 +201,6 @@ def test_a_record_tells_of_the_set_that_was_not_trained_on(monkeypatch, tmp_path
     monkeypatch.setattr(digits, "problem", upside_down)
     task = Task.load(Settings(device="cpu", batch_size=10, validation=validation))
     last = run(task, choose("sgd"), 0, 5, tmp_path).points[-1]
-    assert last["train_accuracy"] > 0.9
-    assert (last["test_accuracy"] > 0.9) if validation else (last["test_accuracy"] < 0.1)
-    assert (last["test_loss"] < 0.5) if validation else (last["test_loss"] > 1)
+    assert last.train_accuracy > 0.9
+    assert (last.test_accuracy > 0.9) if validation else (last.test_accuracy < 0.1)
+    assert (last.test_loss < 0.5) if validation else (last.test_loss > 1)

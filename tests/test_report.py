@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from suites.harness.commands.report import site_server
-from suites.harness.records.record import read
 from suites.harness.reproduce import table1
-from suites.harness.reproduce.table1_growth import GROWTH_SCALES
+from suites.harness.reproduce.table1_growth import GROWTH_SCALES, read_growth
 from suites.harness.show.captions import caption
 from suites.harness.show.collect import collect
 from suites.harness.show.comparison import comparison_table
@@ -101,7 +100,7 @@ def test_published_tables_come_out_of_their_records_as_they_stand(path):
         table = comparison_table(one.records, one.step_seconds, one.target)
         text = f"{markdown(table)}\n\n{caption(one.records, one.target)}\n"
     elif path.parent.name == "table1":
-        scale, record = GROWTH_SCALES["cpu"], read(path.parent / "growth.jsonl")
+        scale, record = GROWTH_SCALES["cpu"], read_growth(path.parent / "growth.jsonl")
         text = table1.summary(scale, table1.exponents_frame(scale, record), record)
     else:
         pytest.skip("it needs the data set too")

@@ -14,13 +14,12 @@ from optimizers.core.curvature import _recursion, pos_eig
 from optimizers.core.hessian import mean_hessians
 from suites.harness.cli import main
 from suites.harness.problems.problem import find
-from suites.harness.records.record import read
 from suites.harness.reproduce.figures import FIGURES
 from suites.harness.reproduce.paper import PUBLISHED
 from suites.harness.reproduce.request import Request
 from suites.harness.reproduce.tables2to5 import SCALES, TABLES, balanced, reproduce
 from suites.harness.reproduce.tables2to5_errors import layer_errors, record_in_chunks, total
-from suites.harness.reproduce.tables2to5_text import HESSIAN, accumulation, errors_frame, iterates_of, order
+from suites.harness.reproduce.tables2to5_text import HESSIAN, accumulation, errors_frame, order, read_errors
 from suites.harness.training import resumable as once
 from suites.harness.training.experiment import Settings, Task
 
@@ -139,20 +138,20 @@ def test_smoke_scale(kronbench, tmp_path, name):
     first = text.splitlines()[0]
     for stand_in in ("digits in place of cifar10", "64-64-32-16-10", "100 of the 1437 training images", "3 iterates"):
         assert stand_in in first
-    record = read(tmp_path / "out" / "errors.jsonl")
+    record = read_errors(tmp_path / "out" / "errors.jsonl")
     assert record.status == "finished"
-    assert [point["step"] for point in record.points] == [0, 20, 40]
-    assert record.points[-1]["loss"] < record.points[0]["loss"]
+    assert [point.step for point in record.points] == [0, 20, 40]
+    assert record.points[-1].loss < record.points[0].loss
     with (tmp_path / "out" / "table.csv").open() as file:
         rows = {(row["curvature"], row["by"]): row for row in DictReader(file)}
     assert ("GN", "here") in rows if name == "table2" else ("GN", "here") not in rows
-    fisher = [point["errors"]["fisher"] for point in record.points]
+    fisher = [point.errors["fisher"] for point in record.points]
     for t in range(4):
         mean = sum(errors[t] for errors in fisher) / 3
         assert float(rows["Fisher", "here"][str(t + 1)]) == pytest.approx(mean)
     assert float(rows["Fisher", "paper"]["Total"]) == PUBLISHED[name]["fisher"][-1]
     assert float(rows["PCH-1", "here"]["4"]) < 5e-6
-    assert order(errors_frame(name, iterates_of(record)), "here").startswith("Fisher > ")
+    assert order(errors_frame(name, record.points), "here").startswith("Fisher > ")
     with (tmp_path / "out" / "bound.csv").open() as file:
         error, bound, share = DictReader(file)
     for t in ("1", "2", "3"):
@@ -182,7 +181,7 @@ def test_what_cannot_be_written_is_one_line(kronbench, tmp_path, monkeypatch, na
     def full(*given):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("suites.harness.training.resumable.RecordWriter", full)
+    monkeypatch.setattr("suites.harness.training.resumable.JournalWriter", full)
     code, _, err = kronbench(name, "--output", tmp_path / "out", "--device", "cpu")
     assert code == 1
     assert err.startswith("error: No space left on device; what was written stays")

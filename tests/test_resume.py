@@ -62,8 +62,8 @@ def same_numbers(without_times):
             one, other = read(path), read(whole / path.name)
             assert (one.status, other.status) == ("finished", "finished")
             assert list(map(without_times, one.points)) == list(map(without_times, other.points))
-            assert one.end["state_bytes"] == other.end["state_bytes"]
-            resumed += one.end["resumed"]
+            assert one.end.state_bytes == other.end.state_bytes
+            resumed += one.end.resumed
         assert not list(folder.rglob("*.part"))
         assert len(list(folder.iterdir())) == len(paths)
         return resumed
@@ -195,7 +195,7 @@ def test_a_run_that_did_not_finish_is_run_again(task, tmp_path, status):
 
 def test_what_decides_the_numbers_decides_the_name(task, tmp_path, monkeypatch):
     def name(task=task, spec="sgd", seed=0, epochs=1):
-        return run(task, choose(spec), seed, epochs, tmp_path).header["run"]
+        return run(task, choose(spec), seed, epochs, tmp_path).header.run
 
     other = Task.load(replace(SETTINGS, batch_size=50))
     names = [name(), name(spec="sgd[lr=0.2]"), name(seed=1), name(epochs=2), name(other)]

@@ -16,7 +16,7 @@ import pytest
 
 from suites.harness.analysis.history import Measured
 from suites.harness.analysis.profiles import profiles
-from suites.harness.records.record import RecordWriter
+from suites.harness.records.facts import NegativeCurvature, SolverHealth
 from suites.harness.show.collect import collect
 from suites.harness.show.comparison import solver_failures
 from suites.harness.show.cost import exponent
@@ -27,65 +27,39 @@ from suites.harness.show.page import build
 from suites.harness.show.readme import readme_block, with_headline
 from suites.harness.show.table import WRITERS, Cell, Column, Table
 from suites.harness.units import shown_bytes
+from tests.example_records import as_schema_2, header, phase, point, write
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "a_b%c&d|e$f^{g}\\h")
-ENVIRONMENT = {
-    "git": {"commit": "0123456789abcdef", "dirty": False},
-    "kronbench": "0.1.0",
-    "python": "3.11",
-    "torch": "2.14",
-    "blas": "MKL",
-    "platform": "Linux",
-    "cpu": "EPYC",
-    "cores": 2,
-    "threads": 1,
-    "gpu": None,
-}
-EXPERIMENT = {
-    "dataset": "digits",
-    "criterion": "cross-entropy",
-    "network": [64, 10],
-    "activation": "sigmoid",
-    "batch_size": 100,
-    "dtype": "float32",
-    "epochs": 10,
-    "device": "cpu",
-    "train_images": 1437,
-    "test_images": 360,
-    "synthetic": False,
-}
 
 
 def write_run(folder, optimizer, seed, *, speed=1, epochs=10, status="finished", reason=None, steps=14, **experiment):
     """A run whose accuracy reaches the target of the digits after 8 / speed epochs."""
-    header = {"experiment": {**EXPERIMENT, "optimizer": optimizer, "seed": seed, **experiment}}
+    health = SolverHealth(
+        iterations_mean=(4.5,) * steps,
+        iterations_max=(9,) * steps,
+        residual_max=(0.01,) * steps,
+        failed_factorizations=(0,) * steps,
+        negative_curvature=(1,) + (0,) * (steps - 1),
+        not_finite=(2,) + (0,) * (steps - 1) if optimizer == "ea_cg" else None,
+        pi=(80.0 + seed, 20.0),
+    )
+    points = [
+        point(
+            epoch,
+            steps=steps,
+            training_seconds=0.1 * epoch * speed * (1 + seed / 50),
+            train_loss=2.0 / (1 + epoch * speed),
+            test_accuracy=min(0.1 + 0.11 * epoch * speed - 0.002 * seed, 0.97),
+            phases={"solve": phase(1e-3), "update": phase(1e-4)} if epoch else {},
+            solver=health if epoch else None,
+            negative_curvature=NegativeCurvature(eigenvalues=3 - min(epoch, 3), share=0.1, bends=(0.5,)),
+        )
+        for epoch in range(epochs + 1)
+    ]
     path = folder / "runs" / f"{optimizer.encode().hex()}_{seed}.jsonl"
-    with RecordWriter(path, {**header, "environment": ENVIRONMENT, "at_a_time": 1}) as record:
-        for epoch in range(epochs + 1):
-            after = epoch * speed
-            record.point(
-                step=steps * epoch,
-                epoch=epoch,
-                training_seconds=0.1 * epoch * speed * (1 + seed / 50),
-                train_loss=2.0 / (1 + after),
-                test_accuracy=min(0.1 + 0.11 * after - 0.002 * seed, 0.97),
-                gradient_equivalents=14.0 * epoch,
-                phases={"solve": {"seconds_mean": 1e-3}, "update": {"seconds_mean": 1e-4}} if epoch else {},
-                solver={
-                    "iterations_mean": [4.5] * steps,
-                    "iterations_max": [9] * steps,
-                    "residual_max": [0.01] * steps,
-                    "failed_factorizations": [0] * steps,
-                    "negative_curvature": [1] + [0] * (steps - 1),
-                    **({"not_finite": [2] + [0] * (steps - 1)} if optimizer == "ea_cg" else {}),
-                    "pi": [80.0 + seed, 20.0],
-                }
-                if epoch
-                else None,
-                negative_curvature={"eigenvalues": 3 - min(epoch, 3), "share": 0.1, "bends": [0.5]},
-            )
-        record.end(status, reason, peak_state_bytes=1000 * speed)
+    facts = header(**{"optimizer": optimizer, "seed": seed, "epochs": max(epochs, 0), **experiment})
+    write(path, facts, points, status, reason, peak_state_bytes=round(1000 * speed))
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +257,7 @@ def test_the_headline_says_when_nobody_wins(tmp_path, speeds, said):
 
 def test_runs_at_a_time_say_nothing_of_seconds(recorded):
     (experiment,) = collect(recorded).experiments
-    shared = [replace(r, header={**r.header, "at_a_time": 8}) for r in experiment.records]
+    shared = [replace(r, header=replace(r.header, at_a_time=8)) for r in experiment.records]
     found = headline(replace(experiment, records=shared))
     assert "seconds" not in found.sentence
     assert len(found.costs) == 1
@@ -357,7 +331,7 @@ def test_what_cannot_be_read_is_said(kronbench, tmp_path):
     assert code == 0
     assert out.startswith("1 runs of 1 experiments")
     assert err.count("not read: ") == 2
-    assert "found 99" in (tmp_path / "site" / "index.html").read_text()
+    assert "broken.jsonl, line 1: Expected `object`, got `array`" in (tmp_path / "site" / "index.html").read_text()
 
 
 def test_two_thousand_runs_cost_little_more_than_a_few(tmp_path):
@@ -369,13 +343,13 @@ def test_two_thousand_runs_cost_little_more_than_a_few(tmp_path):
         for method in range(5):
             write_run(results / "one", f"method{method}", 0, speed=1 + method / 5, epochs=40)
             (path,) = (results / "one" / "runs").glob("*.jsonl")
-            text = path.read_text()
+            text = as_schema_2(path.read_text())
             path.unlink()
             for experiment in range(8):
                 for seed in range(seeds):  # by hand: the writer waits for the disk at every line
                     copy = results / f"experiment{experiment}" / "runs" / f"{method}-{seed}.jsonl"
                     copy.parent.mkdir(parents=True, exist_ok=True)
-                    copy.write_text(text.replace('"seed": 0', f'"seed": {seed}'))
+                    copy.write_text(text.replace('"seed":0', f'"seed":{seed}'))
         assert len(list(results.rglob("*.jsonl"))) == 40 * seeds
         before = time.process_time()
         build(collect(results), tmp_path)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from suites.harness.problems import digits
-from suites.harness.records.groups import first_reaching
+from suites.harness.records.groups import to_reach
 from suites.harness.records.record import read
 from suites.harness.training import parallel
 from suites.harness.training.experiment import Settings, Task
@@ -60,16 +60,16 @@ def test_the_best_is_found_and_compared(kronbench, tmp_path):
     assert not (tmp_path / "best").exists()
     cost, records = _cost(tmp_path, "kfac"), _records(tmp_path, "kfac")
     assert (cost["rungs"], cost["runs"], len(records)) == ([[4, 2]], 4, 4)
-    best = max(records, key=lambda record: record.points[-1]["test_accuracy"])
-    assert cost["validation_accuracy"] == best.points[-1]["test_accuracy"]
-    assert {record.experiment["seed"] for record in records} == {search.FIRST_SEED}
-    assert {record.experiment["validation"] for record in records} == {search.VALIDATION}
+    best = max(records, key=lambda record: record.points[-1].test_accuracy)
+    assert cost["validation_accuracy"] == best.points[-1].test_accuracy
+    assert {record.experiment.seed for record in records} == {search.FIRST_SEED}
+    assert {record.experiment.validation for record in records} == {search.VALIDATION}
     flags = ["--config", tmp_path / "kfac.toml", "--seeds", 1, "--output", tmp_path / "compared"]
     code, out, error = kronbench("compare", *flags)
     assert code == 0, error
     (record,) = [read(path) for path in (tmp_path / "compared" / "runs").iterdir()]
-    assert (record.experiment["optimizer"], record.experiment["batch_size"]) == (cost["setting"], cost["batch_size"])
-    assert record.experiment["validation"] == 0
+    assert (record.experiment.optimizer, record.experiment.batch_size) == (cost["setting"], cost["batch_size"])
+    assert record.experiment.validation == 0
 
 
 def test_halving_finds_the_best_of_the_grid_in_fewer_epochs(kronbench, tmp_path):
@@ -85,10 +85,10 @@ def test_halving_finds_the_best_of_the_grid_in_fewer_epochs(kronbench, tmp_path)
     assert (grid["rungs"], halved["rungs"]) == ([[9, 9]], [[9, 1], [3, 3], [1, 9]])
     for folder, cost, epochs in ((tmp_path / "grid", grid, 81), (tmp_path / "halving", halved, 27)):
         last = [record.points[-1] for record in _records(folder, "sgd")]
-        assert cost["epochs"] == sum(point["epoch"] for point in last) == epochs
+        assert cost["epochs"] == sum(point.epoch for point in last) == epochs
         for name in ("training_seconds", "gradient_equivalents"):
-            assert cost[name] == pytest.approx(sum(point[name] for point in last))
-    third = {r.experiment["options"]["lr"] for r in _records(tmp_path / "halving", "sgd") if len(r.points) == 1 + 3}
+            assert cost[name] == pytest.approx(sum(getattr(point, name) for point in last))
+    third = {r.experiment.options["lr"] for r in _records(tmp_path / "halving", "sgd") if len(r.points) == 1 + 3}
     assert {0.2, 0.02} < third
 
 
@@ -143,7 +143,7 @@ def test_the_test_set_chooses_nothing(monkeypatch, tmp_path):
         parallel._task.cache_clear()
     assert again.setting.choice.spec == found.setting.choice.spec == "sgd[lr=0.2]"
     assert again.validation_accuracy == found.validation_accuracy > 0.5
-    assert tested.points[-1]["test_accuracy"] < 0.2  # the rerun does see the test set
+    assert tested.points[-1].test_accuracy < 0.2  # the rerun does see the test set
 
 
 def test_an_interrupted_search_goes_on(tmp_path):
@@ -174,16 +174,16 @@ def test_the_best_run_again_on_fresh_seeds(kronbench, tmp_path):
     assert code == 0, error
     records = _records(tmp_path / "best", "")
     assert len(records) == 4
-    assert {record.experiment["seed"] for record in records} == {0, 1}
-    assert {record.experiment["validation"] for record in records} == {0}
-    assert {len(Task.load(SETTINGS).dataset.train)} == {record.experiment["train_images"] for record in records}
+    assert {record.experiment.seed for record in records} == {0, 1}
+    assert {record.experiment.validation for record in records} == {0}
+    assert {len(Task.load(SETTINGS).dataset.train)} == {record.experiment.train_images for record in records}
     table = pd.read_csv(tmp_path / "best" / "table.csv")
     for (_, row), method in zip(table.iterrows(), ("sgd", "kfac_lr=0.2"), strict=True):
         cost, own = _cost(tmp_path, method), _records(tmp_path / "best", method.partition("_")[0])
         assert (row["setting"], row["batch"]) == (cost["setting"], cost["batch_size"])
-        assert {record.experiment["batch_size"] for record in own} == {cost["batch_size"]}
-        assert row["test accuracy"] == pytest.approx(median(record.points[-1]["test_accuracy"] for record in own))
-        seconds = median(first_reaching(record, 0.6)["training_seconds"] for record in own)
+        assert {record.experiment.batch_size for record in own} == {cost["batch_size"]}
+        assert row["test accuracy"] == pytest.approx(median(record.points[-1].test_accuracy for record in own))
+        seconds = median(to_reach(record, 0.6, "training_seconds") for record in own)
         assert row["seconds to 0.6"] == pytest.approx(seconds)
         assert row["with tuning"] == pytest.approx(seconds + cost["training_seconds"])
         added = row["gradient-equivalents with tuning"] - row["gradient-equivalents to 0.6"]

@@ -1,11 +1,12 @@
 """Curves from records: the median over the seeds of a method with the lowest and the highest seed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
 
 import numpy as np
 
+from suites.harness.records.facts import Point
 from suites.harness.records.record import Record
 
 # what a curve can be drawn against: the name in measuring points and the label
@@ -29,14 +30,14 @@ class Curve:
     high: np.ndarray
 
 
-def curve(group: Sequence[Record], quantity: str) -> Curve:
-    """The curve of a name in measuring points over runs of one method.
+def curve(runs: Sequence[Sequence[Point]], quantity: Callable[[Point], float | None]) -> Curve:
+    """The curve of a number over runs of one method, each given by its measuring points.
 
     Raises:
         ValueError: for no runs.
     """
-    values = _column(group, quantity)
-    along = {axis: _column(group, name) for axis, (name, _) in AXES.items()}
+    values = _column(runs, quantity)
+    along = {axis: _column(runs, attrgetter(name)) for axis, (name, _) in AXES.items()}
     known = {axis: np.median(x, axis=0) for axis, x in along.items() if not np.isnan(x).any()}
     return Curve(known, np.median(values, axis=0), values.min(axis=0), values.max(axis=0))
 
@@ -44,12 +45,12 @@ def curve(group: Sequence[Record], quantity: str) -> Curve:
 def common_end(records: Sequence[Record]) -> float | None:
     """Seconds to show: three times the median length of a run, or the longest, so that one slow method does not
     squeeze the others."""
-    ends = [record.points[-1]["training_seconds"] for record in records]
+    ends = [record.points[-1].training_seconds for record in records]
     return min(max(ends), 3 * float(np.median(ends))) if ends else None
 
 
-def _column(group: Sequence[Record], name: str) -> np.ndarray:
+def _column(runs: Sequence[Sequence[Point]], quantity: Callable[[Point], float | None]) -> np.ndarray:
     """[runs, points], NaN where a point lacks it."""
-    shared = min(len(record.points) for record in group)
-    rows: list[list[Any]] = [[point.get(name) for point in record.points[:shared]] for record in group]
+    shared = min(map(len, runs))
+    rows = [[quantity(point) for point in points[:shared]] for points in runs]
     return np.array(rows, dtype=float)

@@ -14,11 +14,10 @@ from suites.harness.analysis.metrics import Metric, metrics, values_by_seed
 from suites.harness.analysis.statistics import median_interval
 from suites.harness.analysis.verdicts import paired, verdict
 from suites.harness.problems.problem import target_of
+from suites.harness.records.facts import Experiment
 from suites.harness.records.groups import by_optimizer
 from suites.harness.records.record import Record, read
 
-_SETTINGS = ("dataset", "criterion", "activation", "network", "batch_size", "dtype", "epochs")
-_IMAGES = ("train_images", "test_images", "synthetic")
 _ENVIRONMENT = ("platform", "cpu", "cores", "threads")
 _SOFTWARE = ("torch", "blas", "python", "kronbench")
 
@@ -68,14 +67,7 @@ def read_folder(folder: Path) -> list[Record]:
     paths = sorted(path for path in folder.resolve().rglob("*.jsonl") if path.parent.name == "runs")
     if not paths:
         raise ValueError(f"{folder}: no records in it; there should be runs/*.jsonl, as kronbench compare writes")
-    records = [read(path) for path in paths]
-    for record in records:
-        missing = [
-            name for name in (*_SETTINGS, "optimizer", "seed") if name not in record.header.get("experiment", {})
-        ]
-        if missing:
-            raise ValueError(f"{record.path}: its header does not say the {missing[0]}; measure it again")
-    return records
+    return [read(path) for path in paths]
 
 
 def diff(before: Iterable[Record], after: Iterable[Record]) -> Diff:
@@ -95,13 +87,15 @@ def _by_experiment(records: Iterable[Record]) -> dict[str, list[Record]]:
     return groups
 
 
-def _title(experiment: Mapping[str, Any]) -> str:
+def _title(experiment: Experiment) -> str:
     """All that makes an experiment, in words."""
-    dataset, criterion, activation, network, batch_size, dtype, epochs = (experiment[name] for name in _SETTINGS)
-    train, test, synthetic = (experiment.get(name) for name in _IMAGES)
-    images = f"{train} + {test} {'synthetic ' if synthetic else ''}images"
-    sizes = "-".join(map(str, network))
-    return f"{dataset} ({images}), {criterion}, {activation}, {sizes}, batch {batch_size}, {dtype}, {epochs} epochs"
+    synthetic = "synthetic " if experiment.synthetic else ""
+    images = f"{experiment.train_images} + {experiment.test_images} {synthetic}images"
+    sizes = "-".join(map(str, experiment.network))
+    return (
+        f"{experiment.dataset} ({images}), {experiment.criterion}, {experiment.activation}, {sizes}, "
+        f"batch {experiment.batch_size}, {experiment.dtype}, {experiment.epochs} epochs"
+    )
 
 
 def _difference(title: str, before: Sequence[Record], after: Sequence[Record]) -> Difference:
@@ -117,7 +111,7 @@ def _difference(title: str, before: Sequence[Record], after: Sequence[Record]) -
 
 
 def _rows(name: str, before: Sequence[Record], after: Sequence[Record], target: float) -> list[Row]:
-    options = _changes(lambda record: record.experiment.get("options", {}), before, after, missing_counts=False)
+    options = _changes(lambda record: record.experiment.options, before, after, missing_counts=False)
     if options:
         return [Row(name, "all", "", "", "not compared", f"other options: {', '.join(options)}")]
     elsewhere = bool(_changes(_conditions, before, after))
@@ -145,22 +139,21 @@ def _row(
 
 
 def _conditions(record: Record) -> dict[str, Any]:
-    environment, experiment = record.header["environment"], record.experiment
+    environment, experiment = record.environment, record.experiment
     return {
-        **{name: environment.get(name) for name in _ENVIRONMENT},
-        "GPU": (environment.get("gpu") or {}).get("name"),
-        "device": experiment.get("device"),
-        "CUDA graph": bool(experiment.get("cuda_graph")),
+        **{name: getattr(environment, name) for name in _ENVIRONMENT},
+        "GPU": environment.gpu and environment.gpu.name,
+        "device": experiment.device,
+        "CUDA graph": experiment.cuda_graph,
     }
 
 
 def _software(record: Record) -> dict[str, Any]:
-    environment = record.header["environment"]
-    git, gpu = environment.get("git") or {}, environment.get("gpu") or {}
+    environment = record.environment
     return {
-        "commit": git.get("commit", "")[:10] + (" with changes" if git.get("dirty") else ""),
-        **{name: environment.get(name) for name in _SOFTWARE},
-        **{name: gpu.get(name) for name in ("driver", "cuda", "tf32")},
+        "commit": environment.commit,
+        **{name: getattr(environment, name) for name in _SOFTWARE},
+        **{name: getattr(environment.gpu, name, None) for name in ("driver", "cuda", "tf32")},
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from suites.harness.analysis.verdicts import Kind, by_seed
-from suites.harness.records.groups import first_reaching
+from suites.harness.records.groups import to_reach
 from suites.harness.records.record import Record
 from suites.harness.units import shown_bytes
 
@@ -48,7 +48,7 @@ def metrics(target: float) -> list[Metric]:
 
 def values_by_seed(metric: Metric, records: Iterable[Record], target: float) -> dict[int, float]:
     """One value a seed, see :func:`by_seed`; runs of which it is unknown are left out."""
-    values = ((record.experiment["seed"], metric.value(record, target)) for record in records)
+    values = ((record.experiment.seed, metric.value(record, target)) for record in records)
     return by_seed((seed, value) for seed, value in values if value is not None)
 
 
@@ -60,27 +60,25 @@ def _at_the_end(name: str, worst: float) -> Callable[[Record, float], float | No
     def value(record: Record, target: float) -> float | None:
         if _fell(record):
             return worst
-        return record.points[-1][name] if record.completed else None
+        return getattr(record.points[-1], name) if record.completed else None
 
     return value
 
 
 def _to_target(name: str) -> Callable[[Record, float], float | None]:
     def value(record: Record, target: float) -> float | None:
-        if record.points and name not in record.points[-1]:
-            return None  # records of schema 1 count no operations
-        return math.inf if _fell(record) else first_reaching(record, target)[name]
+        return to_reach(record, target, name)
 
     return value
 
 
 def _seconds_a_step(record: Record, target: float) -> float | None:
     last = record.points[-1] if record.points else None
-    return last["training_seconds"] / last["step"] if last and last["step"] else None
+    return last.training_seconds / last.step if last and last.step and record.ended else None
 
 
 def _peak_state(record: Record, target: float) -> float | None:
-    return record.end.get("peak_state_bytes") if record.end else None
+    return record.end.peak_state_bytes if record.end else None
 
 
 def _or_not_reached(value: float) -> str:

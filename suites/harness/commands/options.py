@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from suites.harness.records.config import read_config
-from suites.harness.records.record import Record
+from suites.harness.records.journal import Journal
 
 
 @contextmanager
@@ -56,20 +56,18 @@ def writable(folder: Path, name: str = "output") -> Path:
     return folder
 
 
-def say_what_failed(records: Sequence[Record]) -> None:
+def say_what_failed(records: Sequence[Journal[Any, Any]]) -> None:
     """One line for each run that did not finish.
 
     Exit code 1 if one failed, or if all runs of an optimizer failed or diverged.
     """
     lost: dict[str, list[bool]] = {}
     for record in records:
-        experiment = record.experiment
-        lost.setdefault(str(experiment.get("optimizer")), []).append(record.status in ("failed", "diverged"))
+        of = {name: str(getattr(record.experiment, name, "")) for name in ("table", "optimizer", "seed")}
+        lost.setdefault(of["optimizer"], []).append(record.status in ("failed", "diverged"))
         if record.status != "finished":
-            reason = record.end["reason"] if record.end else None
-            named = [str(experiment[name]) for name in ("table", "optimizer") if name in experiment]
-            named += [f"seed {experiment['seed']}"] if "seed" in experiment else []
-            typer.echo(f"{record.status}: {', '.join(named)}: {reason}; the record is {record.path}", err=True)
+            what = ", ".join(filter(None, [of["table"], of["optimizer"], of["seed"] and f"seed {of['seed']}"]))
+            typer.echo(f"{record.status}: {what}: {record.reason}; the record is {record.path}", err=True)
     if any(record.status == "failed" for record in records) or any(map(all, lost.values())):
         raise typer.Exit(1)
 

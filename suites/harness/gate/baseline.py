@@ -62,17 +62,16 @@ def kind(name: str) -> str:
 def comparable_environment(device: str) -> dict[str, str | None]:
     """What must be equal for two measurements to be comparable. Threads are left out: there is always one."""
     found = describe(device)
-    gpu = found["gpu"] or {}
     return {
         "torch": ".".join(torch.__version__.split(".")[:2]),
         "python": ".".join(platform.python_version_tuple()[:2]),
-        "blas": found["blas"],
-        "platform": found["platform"],
-        "cpu": found["cpu"],
+        "blas": found.blas,
+        "platform": found.platform,
+        "cpu": found.cpu,
         "instruction set": torch.backends.cpu.get_cpu_capability(),
         "device": device,
-        "gpu": gpu.get("name"),
-        "cuda": gpu.get("cuda"),
+        "gpu": found.gpu and found.gpu.name,
+        "cuda": found.gpu and found.gpu.cuda,
     }
 
 

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from multiprocessing import get_context
@@ -103,7 +103,7 @@ def measure_baseline(present: Sequence[str], device: str, measure: Measure) -> B
     processes = [measure(dict.fromkeys(present, 0.0)) for _ in range(PROCESSES)] if present else []
     values = {name: statistics.median(process[name] for process in processes) for name in present}
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Baseline(values, environment, {"date": date, "processes": PROCESSES, "environment": where})
+    return Baseline(values, environment, {"date": date, "processes": PROCESSES, "environment": asdict(where)})
 
 
 def updated(baseline: Baseline, measured: Baseline, replaced: Iterable[str]) -> Baseline:

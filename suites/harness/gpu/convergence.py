@@ -10,6 +10,7 @@ from suites.harness.gpu.stages import Stage
 from suites.harness.gpu.summary import convergence_folder, read_runs
 from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.problems.problem import DataError
+from suites.harness.records.measured import Trained
 from suites.harness.records.record import write_atomically
 from suites.harness.show.pictures import draw_convergence
 from suites.harness.training.catalog import Choice, choose
@@ -53,13 +54,17 @@ def suited(task: Task, choices: list[Choice]) -> list[Choice]:
 def _train(stage: Stage, task: Task, choice: Choice, seed: int, epochs: int) -> None:
     folder = convergence_folder(stage.folder, task.settings) / "runs"
     record = run(task, choice, seed, epochs, folder, out_of_time=stage.out_of_time)
-    last = record.points[-1] if record.points else {}
+    last, experiment = record.points[-1] if record.points else None, record.experiment
+    row = Trained(
+        status=record.status,
+        reason=record.reason,
+        optimizer=experiment.optimizer,
+        **{name: getattr(experiment, name) for name in ("dataset", "criterion", "seed", "epochs")},
+        **{name: getattr(last, name, None) for name in ("epoch", "training_seconds", "train_loss", "test_accuracy")},
+    )
     stage.row(
         f"{task.settings.criterion}, {choice.spec}, seed {seed}",
-        **{name: record.experiment[name] for name in ("dataset", "criterion", "optimizer", "seed", "epochs")},
-        **{name: last.get(name) for name in ("epoch", "training_seconds", "train_loss", "test_accuracy")},
-        status=record.status,
-        reason=record.end["reason"] if record.end else None,
+        row,
     )
 
 
@@ -70,7 +75,7 @@ def _problems(stage: Stage) -> list[Task]:
         first = Task.load(settings, stage.data_root, download=False)
     except DataError as error:
         reason = str(error) if stage.data_root else "no data root was given, and none are in the cache folder"
-        stage.row("no CIFAR-10 images", status="digits in place of CIFAR-10", reason=reason)
+        stage.row("no CIFAR-10 images", Trained(status="digits in place of CIFAR-10", reason=reason))
         first = Task.load(replace(settings, problem="digits"))
     bounded = replace(first.settings, criterion="bounded")
     return [first, replace(first, settings=bounded, criterion=CRITERIA[bounded.criterion])]

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,7 +23,10 @@ from suites.harness.measure.environment import describe
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.peak import measure
 from suites.harness.problems.problem import find
-from suites.harness.records.record import RecordWriter, write_atomically
+from suites.harness.records.facts import End, Header
+from suites.harness.records.journal import JournalWriter
+from suites.harness.records.measured import Check, MemoryPeak, StageExperiment
+from suites.harness.records.record import write_atomically
 from suites.harness.training.catalog import Choice, choose, grid, named
 from suites.harness.training.experiment import Settings, Task
 
@@ -41,8 +43,8 @@ def result_folder(output: Path, device: str) -> Path:
     Raises:
         ValueError: if there are results in it, which would mix with those to come.
     """
-    gpu = describe(device)["gpu"]
-    folder = output / re.sub(r"\W+", "-", gpu["name"] if gpu else "cpu")
+    gpu = describe(device).gpu
+    folder = output / re.sub(r"\W+", "-", gpu.name if gpu else "cpu")
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"output {folder} has results of another run; give another folder")
     return folder
@@ -71,8 +73,8 @@ def run(
     until, usable = 0.0, seconds - min(_RESERVE_SECONDS, seconds / 10)
     for title, share, stage in stages:
         until += share / shares
-        header = {"experiment": {"stage": title, "device": device}, "environment": environment}
-        with RecordWriter(folder / f"{title}.jsonl", header) as record:
+        header = Header(experiment=StageExperiment(stage=title, device=device), environment=environment)
+        with JournalWriter(folder / f"{title}.jsonl", header) as record:
 
             def on_row(text: str, title: str = title) -> None:
                 on_progress(f"{title}: {text}", time.monotonic() - started)
@@ -80,11 +82,12 @@ def run(
             on_row("")
             try:
                 stage(Stage(record, folder, device, started + until * usable, data_root, on_row))
-                record.end("finished")
+                record.end(End(status="finished"))
             except Skipped as reason:
-                record.end("skipped", str(reason))
+                record.end(End(status="skipped", reason=str(reason)))
             except Exception as error:
-                record.end("failed", f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+                reason = f"{type(error).__name__}: {error}"
+                record.end(End(status="failed", reason=reason, traceback=traceback.format_exc()))
         write_atomically(folder / "summary.md", summarize(folder))
 
 
@@ -120,20 +123,20 @@ def _check(
     failure: str = "failed",
 ) -> None:
     """One row: ``ok``, or ``failure``, or skipped; a check with a bound is of a difference."""
-    row: dict[str, Any] = {"check": check, "optimizer": choice.spec, "status": "ok", "bound": bound}
+    row = Check(check=check, optimizer=choice.spec, status="ok", bound=bound)
     if stage.out_of_time():
-        row |= {"status": "skipped", "reason": "out of time"}
+        row = replace(row, status="skipped", reason="out of time")
     else:
         try:
             difference = measure()
-            row["difference"] = difference
+            row = replace(row, difference=difference)
             if difference is not None and bound is not None and not difference <= bound:  # NaN is no agreement
-                row |= {"status": failure, "reason": f"difference above {bound:.0e}"}
+                row = replace(row, status=failure, reason=f"difference above {bound:.0e}")
         except Skipped as reason:
-            row |= {"status": "skipped", "reason": str(reason)}
+            row = replace(row, status="skipped", reason=str(reason))
         except Exception as error:
-            row |= {"status": failure, "reason": f"{type(error).__name__}: {error}"}
-    stage.row(f"{check}, {choice.spec}", **row)
+            row = replace(row, status=failure, reason=f"{type(error).__name__}: {error}")
+    stage.row(f"{check}, {choice.spec}", row)
 
 
 def _memory(stage: Stage) -> None:
@@ -145,15 +148,15 @@ def _memory(stage: Stage) -> None:
     cases += [(spec, _PAPERS_CARD_BYTES) for spec in ("kfac[inverse=factor]", "kfac[inverse=auto]")]
     cases += [(spec, _PAPERS_CARD_BYTES) for spec in ("kfac[inverse=gram]", "ea_cg", "sgd", "kfra[inverse=gram]")]
     for spec, budget in cases:
-        row = {"optimizer": spec, "network": "-".join(map(str, network)), "batch": 100, "budget_bytes": budget}
+        case = {"optimizer": spec, "network": "-".join(map(str, network)), "batch": 100}
         if stage.out_of_time():
-            stage.row(spec, **row, status="skipped", reason="out of time")
+            stage.row(spec, MemoryPeak(**case, budget_bytes=budget, status="skipped", reason="out of time"))
             continue
         fits = budget or (torch.cuda.mem_get_info()[1] if stage.device == "cuda" else None)
         footprint = predict(spec, network, 100, device=stage.device, budget_bytes=fits)
         predicted = footprint.peak_bytes if footprint else None
         measured = measure(spec, network, 100, device=stage.device, budget_bytes=budget)
-        stage.row(spec, **{**row, "predicted_bytes": predicted, **asdict(measured)})
+        stage.row(spec, MemoryPeak(**case, predicted_bytes=predicted, **asdict(measured)))
 
 
 _STAGES: tuple[tuple[str, float, Callable[[Stage], None]], ...] = (  # with their shares of the time

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from suites.harness.records.record import RecordWriter, read
+from suites.harness.records.journal import JournalWriter
+from suites.harness.records.measured import Check, Row, read_stage
 
 GRAPH = "CUDA graph"  # the name of a check
 
@@ -19,7 +19,7 @@ class Skipped(Exception):
 class Stage:
     """Where a stage writes its rows, on which device it runs, and until when, by ``time.monotonic``."""
 
-    record: RecordWriter
+    record: JournalWriter
     folder: Path
     device: str
     deadline: float
@@ -38,10 +38,10 @@ class Stage:
     def captured(self) -> set[str]:
         """The optimizers whose steps were found to work in a CUDA graph."""
         path = self.folder / "correctness.jsonl"
-        rows = read(path).points if path.exists() else []
-        return {row["optimizer"] for row in rows if row["check"] == GRAPH and row["status"] == "ok"}
+        rows = read_stage(path, Check).points if path.exists() else []
+        return {row.optimizer for row in rows if row.check == GRAPH and row.status == "ok"}
 
-    def row(self, text: str, **values: Any) -> None:
+    def row(self, text: str, row: Row) -> None:
         """Write a row; ``text`` says in a few words what it is about."""
-        self.record.point(**values)
+        self.record.point(row)
         self.on_row(text)

@@ -13,6 +13,7 @@ from suites.harness.gpu.stages import Stage
 from suites.harness.measure.step import Step
 from suites.harness.measure.timing import interleaved_phases, interleaved_seconds
 from suites.harness.records.conventions import REFERENCE
+from suites.harness.records.measured import StepTime
 from suites.harness.training.captured_step import CapturedStep
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
@@ -37,17 +38,17 @@ def step_times(stage: Stage) -> None:
         if loaded is None or loaded.settings.problem != dataset:
             loaded = Task.load(Settings(dataset, device=stage.device))
         task = replace(loaded, settings=replace(loaded.settings, batch_size=batch))
-        case = {"network": "-".join(map(str, task.settings.network)), "batch": batch, "tf32": tf32}
+        case: dict[str, Any] = {"network": "-".join(map(str, task.settings.network)), "batch": batch, "tf32": tf32}
         if stage.out_of_time():
-            stage.row("", **case, status="skipped", reason="out of time")
+            stage.row("", StepTime(**case, status="skipped", reason="out of time"))
             continue
         try:
             with _tf32(tf32):
                 rows = _timed(task, stage.captured, stage.left / (len(cases) - number))
         except Exception as error:
-            rows = [{"status": "failed", "reason": f"{type(error).__name__}: {error}"}]
+            rows: list[dict[str, Any]] = [{"status": "failed", "reason": f"{type(error).__name__}: {error}"}]
         for row in rows:
-            stage.row(f"{dataset}, batch {batch}", **case, **row)
+            stage.row(f"{dataset}, batch {batch}", StepTime(**case, **row))
 
 
 def _timed(task: Task, captured: set[str], at_most_seconds: float) -> list[dict[str, Any]]:
@@ -66,7 +67,7 @@ def _timed(task: Task, captured: set[str], at_most_seconds: float) -> list[dict[
     samples = interleaved_seconds(steps, device, at_most_seconds=at_most_seconds)
     for name, own in samples.items():
         median, low, high = median_interval(own)
-        rows[name] |= {"seconds": own, "median": median, "low": low, "high": high}
+        rows[name] |= {"seconds": tuple(own), "median": median, "low": low, "high": high}
         rows[name]["phases"] = _phases(_step(task, rows[name]["optimizer"], rows[name]["graph"]), device)
         for reference, of in (("sgd", samples[REFERENCE]), ("torch_sgd", samples[_TORCHS_SGD])):
             rows[name][f"ratio_to_{reference}"] = median_interval([a / b for a, b in zip(own, of, strict=True)]).median

@@ -4,35 +4,38 @@ import os
 import platform
 import re
 import subprocess
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from suites.harness.measure import nvml
+from suites.harness.records.facts import Environment, Git, Gpu
 
 _ROOT = Path(__file__).resolve().parents[3]
 
 
-def describe(device: torch.device | str) -> dict[str, Any]:
+def describe(device: torch.device | str) -> Environment:
     """Git commit, versions, processor and GPU, threads; None where a thing cannot be known."""
-    return {**_fixed(), "threads": torch.get_num_threads(), "gpu": _gpu(torch.device(device))}
+    return replace(_fixed(), threads=torch.get_num_threads(), gpu=_gpu(torch.device(device)))
 
 
 @cache
-def _fixed() -> dict[str, Any]:
-    return {
-        "git": _git(),
-        "kronbench": _version("kronbench"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "blas": _blas(),
-        "platform": platform.system() + " " + platform.machine(),
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-    }
+def _fixed() -> Environment:
+    return Environment(
+        git=_git(),
+        kronbench=_version("kronbench"),
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        blas=_blas(),
+        platform=platform.system() + " " + platform.machine(),
+        cpu=_cpu(),
+        cores=os.cpu_count(),
+        threads=None,
+        gpu=None,
+    )
 
 
 def _version(distribution: str) -> str | None:
@@ -42,14 +45,14 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, Any] | None:
+def _git() -> Git | None:
     """The commit of the checkout that the code runs from, and whether it has changes outside ``results``."""
     if not (_ROOT / ".git").exists():
         return None
     try:
         commit = _output("git", "-C", str(_ROOT), "rev-parse", "HEAD")
         code = _output("git", "-C", str(_ROOT), "status", "--porcelain", "--", ".", ":!results")
-        return {"commit": commit, "dirty": bool(code)}
+        return Git(commit=commit, dirty=bool(code))
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -72,14 +75,14 @@ def _cpu() -> str:
     return found.group(1).strip() if found else platform.processor()
 
 
-def _gpu(device: torch.device) -> dict[str, Any] | None:
+def _gpu(device: torch.device) -> Gpu | None:
     if device.type != "cuda":
         return None
     properties = torch.cuda.get_device_properties(device)
-    return {
-        "name": properties.name,
-        "memory_bytes": properties.total_memory,
-        "cuda": torch.version.cuda,
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
+    return Gpu(
+        name=properties.name,
+        memory_bytes=properties.total_memory,
+        cuda=torch.version.cuda,
+        tf32=bool(torch.backends.cuda.matmul.allow_tf32),
         **nvml.state(device),
-    }
+    )

@@ -11,6 +11,7 @@ from suites.harness.memory.footprint import predict
 from suites.harness.memory.ledger import Footprint
 from suites.harness.memory.peak import Measured, check, measure
 from suites.harness.problems.problem import find
+from suites.harness.records.facts import Environment
 from suites.harness.records.record import finite, write_atomically
 from suites.harness.show.captions import machine
 from suites.harness.show.table import Content, Table, markdown, table_of
@@ -103,7 +104,7 @@ def compare_memory(
         records = {
             "schema": SCHEMA,
             "case": asdict(case),
-            "environment": environment,
+            "environment": asdict(environment),
             "rows": [_record(r) for r in rows],
         }
         write_atomically(output / "memory.json", json.dumps(finite(records), indent=1) + "\n")
@@ -118,7 +119,7 @@ def table(rows: Sequence[Row]) -> Table:
     return table_of([_shown(row) for row in rows], {**sizes, "measured / predicted": ".2f", "step": "{:.3g} s".format})
 
 
-def caption(case: Case, environment: dict[str, Any]) -> str:
+def caption(case: Case, environment: Environment) -> str:
     """What the table shows and on what it was measured, in one paragraph."""
     on_cuda = case.device == "cuda"
     budget = "" if case.budget_bytes is None else f", budget {shown_bytes(case.budget_bytes)}"

@@ -7,16 +7,17 @@ Readers of records use this module, so it imports no torch.
 """
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from suites.harness.names import import_file, pick
+from suites.harness.records.facts import Experiment, Header, ProblemFacts
 
 _TARGETS = (0.5,)
 
@@ -76,15 +77,15 @@ class Problem:
         """What :func:`find` finds it by, from any folder."""
         return str(self.file) if self.file else self.name
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> ProblemFacts:
         """What a record tells of it, beside the name: the text of a user's own file among it."""
-        return {
-            "metric": self.metric,
-            "unit": self.unit,
-            "larger_is_better": self.larger_is_better,
-            "targets": list(self.targets),
-            "source": self.source,
-        }
+        return ProblemFacts(
+            metric=self.metric,
+            unit=self.unit,
+            larger_is_better=self.larger_is_better,
+            targets=self.targets,
+            source=self.source,
+        )
 
 
 def named() -> dict[str, Problem]:
@@ -115,11 +116,12 @@ def name_of(spec: str) -> str:
     return Path(spec).stem.replace("_", "-")
 
 
-def target_of(header: Mapping[str, Any]) -> float:
+def target_of(header: Header[Experiment]) -> float:
     """The target of a record, by its header; of an old one, which has none, that of its problem."""
-    problem = named().get(header["experiment"]["dataset"])
-    told = header.get("problem") or {}
-    return told.get("targets", problem.targets if problem else _TARGETS)[0]
+    if header.problem:
+        return header.problem.targets[0]
+    problem = named().get(header.experiment.dataset)
+    return (problem.targets if problem else _TARGETS)[0]
 
 
 def _problems_in(module: ModuleType) -> dict[str, Problem]:

@@ -1,8 +1,7 @@
-"""Records in groups, and the measuring points that matter."""
+"""Records in groups, and what reaching a target took."""
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 from suites.harness.records.record import Record
 
@@ -11,13 +10,23 @@ def by_optimizer(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Records grouped by optimizer, in the order in which they first appear."""
     groups: dict[str, list[Record]] = {}
     for record in records:
-        groups.setdefault(record.experiment["optimizer"], []).append(record)
+        groups.setdefault(record.experiment.optimizer, []).append(record)
     return groups
 
 
-_NEVER = {"epoch": math.inf, "training_seconds": math.inf, "gradient_equivalents": math.inf}
+def to_reach(record: Record, target: float, quantity: str) -> float | None:
+    """A number of the first measuring point at or above the target; infinite if none is, or if the run failed or
+    diverged.
 
+    Args:
+        quantity: the name of a field of :class:`suites.harness.records.facts.Point`.
 
-def first_reaching(record: Record, target: float) -> dict[str, Any]:
-    """The first measuring point at or above the target; one at infinity if there is none."""
-    return next((point for point in record.points if point["test_accuracy"] >= target), _NEVER)
+    Returns:
+        None where the run has no end of its own, or its record does not count this.
+    """
+    if not record.ended or any(getattr(point, quantity) is None for point in record.points):
+        return None
+    if record.status != "finished":
+        return math.inf
+    reached = (getattr(point, quantity) for point in record.points if point.test_accuracy >= target)
+    return next(reached, math.inf)

@@ -1,119 +1,38 @@
-"""Records: one JSON Lines file a run, appended as the run goes.
+"""The record of a training run, and files that are written whole."""
 
-    {"kind": "header", ...}   schema version, experiment, environment
-    {"kind": "point", ...}    a measuring point: step, epoch, seconds, train loss, test accuracy, solver health;
-                              since schema 2 each phase's seconds and operations, passes, gradient-equivalents;
-                              some records of schema 2 say nothing of pi and of negative curvature
-    {"kind": "end", ...}      status: finished, diverged or failed, and the reason
-
-While a run goes on its file ends in ``.part``; it gets its name at the end: one without ``.part`` is whole. A run that
-died may go on in its ``.part``.
-"""
-
-import json
 import math
 import os
-from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
-SCHEMA = 2
-_READABLE = (1, SCHEMA)
+from suites.harness.records.facts import Experiment, Point
+from suites.harness.records.journal import Journal, misfit, read_journal
 
-
-class RecordWriter:
-    """Appends lines to the record of one run; each is on disk when the call returns.
-
-    Args:
-        points: that stay of what a run left behind which died, with its header; 0 begins anew.
-    """
-
-    def __init__(self, path: Path, header: dict[str, Any], points: int = 0) -> None:
-        self._path = path
-        self._part = path.with_name(path.name + ".part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if points:
-            self._file = self._part.open("r+b")
-            for _ in range(1 + points):
-                self._file.readline()
-            self._file.truncate()
-        else:
-            self._file = self._part.open("wb")
-            self._write({"kind": "header", "schema": SCHEMA, **header})
-
-    def point(self, **values: Any) -> None:
-        """A measuring point."""
-        self._write({"kind": "point", **values})
-
-    def end(self, status: str, reason: str | None = None, **values: Any) -> None:
-        """The last line; the file gets its final name."""
-        self._write({"kind": "end", "status": status, "reason": reason, **values})
-        self._file.close()
-        os.replace(self._part, self._path)
-
-    def __enter__(self) -> "RecordWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def _write(self, line: dict[str, Any]) -> None:
-        self._file.write((json.dumps(finite(line), allow_nan=False) + "\n").encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-
-@dataclass(frozen=True)
-class Record:
-    """A record as read back."""
-
-    path: Path
-    header: dict[str, Any]
-    points: list[dict[str, Any]]
-    end: dict[str, Any] | None  # None while the run goes on, or when it died
-
-    @property
-    def experiment(self) -> dict[str, Any]:
-        return self.header["experiment"]
-
-    @property
-    def status(self) -> str:
-        return self.end["status"] if self.end else "unfinished"
-
-    @property
-    def completed(self) -> bool:
-        """Whether the work was done to its end, and its last numbers count."""
-        return self.status in ("finished", "at chance")
+Record: TypeAlias = Journal[Experiment, Point]
 
 
 def read(path: Path) -> Record:
-    """Read one record; a last line that was cut off is left out.
+    """Read the record of a run, see :func:`suites.harness.records.journal.read_journal`.
 
     Raises:
-        ValueError: if the file is no record of a schema that is known here.
+        ValueError: also if epochs are missing or out of order, if the clock went back, or if a run that is said to have
+            finished has fewer epochs or a loss that is not finite.
+        OSError: if there is no such file.
     """
-    texts = path.read_text(encoding="utf-8").splitlines()
-    lines = _parsed(f"[{','.join(texts)}]")  # at once: so they share their names
-    if lines is None:  # the run died while it wrote a line
-        lines = list(takewhile(lambda line: line is not None, map(_parsed, texts)))
-    if not lines:
-        raise ValueError(f"{path}: it is empty")
-    if lines[0].get("kind") != "header" or lines[0].get("schema") not in _READABLE:
-        raise ValueError(f"{path}: expected a record of schema 1 to {SCHEMA}, found {lines[0].get('schema')}")
-    end = lines[-1] if lines[-1]["kind"] == "end" else None
-    return Record(path, lines[0], [line for line in lines if line["kind"] == "point"], end)
-
-
-def _parsed(text: str) -> Any:
-    """None for what was cut off."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return None
+    record = read_journal(path, Experiment, Point)
+    steps, seconds = (record.points[1].step if len(record.points) > 1 else 0), 0.0
+    for number, point in enumerate(record.points):
+        if (point.epoch, point.step) != (number, number * steps) or (number and not steps):
+            raise misfit(path, number + 1, f"expected epoch {number}, found epoch {point.epoch} and step {point.step}")
+        if point.training_seconds < seconds:
+            raise misfit(path, number + 1, f"its seconds went back from {seconds:g} to {point.training_seconds:g}")
+        seconds = point.training_seconds
+    if record.completed:
+        if len(record.points) != record.experiment.epochs + 1:
+            raise misfit(path, len(record.points) + 1, f"it finished without all its {record.experiment.epochs} epochs")
+        if any(point.train_loss is None for point in record.points):
+            raise misfit(path, len(record.points) + 1, "it finished with a loss that is not finite")
+    return record
 
 
 def finite(value: Any) -> Any:

@@ -217,13 +217,13 @@ def points_frame(groups: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
     rows = [
         {
             "method": label,
-            "optimizer": record.experiment["optimizer"],
-            "seed": record.experiment["seed"],
+            "optimizer": record.experiment.optimizer,
+            "seed": record.experiment.seed,
             "status": record.status,
-            "epoch": point["epoch"],
-            "seconds": point["training_seconds"],
-            "gradient_equivalents": point["gradient_equivalents"],
-            **{name: point[name] for name in _DATA},
+            "epoch": point.epoch,
+            "seconds": point.training_seconds,
+            "gradient_equivalents": point.gradient_equivalents,
+            **{name: getattr(point, name) for name in _DATA},
         }
         for label, group in groups.items()
         for record in group

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from suites.harness.records.record import Record
+from suites.harness.records.journal import Journal
 from suites.harness.training.parallel import Workers
 
 _Scale = TypeVar("_Scale", bound=Any)  # a frozen dataclass
@@ -53,7 +53,7 @@ class Request:
 class Reproduction:
     """What running a result gave; there is no text if no picture or table could be made."""
 
-    records: Sequence[Record]
+    records: Sequence[Journal[Any, Any]]
     text: str | None = None
 
 

@@ -9,10 +9,10 @@ import pandas as pd
 from suites.harness.analysis.statistics import growth_exponent
 from suites.harness.names import pick
 from suites.harness.records.config import write_config
-from suites.harness.records.record import Record, write_atomically
+from suites.harness.records.record import write_atomically
 from suites.harness.reproduce import table1_terms as terms
 from suites.harness.reproduce.request import Reproduction, Request
-from suites.harness.reproduce.table1_growth import GROWTH_SCALES, Costs, GrowthScale, Sweep, measure_growth
+from suites.harness.reproduce.table1_growth import GROWTH_SCALES, GrowthRecord, GrowthScale, Sweep, measure_growth
 from suites.harness.reproduce.table1_terms import Term
 from suites.harness.show.captions import machine
 from suites.harness.show.pictures import draw_growth
@@ -95,7 +95,7 @@ def prepare(request: Request) -> Callable[[], Reproduction]:
     return run
 
 
-def exponents_frame(scale: GrowthScale, record: Record) -> pd.DataFrame:
+def exponents_frame(scale: GrowthScale, record: GrowthRecord) -> pd.DataFrame:
     """One exponent a row: of the stated term, and of what was measured with its interval.
 
     Each is fitted to the largest :data:`FITTED` sizes. Seconds are the shortest of all rounds, for other work on the
@@ -130,9 +130,9 @@ def exponents_frame(scale: GrowthScale, record: Record) -> pd.DataFrame:
     return pd.DataFrame(rows).rename(columns={"value": "measured"})
 
 
-def _values(record: Record, sweep: Sweep, method: str, part: str, quantity: str) -> list[float]:
+def _values(record: GrowthRecord, sweep: Sweep, method: str, part: str, quantity: str) -> list[float]:
     """One number a size."""
-    costs = [Costs(**point["figures"][method]) for point in record.points if point["over"] == sweep.over]
+    costs = [point.figures[method] for point in record.points if point.over == sweep.over]
     if part == "space":
         return [max(one.bytes.values()) for one in costs]
     if quantity == "seconds":
@@ -140,7 +140,7 @@ def _values(record: Record, sweep: Sweep, method: str, part: str, quantity: str)
     return [one.operations[part] for one in costs]
 
 
-def _lines(scale: GrowthScale, record: Record) -> dict[str, dict[str, tuple[tuple[int, ...], list[float]]]]:
+def _lines(scale: GrowthScale, record: GrowthRecord) -> dict[str, dict[str, tuple[tuple[int, ...], list[float]]]]:
     """Widths and seconds, by phase and name."""
     (sweep,) = (sweep for sweep in scale.sweeps if sweep.over == "width")
     return {
@@ -149,7 +149,7 @@ def _lines(scale: GrowthScale, record: Record) -> dict[str, dict[str, tuple[tupl
     }
 
 
-def summary(scale: GrowthScale, frame: pd.DataFrame, record: Record) -> str:
+def summary(scale: GrowthScale, frame: pd.DataFrame, record: GrowthRecord) -> str:
     """What is stated, then a table of exponents for each thing that is varied, with title and caption."""
     title = f"Table 1: stated and measured growth of time and space (scale {scale.name}: digits, networks chosen here)"
     parts = [f"# {title}", markdown(_stated())]
@@ -194,7 +194,7 @@ def _number(value: float) -> str:
     return f"{value:.2f}".replace("-0.00", "0.00")
 
 
-def _caption(record: Record) -> str:
+def _caption(record: GrowthRecord) -> str:
     return (
         f"k of value ~ size^k, fitted to {FITTED} sizes, with the 95 % interval of a slope through one value a size: "
         "that of counts, which are exact, is as wide as they are no power law. Stated: the slope of the term over the "
@@ -209,5 +209,5 @@ def _caption(record: Record) -> str:
     )
 
 
-def _measured_on(record: Record) -> str:
-    return machine(record.header["environment"])
+def _measured_on(record: GrowthRecord) -> str:
+    return machine(record.environment)

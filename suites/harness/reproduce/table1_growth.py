@@ -12,9 +12,9 @@ Of a step, curvature and solve apart, are taken the seconds (many steps, methods
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from optimizers.core import SecondOrder
 from suites.harness.measure.environment import describe
@@ -22,7 +22,8 @@ from suites.harness.measure.live_bytes import phase_bytes
 from suites.harness.measure.operations import count, iterations_run
 from suites.harness.measure.step import Step
 from suites.harness.measure.timing import interleaved_phases
-from suites.harness.records.record import Record
+from suites.harness.records.facts import Header, Status
+from suites.harness.records.journal import Journal, read_journal
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.identity import run_id
@@ -130,31 +131,50 @@ GROWTH_SCALES = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured(Case):
+    """A case as it was measured: which field was varied, and the costs by method."""
+
+    over: str
+    figures: dict[str, Costs]
+
+
+@dataclass(frozen=True)
+class GrowthExperiment:
+    """What was measured."""
+
+    scale: GrowthScale
+    table: str = "table1"
+
+
+GrowthRecord: TypeAlias = Journal[GrowthExperiment, Measured]
+
+
+def read_growth(path: Path) -> GrowthRecord:
+    """Read what :func:`measure_growth` wrote, see :func:`suites.harness.records.journal.read_journal`."""
+    return read_journal(path, GrowthExperiment, Measured)
+
+
 def measure_growth(
     scale: GrowthScale,
     device: str,
     path: Path,
     on_case: Callable[[int], None] = lambda done: None,
     resume: bool = True,
-) -> Record:
+) -> GrowthRecord:
     """Measure every size of a scale into the record ``path``, one point each as it is done, see
     :func:`suites.harness.training.resumable.once`."""
-    header: dict[str, Any] = {
-        "experiment": {"table": "table1", "scale": asdict(scale)},
-        "environment": describe(device),
-        "source": None,
-    }
-    header["run"] = run_id(header, Path(__file__))
+    header = Header(experiment=GrowthExperiment(scale=scale), environment=describe(device))
+    header = replace(header, run=run_id(header, Path(__file__)))
 
-    def work(under_way: Work) -> tuple[str, None]:
+    def work(under_way: Work) -> tuple[Status, None]:
         for sweep, case in list(scale)[under_way.points :]:
             costs = measure(case, sweep.methods, device, scale.seconds)
-            figures = {method: asdict(one) for method, one in costs.items()}
-            under_way.point(over=sweep.over, **asdict(case), network=case.network, figures=figures)
+            under_way.point(Measured(over=sweep.over, **vars(case), figures=costs))
             on_case(under_way.points)
         return "finished", None
 
-    record = once(path, header, device, work, resume, needs_checkpoint=False)
+    record = once(path, header, device, read_growth, work, resume, needs_checkpoint=False)
     on_case(len(record.points))
     return record
 

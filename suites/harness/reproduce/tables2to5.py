@@ -7,9 +7,8 @@ E                              images           training images in the mean, as 
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,12 +17,21 @@ from suites.harness.measure.step import Step
 from suites.harness.names import pick
 from suites.harness.problems.dataset import Split
 from suites.harness.records.config import write_config
+from suites.harness.records.facts import Header, Status
 from suites.harness.records.record import write_atomically
 from suites.harness.reproduce import tables2to5_errors
 from suites.harness.reproduce.paper import LABELS, PUBLISHED, stand_ins
 from suites.harness.reproduce.request import Reproduction, Request, adapted
 from suites.harness.reproduce.tables2to5_errors import layer_errors, record_in_chunks
-from suites.harness.reproduce.tables2to5_text import bound_frame, errors_frame, iterates_of, page
+from suites.harness.reproduce.tables2to5_text import (
+    Iterate,
+    Scale,
+    TableExperiment,
+    bound_frame,
+    errors_frame,
+    page,
+    read_errors,
+)
 from suites.harness.show.progress import progress_bars
 from suites.harness.training.catalog import choose
 from suites.harness.training.checkpoint import restore
@@ -33,17 +41,6 @@ from suites.harness.training.resumable import Work, once
 
 # the paper does not say which optimizer its iterates come from
 OPTIMIZER = "ea_cg[lr=0.1,damping=0.01,gamma=-1]"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much of a table is computed. ``dataset``: what stands in for the table's own."""
-
-    name: str
-    iterates: int
-    steps_between: int
-    images: int | None = None
-    dataset: str | None = None
 
 
 # deviates: the paper averages over every iterate from theta^0 to theta^{s-1} and does not give s; here iterates lie
@@ -168,22 +165,21 @@ def reproduce(
     choice, device, output = choose(OPTIMIZER), task.settings.device, request.output
     epochs = math.ceil((scale.iterates - 1) * scale.steps_between / task.steps_per_epoch)
     seed = request.seed or 0
-    header: dict[str, Any] = {
-        "experiment": {**task.describe(choice, seed, epochs), "table": table.name, "scale": asdict(scale)},
-        "environment": describe(device),
-        "source": choice.entry.source,
-    }
-    header["run"] = run_id(header, Path(__file__), Path(tables2to5_errors.__file__))
+    header = Header(
+        experiment=TableExperiment(**asdict(task.describe(choice, seed, epochs)), table=table.name, scale=scale),
+        environment=describe(device),
+        source=choice.entry.source,
+    )
+    header = replace(header, run=run_id(header, Path(__file__), Path(tables2to5_errors.__file__)))
 
-    def work(under_way: Work) -> tuple[str, str | None]:
+    def work(under_way: Work) -> tuple[Status, str | None]:
         return _measure(table, scale, task, seed, under_way, on_iterate)
 
-    done = once(output / "errors.jsonl", header, device, work, request.resume)
+    done = once(output / "errors.jsonl", header, device, read_errors, work, request.resume)
     on_iterate(len(done.points))
     if not done.completed:
         return Reproduction([done])
-    iterates = iterates_of(done)
-    for name, frame in (("table", errors_frame(table.name, iterates)), ("bound", bound_frame(iterates))):
+    for name, frame in (("table", errors_frame(table.name, done.points)), ("bound", bound_frame(done.points))):
         write_atomically(output / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     text = page(table.title(scale, task), table.name, done)
     write_atomically(output / "table.md", text)
@@ -194,7 +190,7 @@ def reproduce(
 
 def _measure(
     table: Table, scale: Scale, task: Task, seed: int, work: Work, on_iterate: Callable[[int], None]
-) -> tuple[str, str | None]:
+) -> tuple[Status, str | None]:
     split = balanced(task, scale.images)
     step = _step_after(task, seed, max(work.points - 1, 0) * scale.steps_between)
     if work.saved:
@@ -209,7 +205,7 @@ def _measure(
             return "diverged", f"loss is {loss} at iterate {iterate}"
         accuracy = (tape.logits.argmax(1) == tape.labels).double().mean().item()
         errors = layer_errors(tape, table.curvatures).to_json()
-        work.point(step=iterate * scale.steps_between, loss=loss, accuracy=accuracy, errors=errors)
+        work.point(Iterate(step=iterate * scale.steps_between, loss=loss, accuracy=accuracy, errors=errors))
         on_iterate(iterate + 1)
         if iterate + 1 < scale.iterates:
             work.keep(step)

@@ -1,13 +1,15 @@
 """Tables 2-5 from the record of a run: averages beside the paper's values, with title and caption."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import truediv
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import pandas as pd
 
-from suites.harness.records.record import Record
+from suites.harness.records.facts import Experiment
+from suites.harness.records.journal import Journal, read_journal
 from suites.harness.reproduce.paper import LABELS, PUBLISHED, TOTAL
 from suites.harness.reproduce.tables2to5_errors import LayerErrors, total
 from suites.harness.show.captions import machine
@@ -18,24 +20,49 @@ HERE, PAPER = "here", "paper"  # by whom a row is
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How much of a table is computed. ``dataset``: what stands in for the table's own."""
+
+    name: str
+    iterates: int
+    steps_between: int
+    images: int | None = None
+    dataset: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableExperiment(Experiment):
+    """The training run whose iterates a table averages over."""
+
+    table: str
+    scale: Scale
+
+
+@dataclass(frozen=True, kw_only=True)
 class Iterate:
     """A measuring point: the criterion, the accuracy and the errors on the images of the mean."""
 
+    step: int
     loss: float
     accuracy: float
-    errors: LayerErrors
+    errors: Mapping[str, list[float]]
+
+    @property
+    def layers(self) -> LayerErrors:
+        return LayerErrors.from_json(self.errors)
 
 
-def iterates_of(record: Record) -> list[Iterate]:
-    """The measuring points of a record, theta^0 first."""
-    return [
-        Iterate(point["loss"], point["accuracy"], LayerErrors.from_json(point["errors"])) for point in record.points
-    ]
+ErrorsRecord: TypeAlias = Journal[TableExperiment, Iterate]
 
 
-def page(title: str, name: str, record: Record) -> str:
+def read_errors(path: Path) -> ErrorsRecord:
+    """Read the record of a table, see :func:`suites.harness.records.journal.read_journal`."""
+    return read_journal(path, TableExperiment, Iterate)
+
+
+def page(title: str, name: str, record: ErrorsRecord) -> str:
     """The table called ``name`` as Markdown, with its title and caption; below it the bound of Eq. (7)."""
-    iterates = iterates_of(record)
+    iterates = record.points
     frame = errors_frame(name, iterates)
     return (
         f"# {title}\n\n{_markdown(frame)}\n\n{_caption(frame, iterates, record)}\n\n"
@@ -47,10 +74,10 @@ def errors_frame(name: str, iterates: Sequence[Iterate]) -> pd.DataFrame:
     """Errors averaged over the iterates, each row of ours above the paper's; the norm of the Hessian is the last."""
     rows: list[dict[str, Any]] = []
     for curvature, printed in PUBLISHED[name].items():
-        means = _means([iterate.errors.curvatures[curvature] for iterate in iterates])
+        means = _means([iterate.layers.curvatures[curvature] for iterate in iterates])
         rows.append({"curvature": LABELS[curvature], "by": HERE, **_columns(means, total(means))})
         rows.append({"curvature": LABELS[curvature], "by": PAPER, **_columns(printed[:-1], printed[-1])})
-    norms = _means([iterate.errors.hessian for iterate in iterates])
+    norms = _means([iterate.layers.hessian for iterate in iterates])
     rows.append({"curvature": HESSIAN, "by": HERE, **_columns(norms, total(norms))})
     layers = sorted({column for row in rows for column in row if column.isdigit()}, key=int)
     return pd.DataFrame(rows, columns=["curvature", "by", *layers, TOTAL])
@@ -58,8 +85,8 @@ def errors_frame(name: str, iterates: Sequence[Iterate]) -> pd.DataFrame:
 
 def bound_frame(iterates: Sequence[Iterate]) -> pd.DataFrame:
     """The error of Eq. (6) and its bound in each layer but the last, averaged over the iterates."""
-    error = _means([iterate.errors.expectation for iterate in iterates])
-    bound = _means([iterate.errors.bound for iterate in iterates])
+    error = _means([iterate.layers.expectation for iterate in iterates])
+    bound = _means([iterate.layers.bound for iterate in iterates])
     rows = {"error of Eq. (6)": error, "bound of Eq. (7)": bound, "error / bound": map(truediv, error, bound)}
     return pd.DataFrame(
         [{"": name, **{str(t): value for t, value in enumerate(values, start=1)}} for name, values in rows.items()]
@@ -90,19 +117,18 @@ def accumulation(frame: pd.DataFrame) -> str:
     )
 
 
-def _caption(frame: pd.DataFrame, iterates: Sequence[Iterate], record: Record) -> str:
+def _caption(frame: pd.DataFrame, iterates: Sequence[Iterate], record: ErrorsRecord) -> str:
     """How the values came about, in which order the totals are, and on what it was measured."""
     experiment, first, last = record.experiment, iterates[0], iterates[-1]
-    scale = experiment["scale"]
-    images = scale["images"] or experiment["train_images"]
+    images = experiment.scale.images or experiment.train_images
     return (
         f"Errors || G - |E[H]| ||_F in the biases, averaged over {len(iterates)} iterates, each "
-        f"{scale['steps_between']} steps after the one before, of {experiment['optimizer']} "
-        f"(batch {experiment['batch_size']}, {experiment['activation']}, seed {experiment['seed']}, "
-        f"{experiment['dtype']}); E is the mean over {images} training images, on which the criterion went from "
+        f"{experiment.scale.steps_between} steps after the one before, of {experiment.optimizer} "
+        f"(batch {experiment.batch_size}, {experiment.activation}, seed {experiment.seed}, "
+        f"{experiment.dtype}); E is the mean over {images} training images, on which the criterion went from "
         f"{first.loss:.4g} to {last.loss:.4g} and the accuracy from {first.accuracy:.3g} to {last.accuracy:.3g}. "
         "Total: the root of the sum of squares over layers. The paper's values are those of its own images, iterates "
-        f"and network of 8 layers. {machine(record.header['environment'])}.\n\n"
+        f"and network of 8 layers. {machine(record.environment)}.\n\n"
         f"Order of the totals here: {order(frame, HERE)}. In the paper: {order(frame, PAPER)}.\n\n"
         f"{accumulation(frame)}"
     )
@@ -110,7 +136,7 @@ def _caption(frame: pd.DataFrame, iterates: Sequence[Iterate], record: Record) -
 
 def _bound_caption(iterates: Sequence[Iterate]) -> str:
     pairs = [
-        pair for iterate in iterates for pair in zip(iterate.errors.expectation, iterate.errors.bound, strict=True)
+        pair for iterate in iterates for pair in zip(iterate.layers.expectation, iterate.layers.bound, strict=True)
     ]
     above = sum(error > bound for error, bound in pairs)
     return (

@@ -1,9 +1,9 @@
 """What stands below a table in words: data, network, machine, and how numbers are meant."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from suites.harness.analysis.statistics import attained_level
+from suites.harness.records.facts import Environment
 from suites.harness.records.record import Record
 
 
@@ -17,16 +17,16 @@ def caption(records: Sequence[Record], target: float) -> str:
 
 def measured(records: Sequence[Record], target: float) -> str:
     """On what records were measured, and how medians, a target and gradient-equivalents are meant."""
-    experiment, environment = records[0].experiment, records[0].header["environment"]
-    seeds = len({record.experiment["seed"] for record in records})
-    batches = sorted({record.experiment["batch_size"] for record in records})
+    experiment = records[0].experiment
+    seeds = len({record.experiment.seed for record in records})
+    batches = sorted({record.experiment.batch_size for record in records})
     level = f" with intervals that cover {100 * attained_level(seeds):.3g} %" if seeds > 1 else ""
-    kind = "synthetic data" if experiment["synthetic"] else "real data"
+    kind = "synthetic data" if experiment.synthetic else "real data"
     return (
-        f"{experiment['dataset']} ({kind}: {experiment['train_images']} train, {experiment['test_images']} test), "
-        f"{experiment['criterion']}, {experiment['activation']}, network {'-'.join(map(str, experiment['network']))}, "
-        f"batch {' or '.join(map(str, batches))}, {experiment['epochs']} epochs, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}; {machine(environment)}. {_shared(records)}"
+        f"{experiment.dataset} ({kind}: {experiment.train_images} train, {experiment.test_images} test), "
+        f"{experiment.criterion}, {experiment.activation}, network {'-'.join(map(str, experiment.network))}, "
+        f"batch {' or '.join(map(str, batches))}, {experiment.epochs} epochs, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}; {machine(records[0].environment)}. {_shared(records)}"
         f"Medians over seeds{level}; a run that never reached test accuracy "
         f"{target:g} counts as infinite. Gradient-equivalents: operations, counted, over those of one forward and "
         "backward pass with weight gradients."
@@ -34,13 +34,12 @@ def measured(records: Sequence[Record], target: float) -> str:
 
 
 def _shared(records: Sequence[Record]) -> str:
-    most = max(record.header.get("at_a_time", 1) for record in records)
+    most = max(record.header.at_a_time for record in records)
     return "" if most == 1 else f"{most} runs at a time shared the machine: their seconds are not for comparison. "
 
 
-def machine(environment: Mapping[str, Any]) -> str:
+def machine(environment: Environment) -> str:
     """On what and with which versions something was measured, in a few words."""
-    gpu, git = environment["gpu"], environment["git"]
-    name = gpu["name"] if gpu else f"{environment['cpu']}, {environment['threads']} threads"
-    commit = f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}" if git else ""
-    return f"{name}, torch {environment['torch']}{commit}"
+    name = environment.gpu.name if environment.gpu else f"{environment.cpu}, {environment.threads} threads"
+    commit = f", commit {environment.commit}" if environment.commit else ""
+    return f"{name}, torch {environment.torch}{commit}"

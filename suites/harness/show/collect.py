@@ -1,29 +1,33 @@
 """What lies in a folder of results, read into facts: nothing is computed here, and nothing that is there is dropped."""
 
 import csv
-import gc
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from suites.harness.analysis.history import Benchmark, read_history
 from suites.harness.problems.problem import name_of, target_of
 from suites.harness.records.config import read_toml
+from suites.harness.records.facts import Environment
 from suites.harness.records.groups import by_optimizer
+from suites.harness.records.measured import MemoryPeak, StepTime, read_stage
 from suites.harness.records.record import Record, read
 from suites.harness.show.experiment import Experiment, Tuning
 
+R = TypeVar("R")
+
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Generic[R]):
     """A file of figures: its rows, and the environment that they were measured in."""
 
     path: Path
-    rows: list[dict[str, Any]]
-    environment: dict[str, Any] | None
+    rows: list[R]
+    environment: Environment | None
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,9 @@ class Results:
     folder: Path
     experiments: list[Experiment]
     tunings: list[Tuning]
-    step_times: list[Measurement]
-    memory: list[Measurement]
-    benches: list[Measurement]
+    step_times: list[Measurement[StepTime]]
+    memory: list[Measurement[MemoryPeak]]
+    benches: list[Measurement[dict[str, Any]]]
     papers: list[PaperTable]
     history: list[Benchmark]
     unread: list[str]
@@ -63,35 +67,22 @@ def collect(folder: Path) -> Results:
         folder = folder.resolve().parent
     unread: list[str] = []
     tunings = list(_tunings(folder))
-    with _no_search_for_cycles():
-        experiments = list(_experiments(folder, tunings, unread))
     found = Results(
         folder,
-        experiments,
+        list(_experiments(folder, tunings, unread)),
         tunings,
-        list(_lines(folder, "step-times.jsonl", unread)),
-        [*_memory(folder), *_lines(folder, "memory.jsonl", unread)],
+        list(_stages(folder, "step-times.jsonl", StepTime, unread)),
+        [*_memory(folder), *_stages(folder, "memory.jsonl", MemoryPeak, unread)],
         list(_benches(folder)),
         list(_papers(folder)),
         read_history(folder / "asv"),
         unread,
     )
-    if not any((experiments, tunings, found.step_times, found.memory, found.benches, found.papers, found.history)):
+    if not any(
+        (found.experiments, tunings, found.step_times, found.memory, found.benches, found.papers, found.history)
+    ):
         raise ValueError(f"{folder}: nothing to report; `kronbench compare` writes records to results/latest")
     return found
-
-
-@contextmanager
-def _no_search_for_cycles() -> Iterator[None]:
-    """What is read has none: to look for some among the numbers of thousands of runs takes as long as to read them."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_enabled:
-            gc.enable()
 
 
 def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Iterator[Experiment]:
@@ -100,9 +91,9 @@ def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Ite
         flags = read_toml(config) if config.exists() else {}
         order = {spec: position for position, spec in enumerate(flags.get("optimizer", ["sgd"]))}
         records = [record for path in sorted(runs.glob("*.jsonl")) if (record := _record(path, unread))]
-        if not records or any(record.experiment.get("validation") for record in records):
+        if not records or any(record.experiment.validation for record in records):
             continue  # those of a search are its own
-        records.sort(key=lambda r: (order.get(r.experiment["optimizer"], len(order)), r.experiment["optimizer"]))
+        records.sort(key=lambda r: (order.get(r.experiment.optimizer, len(order)), r.experiment.optimizer))
         steps = runs.parent / "step_seconds.json"
         yield Experiment(
             runs.parent.relative_to(results).as_posix() if runs.parent != results else results.resolve().name,
@@ -117,13 +108,10 @@ def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Ite
 
 def _record(path: Path, unread: list[str]) -> Record | None:
     try:
-        record = read(path)
-        if not {"optimizer", "seed", "dataset"} <= record.header.get("experiment", {}).keys():
-            raise ValueError(f"{path}: its header does not say of which run it is")
-    except (ValueError, AttributeError) as error:
-        unread.append(str(error) if isinstance(error, ValueError) else f"{path}: it is no record")
+        return read(path)
+    except ValueError as error:
+        unread.append(str(error))
         return None
-    return record
 
 
 def _tunings(results: Path) -> Iterator[Tuning]:
@@ -138,43 +126,45 @@ def _tunings(results: Path) -> Iterator[Tuning]:
 def _searched(tuning: Tuning, optimizer: str, record: Record) -> bool:
     """Whether the search found this very setting for this very problem."""
     flags, experiment = tuning.flags, record.experiment
-    same = all(flags.get(name) == experiment.get(name) for name in ("criterion", "batch_size"))
-    return same and name_of(str(flags.get("problem"))) == experiment["dataset"] and tuning.found["setting"] == optimizer
+    same = all(flags.get(name) == getattr(experiment, name) for name in ("criterion", "batch_size"))
+    return same and name_of(str(flags.get("problem"))) == experiment.dataset and tuning.found["setting"] == optimizer
 
 
-def _lines(results: Path, name: str, unread: list[str]) -> Iterator[Measurement]:
+def _stages(results: Path, name: str, row: type[R], unread: list[str]) -> Iterator[Measurement[R]]:
     for path in sorted(results.rglob(name)):
         try:
-            record = read(path)
+            record = read_stage(path, row)
         except ValueError as error:
             unread.append(str(error))
             continue
-        yield Measurement(path, record.points, record.header.get("environment"))
+        yield Measurement(path, record.points, record.environment)
 
 
-def _memory(results: Path) -> Iterator[Measurement]:
+def _memory(results: Path) -> Iterator[Measurement[MemoryPeak]]:
     """Rows as in ``memory.jsonl`` from the files of ``kronbench memory``."""
     for path in sorted(results.rglob("memory.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
         case = found["case"]
         rows = [
-            {
-                "optimizer": row["optimizer"],
-                "network": "-".join(map(str, case["network"])),
-                "batch": case["batch_size"],
-                "predicted_bytes": (row["predicted"] or {}).get("peak_bytes"),
+            MemoryPeak(
+                optimizer=row["optimizer"],
+                network="-".join(map(str, case["network"])),
+                batch=case["batch_size"],
+                predicted_bytes=(row["predicted"] or {}).get("peak_bytes"),
                 **row["measured"],
-            }
+            )
             for row in found["rows"]
         ]
-        yield Measurement(path, rows, found["environment"])
+        yield Measurement(path, rows, msgspec.convert(found["environment"], Environment))
 
 
-def _benches(results: Path) -> Iterator[Measurement]:
+def _benches(results: Path) -> Iterator[Measurement[dict[str, Any]]]:
     for path in sorted([*(results / "bench").glob("*.json"), *results.glob("gpu/*/*.json")]):
         found = json.loads(path.read_text(encoding="utf-8"))
         if "benchmarks" in found:
-            yield Measurement(path, found["benchmarks"], found["machine_info"].get("kronbench"))
+            yield Measurement(
+                path, found["benchmarks"], msgspec.convert(found["machine_info"].get("kronbench"), Environment | None)
+            )
 
 
 def _papers(results: Path) -> Iterator[PaperTable]:

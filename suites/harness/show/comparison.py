@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
-from typing import Any
 
 from suites.harness.analysis.statistics import Estimate, improvements, median_interval, stratified_interval
 from suites.harness.records.conventions import REFERENCE
-from suites.harness.records.groups import by_optimizer, first_reaching
+from suites.harness.records.facts import SolverHealth
+from suites.harness.records.groups import by_optimizer, to_reach
 from suites.harness.records.record import Record
 from suites.harness.show.experiment import Experiment, Tuning
 from suites.harness.show.headline import cost_values, told
@@ -21,8 +21,8 @@ from suites.harness.units import shown_bytes
 def comparison_table(records: Sequence[Record], step_seconds: Mapping[str, Sequence[float]], target: float) -> Table:
     """One row an optimizer: medians over its seeds with intervals, see :func:`median_cell`.
 
-    A run that failed or diverged counts as one that never reached the target. Its losses are left out, and the column
-    ``runs`` counts it.
+    A run that failed or diverged counts as one that never reached the target, and its losses are left out. A run
+    without an end is left out. The column ``runs`` counts all.
 
     Args:
         step_seconds: samples by optimizer, interleaved: sample i of each was taken in the same round. Optimizers whose
@@ -49,19 +49,24 @@ def _row(
 ) -> dict[str, Content]:
     finished = [record for record in group if record.completed]
     last = [record.points[-1] for record in finished]
-    reached = [first_reaching(record, target) for record in group]
+    epochs, seconds, gradients = (
+        median_cell([to_reach(record, target, name) for record in group if record.ended])
+        for name in ("epoch", "training_seconds", "gradient_equivalents")
+    )
     timed = {name, REFERENCE} <= step_seconds.keys()
     ratios = [own / sgd for own, sgd in zip(step_seconds[name], step_seconds[REFERENCE], strict=True)] if timed else []
-    peaks = [record.end["peak_state_bytes"] for record in finished if record.end]
-    gradients = [(point.get("gradient_equivalents"), point["step"]) for point in last]  # schema 1 did not count them
+    peaks = [
+        record.end.peak_state_bytes for record in finished if record.end and record.end.peak_state_bytes is not None
+    ]
+    totals = [(point.gradient_equivalents, point.step) for point in last]  # schema 1 did not count them
     return {
         "optimizer": name,
-        "train_loss": median_cell([point["train_loss"] for point in last]),
-        "test_accuracy": median_cell([point["test_accuracy"] for point in last]),
-        "epochs": median_cell([point["epoch"] for point in reached]),
-        "seconds": median_cell([point["training_seconds"] for point in reached]),
-        "gradients": median_cell([point.get("gradient_equivalents") for point in reached]),
-        "gradients_a_step": median_cell([None if total is None else total / steps for total, steps in gradients]),
+        "train_loss": median_cell([point.train_loss for point in last]),
+        "test_accuracy": median_cell([point.test_accuracy for point in last]),
+        "epochs": epochs,
+        "seconds": seconds,
+        "gradients": gradients,
+        "gradients_a_step": median_cell([None if total is None else total / max(steps, 1) for total, steps in totals]),
         "step_ratio": median_cell(ratios),
         "peak_state": Cell(median(peaks)) if peaks else None,
         "runs": statuses(group),
@@ -177,9 +182,9 @@ def solver_failures(experiments: Sequence[Experiment]) -> Table:
     rows: list[dict[str, Content]] = []
     for experiment in experiments:
         for method, records in experiment.methods.items():
-            solvers = [point["solver"] for record in records for point in record.points if point.get("solver")]
+            solvers = [point.solver for record in records for point in record.points if point.solver]
             if solvers:
-                most = max(max(solver["iterations_max"]) for solver in solvers)
+                most = max(max(solver.iterations_max, default=0) for solver in solvers)
                 rows.append(
                     {
                         "experiment": experiment.name,
@@ -194,7 +199,7 @@ def solver_failures(experiments: Sequence[Experiment]) -> Table:
     return replace(table_of(rows), name="solver-failures", title="Solves that met trouble")
 
 
-def _total(solvers: Sequence[Mapping[str, Any]], name: str) -> int | None:
+def _total(solvers: Sequence[SolverHealth], name: str) -> int | None:
     """Over all steps; None where a record does not count it."""
-    counts = [count for solver in solvers if (count := solver.get(name)) is not None]
+    counts = [count for solver in solvers if (count := getattr(solver, name)) is not None]
     return sum(map(sum, counts)) if len(counts) == len(solvers) else None

@@ -9,6 +9,7 @@ import numpy as np
 
 from suites.harness.analysis.statistics import Estimate, growth_exponent
 from suites.harness.records.conventions import PHASES
+from suites.harness.records.measured import StepTime
 from suites.harness.show import figures, measurements
 from suites.harness.show.collect import Measurement, PaperTable, Results
 from suites.harness.show.experiment import Experiment
@@ -56,7 +57,7 @@ def sections(results: Results, styles: Styles) -> Iterator[Section]:
         "kronbench memory",
         [measurement.path for measurement in results.memory],
         figures=[
-            figures.memory([row for row in m.rows if row["status"] != "skipped"], f"Memory, {m.path.parent.name}")
+            figures.memory([row for row in m.rows if row.status != "skipped"], f"Memory, {m.path.parent.name}")
             for m in results.memory
         ],
         tables=[measurements.memory(m, slug(f"{m.path.parent.name}-memory")) for m in results.memory],
@@ -67,29 +68,29 @@ def _phase_seconds(experiment: Experiment) -> dict[str, dict[str, float]]:
     """By method, the median over runs and epochs of the mean seconds of each phase."""
     found = {}
     for method, records in experiment.methods.items():
-        points = [point["phases"] for record in records for point in record.points if point.get("phases")]
-        seconds = {name: [p[name]["seconds_mean"] for p in points if name in p] for name in PHASES}
+        points = [point.phases for record in records for point in record.points if point.phases]
+        seconds = {name: [p[name].seconds_mean for p in points if name in p] for name in PHASES}
         if points:
             found[method] = {name: float(np.median(values)) for name, values in seconds.items() if values}
     return found
 
 
-def _step_time_figures(measurement: Measurement, styles: Styles) -> list[Figure]:
+def _step_time_figures(measurement: Measurement[StepTime], styles: Styles) -> list[Figure]:
     """In float32 without TF32: lines against the batch, and bars by phase at each network and batch."""
-    rows = [row for row in measurement.rows if row["status"] == "ok" and not row["tf32"]]
+    rows = [row for row in measurement.rows if row.milliseconds and not row.tf32]
     where, pictures = measurement.path.parent.name, []
     for graph, how in ((False, "launched by the host"), (True, "in a CUDA graph")):
-        own = [row for row in rows if row["graph"] == graph]
-        for network in dict.fromkeys(row["network"] for row in own):
+        own = [row for row in rows if row.graph == graph]
+        for network in dict.fromkeys(row.network for row in own):
             series: Series = {}
             for row in own:
-                if row["network"] == network:
-                    series.setdefault(row["optimizer"], []).append((row["batch"], 1e3 * row["median"]))
+                if row.network == network and row.milliseconds:
+                    series.setdefault(row.optimizer, []).append((row.batch, row.milliseconds[0]))
             if max(map(len, series.values())) > 1:
                 title = f"{where}, {network}, {how}"
                 pictures.append(figures.lines(series, title, "batch", "milliseconds of a step", styles, type="log"))
-        for network, batch in dict.fromkeys((row["network"], row["batch"]) for row in own):
-            case = {r["optimizer"]: r["phases"] for r in own if (r["network"], r["batch"]) == (network, batch)}
+        for network, batch in dict.fromkeys((row.network, row.batch) for row in own):
+            case = {r.optimizer: r.phases for r in own if (r.network, r.batch) == (network, batch)}
             title = f"{where}, {network.partition('-')[0]} inputs, batch {batch}, {how}"
             pictures.append(figures.phases(case, PHASES, title))
     return pictures
@@ -131,7 +132,7 @@ def _span(points: Sequence[tuple[float, float]]) -> str:
     return f"{min(points)[0]:g} to {max(points)[0]:g}"
 
 
-def _widths_of_benches(benches: Sequence[Measurement]) -> dict[str, Series]:
+def _widths_of_benches(benches: Sequence[Measurement[dict[str, Any]]]) -> dict[str, Series]:
     found: dict[str, Series] = {}
     for measurement in benches:
         for row in measurement.rows:

@@ -47,17 +47,19 @@ class Experiment:
         settings = Counter(method_of(spec) for spec in self.methods)
 
         def renamed(record: Record) -> Record:
-            method = method_of(record.experiment["optimizer"])
+            method = method_of(record.experiment.optimizer)
             if settings[method] > 1:
                 return record
-            return replace(record, header={**record.header, "experiment": {**record.experiment, "optimizer": method}})
+            return replace(
+                record, header=replace(record.header, experiment=replace(record.experiment, optimizer=method))
+            )
 
         return replace(self, records=[renamed(record) for record in self.records])
 
     @property
     def shared_machine(self) -> bool:
         """Whether runs went beside each other, so that their seconds say little."""
-        return any(record.header.get("at_a_time", 1) > 1 for record in self.records)
+        return any(record.header.at_a_time > 1 for record in self.records)
 
     @property
     def command(self) -> str:
@@ -73,7 +75,7 @@ class Experiment:
         experiment, figures = self.records[0].experiment, defaultdict(list)
         for figure in sorted(self.folder.parent.glob("figure*.md"), key=lambda path: (len(path.name), path.name)):
             title = figure.read_text(encoding="utf-8").partition("\n")[0]
-            if f": {experiment['criterion']}, " in title and re.search(rf"\b{experiment['dataset']}\b", title):
+            if f": {experiment.criterion}, " in title and re.search(rf"\b{experiment.dataset}\b", title):
                 scale = f"--scale {title.partition('(scale ')[2].partition(':')[0]}"
                 length = [f"--{what}s {count}" for count, what in re.findall(r"(\d+) (epoch|seed)s?;", title)]
                 tuned = ["--tuned FOLDER"] if "method tuned" in title else []

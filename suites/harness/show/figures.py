@@ -8,12 +8,14 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from suites.harness.analysis.curves import AXES, Curve, common_end, curve
 from suites.harness.analysis.profiles import Profile
+from suites.harness.records.measured import MemoryPeak
 from suites.harness.records.record import Record
 from suites.harness.show.experiment import Experiment
 from suites.harness.show.pictures import COLOURS, LINES, MARKERS
@@ -75,7 +77,7 @@ def convergence(experiment: Experiment, styles: Styles, quantity: str, title: st
     for method, group in experiment.methods.items():
         finished = [record for record in group if record.completed]
         if finished:
-            traces += banded(curve(finished, quantity), method, styles)
+            traces += banded(curve([record.points for record in finished], attrgetter(quantity)), method, styles)
         for record in group:
             if not record.completed and record.points:
                 traces.append(_broken_off(record, quantity, method, styles))
@@ -99,18 +101,18 @@ def banded(drawn: Curve, method: str, styles: Styles) -> list[Trace]:
 
 def _broken_off(record: Record, quantity: str, method: str, styles: Styles) -> Trace:
     """A run that did not finish, with a cross at its last point."""
-    known = [point for point in record.points if point.get(quantity) is not None]
+    known = [point for point in record.points if getattr(point, quantity) is not None]
     trace = styles.line(method)
-    trace["name"] = literal(f"{method}, seed {record.experiment['seed']}: {record.status}")
+    trace["name"] = literal(f"{method}, seed {record.experiment.seed}: {record.status}")
     trace["along"] = {
-        axis: _numbers(point.get(name) for point in known)
+        axis: _numbers(getattr(point, name) for point in known)
         for axis, (name, _) in AXES.items()
-        if all(point.get(name) is not None for point in known)
+        if all(getattr(point, name) is not None for point in known)
     }
     trace["line"] = {**trace["line"], "width": 1}
     cross = {"symbol": "x-thin-open", "size": [0] * (len(known) - 1) + [14]}
     trace["marker"] = {"color": styles.colour(method), "line": {"color": styles.colour(method), "width": 3}, **cross}
-    return {**trace, "y": _numbers(point[quantity] for point in known)}
+    return {**trace, "y": _numbers(getattr(point, quantity) for point in known)}
 
 
 def performance_profile(found: Mapping[str, Profile], styles: Styles, problems: int) -> Figure:
@@ -179,20 +181,18 @@ def lines(
     return Figure(title, f"{title}: {y} against {x}", traces, layout, 380)
 
 
-def memory(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
+def memory(rows: Sequence[MemoryPeak], title: str) -> Figure:
     """Bars of the bytes predicted and measured, with a line at the budget."""
-    labels = [
-        f"{_wrapped(row['optimizer'])}{chr(0x200B) * position}" for position, row in enumerate(rows)
-    ]  # each its own
-    said = ["" if row["status"] == "finished" else literal(row["status"]) for row in rows]
+    labels = [f"{_wrapped(row.optimizer)}{chr(0x200B) * position}" for position, row in enumerate(rows)]  # each its own
+    said = ["" if row.status == "finished" else literal(row.status) for row in rows]
     traces = [
-        {**_bars(name, labels, colour, shape), "x": _numbers(row.get(key) for row in rows), "text": texts}
+        {**_bars(name, labels, colour, shape), "x": _numbers(getattr(row, key) for row in rows), "text": texts}
         for name, key, colour, shape, texts in (
             ("predicted", "predicted_bytes", "$c6", "/", [""] * len(rows)),
             ("measured", "peak_bytes", "$c1", "", said),
         )
     ]
-    budgets = sorted({row["budget_bytes"] for row in rows if row.get("budget_bytes")})
+    budgets = sorted({row.budget_bytes for row in rows if row.budget_bytes})
     layout = {
         "barmode": "group",
         "xaxis": {"title": {"text": "bytes"}, "type": "log", "exponentformat": "SI", "dtick": 1},

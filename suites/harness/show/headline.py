@@ -43,7 +43,7 @@ def headline(experiment: Experiment) -> Headline:
     facts = experiment.records[0].experiment
     return Headline(
         experiment,
-        _sentence(gradients, costs["seconds"], target, f"{facts['dataset']} with {facts['criterion']}"),
+        _sentence(gradients, costs["seconds"], target, f"{facts.dataset} with {facts.criterion}"),
         {
             f"{unit} to {target}": {method: median_interval(of_seed.values()) for method, of_seed in values.items()}
             for unit, values in costs.items()

@@ -1,17 +1,16 @@
 """How the solves of the methods went over training, and what their curvature was like."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from suites.harness.analysis.curves import curve
+from suites.harness.records.facts import Point
 from suites.harness.records.record import Record
 from suites.harness.show.experiment import Experiment
 from suites.harness.show.figures import Figure, Styles, banded, lines
-
-Point = Mapping[str, Any]
 
 
 def solver_health(experiment: Experiment, styles: Styles) -> list[Figure]:
@@ -25,10 +24,10 @@ def solver_health(experiment: Experiment, styles: Styles) -> list[Figure]:
     for number_of, title, axis in over_training:
         traces = []
         for method, group in experiment.methods.items():
-            watched = [_with_number(r, number_of) for r in group if r.completed]
-            watched = [record for record in watched if record.points]
-            if any(point["health"] for record in watched for point in record.points):
-                traces += banded(curve(watched, "health"), method, styles)
+            watched = [[point for point in r.points if number_of(point) is not None] for r in group if r.completed]
+            watched = [points for points in watched if points]
+            if any(number_of(point) for points in watched for point in points):
+                traces += banded(curve(watched, number_of), method, styles)
         if traces:
             figures.append(Figure(title, f"{title}, over training on {experiment.name}", traces, {"yaxis": axis}))
     pis = {method: pi for method, group in experiment.methods.items() if (pi := _last_pi(group))}
@@ -42,26 +41,18 @@ def _solver(name: str, summary: Callable[[Any], Any]) -> Callable[[Point], float
     """Of the solves since the last measuring point; None before the first step, and of a direct solver."""
 
     def number_of(point: Point) -> float | None:
-        values = (point.get("solver") or {}).get(name)
+        values = point.solver and getattr(point.solver, name)
         return float(summary(values)) if values and None not in values else None
 
     return number_of
 
 
 def _negative_eigenvalues(point: Point) -> float | None:
-    found = point.get("negative_curvature")
-    return found and float(found["eigenvalues"])
-
-
-def _with_number(record: Record, number_of: Callable[[Point], float | None]) -> Record:
-    """The run with one number a measuring point as ``health``; those without are left out."""
-    numbers = [(point, number_of(point)) for point in record.points]
-    points = [{**point, "health": number} for point, number in numbers if number is not None]
-    return Record(record.path, record.header, points, record.end)
+    return point.negative_curvature and float(point.negative_curvature.eigenvalues)
 
 
 def _last_pi(group: Sequence[Record]) -> list[tuple[int, float]]:
     """The median over seeds, by layer from 1 on."""
-    finished = [record.points[-1].get("solver") or {} for record in group if record.completed]
-    pis = [solver["pi"] for solver in finished if "pi" in solver]
-    return list(enumerate(np.median(pis, axis=0).tolist(), start=1)) if pis else []
+    solvers = [record.points[-1].solver for record in group if record.completed]
+    pis = [solver.pi for solver in solvers if solver and solver.pi]
+    return list(enumerate(np.median(np.array(pis, dtype=float), axis=0).tolist(), start=1)) if pis else []

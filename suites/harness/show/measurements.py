@@ -1,22 +1,22 @@
 """The tables of what was measured apart from training: step times, bytes, benches, the paper's tables, on what."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from suites.harness.records.measured import MemoryPeak, Row, StepTime
 from suites.harness.show.captions import machine
 from suites.harness.show.collect import Measurement, PaperTable, Results
 from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
 from suites.harness.units import shown_bytes
 
 
-def step_times(measurement: Measurement, name: str) -> Table:
+def step_times(measurement: Measurement[StepTime], name: str) -> Table:
     """Milliseconds of a step with intervals, ratios, and what could not be measured."""
     rows: list[dict[str, Content]] = [
         {
-            **{key: _text(row.get(key)) for key in ("network", "batch", "tf32", "graph", "optimizer")},
-            "ms": Cell(*(1e3 * row[end] for end in ("median", "low", "high"))) if "median" in row else None,
-            "/ sgd": row.get("ratio_to_sgd"),
+            **{key: _text(getattr(row, key)) for key in ("network", "batch", "tf32", "graph", "optimizer")},
+            "ms": Cell(*row.milliseconds) if row.milliseconds else None,
+            "/ sgd": row.ratio_to_sgd,
             "status": _status(row),
         }
         for row in measurement.rows
@@ -24,7 +24,7 @@ def step_times(measurement: Measurement, name: str) -> Table:
     return _named(table_of(rows, {"ms": ".3g"}), name, "Step times", measurement)
 
 
-def memory(measurement: Measurement, name: str) -> Table:
+def memory(measurement: Measurement[MemoryPeak], name: str) -> Table:
     """Bytes predicted and measured under a budget."""
     columns = [
         *(Column(key, key) for key in ("optimizer", "network", "batch")),
@@ -36,16 +36,16 @@ def memory(measurement: Measurement, name: str) -> Table:
     ]
     rows: list[dict[str, Content]] = [
         {
-            **{key: _text(row.get(key)) for key in ("optimizer", "network", "batch")},
-            **{c.key: Cell(row[c.key]) for c in columns if c.form is shown_bytes and row.get(c.key) is not None},
-            "outcome": "fell back to rank_one" if row.get("fell_back") else _status(row),
+            **{key: _text(getattr(row, key)) for key in ("optimizer", "network", "batch")},
+            **{c.key: _bytes(getattr(row, c.key)) for c in columns if c.form is shown_bytes},
+            "outcome": "fell back to rank_one" if row.fell_back else _status(row),
         }
         for row in measurement.rows
     ]
     return _named(Table(columns, rows), name, "Peak bytes of a training step", measurement)
 
 
-def bench(measurement: Measurement, name: str) -> Table:
+def bench(measurement: Measurement[dict[str, Any]], name: str) -> Table:
     """What pytest-benchmark measured: medians and quartiles in milliseconds."""
     rows: list[dict[str, Content]] = [
         {
@@ -67,25 +67,23 @@ def paper(found: PaperTable) -> Table:
 
 def measured(results: Results) -> Table:
     """Of everything shown the machine, the software and the commit."""
-    sources: dict[str, list[Mapping[str, Any]]] = {
-        e.name: [record.header["environment"] for record in e.records] for e in results.experiments
-    }
+    sources = {e.name: [record.environment for record in e.records] for e in results.experiments}
     for one in [*results.step_times, *results.memory, *results.benches]:
         if one.environment:
             sources[one.path.relative_to(results.folder).as_posix()] = [one.environment]
     rows: list[dict[str, Content]] = []
     for name, environments in sources.items():
         for environment in {machine(found): found for found in environments}.values():
-            git, gpu = environment["git"] or {}, environment["gpu"] or {}
-            row = {"what": name, "processor": environment.get("cpu"), "threads": environment.get("threads")}
-            row |= {"GPU": gpu.get("name"), "driver": gpu.get("driver"), "TF32": gpu.get("tf32")}
-            row |= {name: environment.get(name) for name in ("torch", "blas", "python", "platform")}
-            row["commit"] = git.get("commit", "-")[:10] + (" with changes" if git.get("dirty") else "")
+            gpu = environment.gpu
+            row = {"what": name, "processor": environment.cpu, "threads": environment.threads}
+            row |= {"GPU": gpu and gpu.name, "driver": gpu and gpu.driver, "TF32": gpu and gpu.tf32}
+            row |= {name: getattr(environment, name) for name in ("torch", "blas", "python", "platform")}
+            row["commit"] = environment.commit or None
             rows.append({key: _text(value) for key, value in row.items()})
     return replace(table_of(rows), name="measured", title="Machines, versions, commits")
 
 
-def _named(table: Table, name: str, what: str, measurement: Measurement) -> Table:
+def _named(table: Table, name: str, what: str, measurement: Measurement[Any]) -> Table:
     note = machine(measurement.environment) if measurement.environment else ""
     return replace(table, name=name, title=f"{what}, {measurement.path.parent.name}", note=note)
 
@@ -94,9 +92,12 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _status(row: Mapping[str, Any]) -> str:
-    reason = row.get("reason")
-    return f"{row['status']}: {' '.join(reason.split())[:120]}" if reason else str(row["status"])
+def _bytes(value: int | None) -> Cell | None:
+    return None if value is None else Cell(value)
+
+
+def _status(row: Row) -> str:
+    return f"{row.status}: {' '.join(row.reason.split())[:120]}" if row.reason else row.status
 
 
 def _content(cell: str) -> Content:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -16,7 +17,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from suites.harness.analysis.curves import AXES, Curve, common_end, curve
 from suites.harness.analysis.statistics import Interval, median_interval
-from suites.harness.records.groups import by_optimizer, first_reaching
+from suites.harness.records.groups import by_optimizer, to_reach
 from suites.harness.records.record import Record
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; lines and markers differ as well
@@ -77,7 +78,10 @@ def draw_curves(
     """
     finished = {name: [record for record in group if record.completed] for name, group in groups.items()}
     finished = {name: group for name, group in finished.items() if group}
-    curves = {name: [curve(group, of) for of in ("train_loss", "test_accuracy")] for name, group in finished.items()}
+    curves = {
+        name: [curve([record.points for record in group], attrgetter(of)) for of in ("train_loss", "test_accuracy")]
+        for name, group in finished.items()
+    }
     with mpl.rc_context(_STYLE):
         lines, columns = wrap(title, 150), max(1, min(5, 130 // (max(map(len, finished), default=0) + 8)))
         rows = math.ceil(len(finished) / columns)
@@ -166,7 +170,7 @@ def _draw(axes: Axes, name: str, drawn: Curve, axis: str, style: Mapping[str, An
 
 def _mark(axes: Axes, group: Sequence[Record], axis: str, target: float, colour: str) -> None:
     """A ring where half of the runs have reached the target."""
-    reached = [first_reaching(record, target).get(AXES[axis][0]) for record in group]
+    reached = [to_reach(record, target, AXES[axis][0]) for record in group]
     middle = median_interval([value for value in reached if value is not None]).median if None not in reached else None
     if middle is not None and np.isfinite(middle):
         axes.plot(middle, target, "o", color=colour, markersize=10, fillstyle="none", markeredgewidth=1.5)

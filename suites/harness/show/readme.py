@@ -14,7 +14,7 @@ _MARKS = ("<!-- headline -->", "<!-- /headline -->")
 def readme_block(found: Headline, picture: str) -> str:
     """What stands between the marks of the README: picture, sentence, table and caption; ``picture`` lacks a suffix."""
     experiment = found.experiment
-    seeds = max(len({record.experiment["seed"] for record in group}) for group in experiment.methods.values())
+    seeds = max(len({record.experiment.seed for record in group}) for group in experiment.methods.values())
     table = comparison_table(experiment.records, experiment.step_seconds, experiment.target)
     shown = f'<img src="{picture}.svg" alt="{" and ".join(found.costs)}, by method">'
     dark = f'<source media="(prefers-color-scheme: dark)" srcset="{picture}-dark.svg">'

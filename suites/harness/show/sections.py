@@ -1,8 +1,7 @@
 """The sections of the page: what each shows, where that comes from, and what makes it again."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from suites.harness.analysis.profiles import profiles
 from suites.harness.show import comparison as tables
@@ -37,7 +36,7 @@ def all_sections(results: Results, styles: Styles) -> Iterable[Section]:
 
 def _experiment(experiment: Experiment, styles: Styles, short: str) -> Section:
     name, drawn = slug(experiment.name), experiment.by_method
-    machines = dict.fromkeys(_processor(record.header["environment"]) for record in experiment.records)
+    machines = dict.fromkeys(record.environment.processor for record in experiment.records)
     return Section(
         name,
         f"{short}: {problem(experiment)}; {', '.join(machines)}",
@@ -153,12 +152,9 @@ def _papers(results: Results, styles: Styles) -> Section:
 def problem(experiment: Experiment) -> str:
     """Data set, criterion and batch."""
     facts = experiment.records[0].experiment
-    synthetic = ", synthetic images" if facts.get("synthetic") else ""
-    return f"{facts['dataset']}, {facts.get('criterion', '')}, batch {facts.get('batch_size', '?')}{synthetic}"
-
-
-def _processor(environment: Mapping[str, Any]) -> str:
-    return (environment.get("gpu") or {}).get("name") or environment.get("cpu") or "?"
+    return (
+        f"{facts.dataset}, {facts.criterion}, batch {facts.batch_size}{', synthetic images' if facts.synthetic else ''}"
+    )
 
 
 def _short(name: str, names: Sequence[str]) -> str:

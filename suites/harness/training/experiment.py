@@ -1,9 +1,8 @@
 """Everything that decides the numbers of a run, and what several runs share: a problem, loaded."""
 
 import itertools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,6 +11,7 @@ from suites.harness.measure.step import Step
 from suites.harness.names import pick
 from suites.harness.problems.dataset import Dataset, load
 from suites.harness.problems.problem import Problem, find
+from suites.harness.records.facts import Experiment
 from suites.harness.training.captured_step import CapturedStep
 from suites.harness.training.catalog import Choice
 
@@ -123,21 +123,21 @@ class Task:
         """Refuse an optimizer that cannot be built for this task, before anything is written."""
         choice.build(FCNN((1, 1), self.settings.activation), self.criterion)
 
-    def describe(self, choice: Choice, seed: int, epochs: int) -> dict[str, Any]:
+    def describe(self, choice: Choice, seed: int, epochs: int) -> Experiment:
         """The experiment as it stands in the header of a record, where the problem's name is ``dataset``."""
-        settings = asdict(self.settings)
+        settings = dict(vars(self.settings))
         del settings["problem"]
-        return {
-            "optimizer": choice.spec,
-            "options": {**choice.entry.options, **choice.options},
-            "seed": seed,
-            "epochs": epochs,
-            "dataset": self.problem.name,
+        return Experiment(
+            optimizer=choice.spec,
+            options={**choice.entry.options, **choice.options},
+            seed=seed,
+            epochs=epochs,
+            dataset=self.problem.name,
             **settings,
-            "train_images": len(self.dataset.train),
-            "test_images": len(self.dataset.test),
-            "synthetic": self.problem.synthetic,
-        }
+            train_images=len(self.dataset.train),
+            test_images=len(self.dataset.test),
+            synthetic=self.problem.synthetic,
+        )
 
 
 def resolve_device(name: str) -> str:

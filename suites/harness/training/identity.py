@@ -5,11 +5,14 @@ code gives other bits with another number of threads or another BLAS.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import msgspec
+
+from suites.harness.records.facts import Header
 
 _ROOT = Path(__file__).resolve().parents[3]
 _FEEDERS = (
@@ -20,18 +23,18 @@ _ENVIRONMENT = ("python", "torch", "blas", "platform", "cpu", "threads")
 _GPU = ("name", "memory_bytes", "cuda", "tf32")
 
 
-def run_id(header: Mapping[str, Any], *more: Path) -> str:
+def run_id(header: Header[Any], *more: Path) -> str:
     """Twelve hexadecimal digits for the header of a record; ``more``: sources that decide as well."""
-    environment = header["environment"]
+    environment, gpu = header.environment, header.environment.gpu
     decides = {
-        "experiment": header["experiment"],
-        "source": header["source"],
-        "problem": (header.get("problem") or {}).get("source"),
+        "experiment": header.experiment,
+        "source": header.source,
+        "problem": header.problem and header.problem.source,
         "algorithms": _algorithms(more),
-        "environment": {name: environment[name] for name in _ENVIRONMENT},
-        "gpu": environment["gpu"] and {name: environment["gpu"][name] for name in _GPU},
+        "environment": {name: getattr(environment, name) for name in _ENVIRONMENT},
+        "gpu": gpu and {name: getattr(gpu, name) for name in _GPU},
     }
-    return _digest(json.dumps(decides, sort_keys=True).encode())
+    return _digest(msgspec.json.encode(decides, order="sorted"))
 
 
 @cache

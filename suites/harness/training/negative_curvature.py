@@ -1,16 +1,15 @@
 """How much negative curvature there is at a measuring point: what PCH repairs, whoever trains."""
 
-from typing import Any
-
 import torch
 
 from optimizers.core import FCNN
 from suites.harness.problems.dataset import Split
+from suites.harness.records.facts import NegativeCurvature
 from suites.harness.training.experiment import Task
 
 
 @torch.no_grad()
-def negative_curvature(task: Task, network: FCNN) -> dict[str, Any] | None:
+def negative_curvature(task: Task, network: FCNN) -> NegativeCurvature | None:
     """Of the first batch of the training images, which is always the same; off the clock.
 
     Returns:
@@ -27,8 +26,8 @@ def negative_curvature(task: Task, network: FCNN) -> dict[str, Any] | None:
     eigenvalues = torch.linalg.eigvalsh(tape.mean_hessian.double())
     eigenvalues = eigenvalues[eigenvalues.abs() > 1e-6 * eigenvalues.abs().max()]  # below it is rounding
     negative = eigenvalues[eigenvalues < 0]
-    return {
-        "eigenvalues": len(negative),
-        "share": float(f"{(negative.sum().abs() / eigenvalues.abs().sum()).item():.3g}") if len(negative) else 0.0,
-        "bends": [round((layer.mean_bend < 0).double().mean().item(), 3) for layer in tape.layers[1:]],
-    }
+    return NegativeCurvature(
+        eigenvalues=len(negative),
+        share=float(f"{(negative.sum().abs() / eigenvalues.abs().sum()).item():.3g}") if len(negative) else 0.0,
+        bends=tuple(round((layer.mean_bend < 0).double().mean().item(), 3) for layer in tape.layers[1:]),
+    )

@@ -9,15 +9,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
 from optimizers.core.kfi import is_out_of_memory
 from suites.harness.measure.clock import gpu_alone
 from suites.harness.measure.step import Step
-from suites.harness.records.record import Record, RecordWriter, read
+from suites.harness.records.facts import SCHEMA, End, Header, Status
+from suites.harness.records.journal import Journal, JournalWriter
 from suites.harness.training.checkpoint import Checkpoint
+
+X = TypeVar("X")
+P = TypeVar("P")
 
 CHECKPOINT_SECONDS = 10.0  # at least so long from one to the next: short work needs none
 
@@ -34,13 +38,13 @@ class Work:
     points: int
     saved: Mapping[str, Any] | None
     measured: dict[str, Any]
-    _record: RecordWriter
+    _record: JournalWriter
     _checkpoint: Checkpoint
     _kept: float = field(default_factory=time.monotonic)
 
-    def point(self, **values: Any) -> None:
+    def point(self, point: object) -> None:
         """Write a measuring point."""
-        self._record.point(**values)
+        self._record.point(point)
         self.points += 1
 
     def keep(self, step: Step, **progress: Any) -> None:
@@ -52,12 +56,13 @@ class Work:
 
 def once(
     path: Path,
-    header: Mapping[str, Any],
+    header: Header[X],
     device: str,
-    work: Callable[[Work], tuple[str, str | None]],
+    read: Callable[[Path], Journal[X, P]],
+    work: Callable[[Work], tuple[Status, str | None]],
     resume: bool = True,
     needs_checkpoint: bool = True,
-) -> Record:
+) -> Journal[X, P]:
     """Do the work unless its record says that it finished; whatever happens but an interrupt or a full disk ends up in
     the record.
 
@@ -67,6 +72,7 @@ def once(
         path: of the record.
         header: with ``run``.
         device: that it runs on.
+        read: the record; one that cannot be read is taken as not there.
         work: returns status and reason.
         resume: False begins anew. What failed or diverged does so always.
         needs_checkpoint: False for work that can go on after any measuring point.
@@ -74,39 +80,43 @@ def once(
     Raises:
         OSError: if the record or a checkpoint cannot be written; what was written before stays.
     """
-    checkpoint = Checkpoint(path.with_name(f".{path.stem}.pt"), header["run"])
+    checkpoint = Checkpoint(path.with_name(f".{path.stem}.pt"), header.run or "")
     with _alone(path.with_name(f".{path.stem}.lock")):
-        if resume and path.exists():
-            done = read(path)
-            if done.completed and done.header.get("run") == header["run"]:
-                return done
-        points, saved = _left(path, checkpoint, header["run"], needs_checkpoint) if resume else (0, None)
-        with RecordWriter(path, dict(header), points) as record, gpu_alone(device):
+        done = _same(path, header, read) if resume else None
+        if done and done.completed:
+            return done
+        left = _same(path.with_name(path.name + ".part"), header, read) if resume else None
+        points, saved = _to_keep(len(left.points), checkpoint, needs_checkpoint) if left else (0, None)
+        with JournalWriter(path, header, points) as record, gpu_alone(device):
             under_way = Work(points, saved, {}, record, checkpoint)
             try:
                 status, reason = work(under_way)
-                record.end(status, reason, **under_way.measured)
+                record.end(End(status=status, reason=reason, **under_way.measured))
             except OSError:
                 raise
             except Exception as error:
                 what = "out of memory" if is_out_of_memory(error) else type(error).__name__
-                record.end("failed", f"{what}: {_first_line(error)}", traceback=traceback.format_exc())
+                reason = f"{what}: {_first_line(error)}"
+                record.end(End(status="failed", reason=reason, traceback=traceback.format_exc()))
         checkpoint.remove()
     return read(path)
 
 
-def _left(path: Path, checkpoint: Checkpoint, run: str, needs_checkpoint: bool) -> tuple[int, Mapping[str, Any] | None]:
-    """How many measuring points stay of work that died, and its checkpoint, if its record goes as far."""
+def _same(path: Path, header: Header[X], read: Callable[[Path], Journal[X, P]]) -> Journal[X, P] | None:
+    """The record of the same work, if there is one that can be read."""
     try:
-        record = read(path.with_name(path.name + ".part"))
+        record = read(path)
     except (OSError, ValueError):
-        return 0, None
-    if record.header.get("run") != run:
-        return 0, None
+        return None
+    return record if (record.header.run, record.header.schema) == (header.run, SCHEMA) else None
+
+
+def _to_keep(points: int, checkpoint: Checkpoint, needs_checkpoint: bool) -> tuple[int, Mapping[str, Any] | None]:
+    """How many points of work that died are kept, and its checkpoint, if the record goes as far."""
     if not needs_checkpoint:
-        return len(record.points), None
+        return points, None
     saved = checkpoint.load()
-    if saved is None or len(record.points) < saved["progress"]["points"]:
+    if saved is None or points < saved["progress"]["points"]:
         return 0, None
     return saved["progress"]["points"], saved
 

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from suites.harness.measure.live_bytes import peak_state_bytes, state_bytes
 from suites.harness.measure.operations import StepCost, probe
 from suites.harness.names import file_name
 from suites.harness.problems.dataset import Split
-from suites.harness.records.record import Record
+from suites.harness.records.facts import Header, Point, Status
+from suites.harness.records.record import Record, read
 from suites.harness.training.catalog import Choice
 from suites.harness.training.checkpoint import restore
 from suites.harness.training.experiment import Task
@@ -57,22 +58,23 @@ def run(
     Raises:
         OSError: if the record or a checkpoint cannot be written; what was written before stays.
     """
-    header = {
-        "experiment": task.describe(choice, seed, epochs),
-        "environment": describe(task.settings.device),
-        "source": choice.entry.source,
-        "problem": task.problem.facts(),
-    }
-    header |= {"run": run_id(header), "at_a_time": at_a_time}
+    header = Header(
+        experiment=task.describe(choice, seed, epochs),
+        environment=describe(task.settings.device),
+        source=choice.entry.source,
+        at_a_time=at_a_time,
+        problem=task.problem.facts(),
+    )
+    header = replace(header, run=run_id(header))
 
-    def work(under_way: Work) -> tuple[str, str | None]:
+    def work(under_way: Work) -> tuple[Status, str | None]:
         with _warnings_kept() as said:
             ended = _Training(task, choice, seed, epochs, under_way, on_epoch, out_of_time).run()
-        under_way.measured["warnings"] = said
+        under_way.measured["warnings"] = tuple(said)
         return ended
 
-    name = f"{file_name(choice.spec)}_seed{seed}_{header['run']}"
-    return once(folder / f"{name}.jsonl", header, task.settings.device, work, resume)
+    name = f"{file_name(choice.spec)}_seed{seed}_{header.run}"
+    return once(folder / f"{name}.jsonl", header, task.settings.device, read, work, resume)
 
 
 @contextmanager
@@ -103,7 +105,7 @@ class _Training:
     on_epoch: Callable[[int], None]
     out_of_time: Callable[[], bool]
 
-    def run(self) -> tuple[str, str | None]:
+    def run(self) -> tuple[Status, str | None]:
         """Train from the start or from what was saved; returns status and reason."""
         task, device, saved = self.task, self.task.settings.device, self.work.saved
         peak, cost = _warm_up(task, self.choice, self.seed)
@@ -117,7 +119,11 @@ class _Training:
         first_loss, best_accuracy, train_loss = progress["first_loss"], progress["best_accuracy"], math.nan
         accounts = Accounts(step, cost, device, progress.get("total"))
         training, evaluation = Stopwatch(device, progress["training"]), Stopwatch(device, progress["evaluation"])
-        self.work.measured |= {"peak_state_bytes": peak, "gradient_operations": cost.gradient, "resumed": resumed}
+        self.work.measured |= {
+            "peak_state_bytes": peak,
+            "gradient_operations": cost.gradient,
+            "resumed": tuple(resumed),
+        }
         for epoch in range(first, self.epochs + 1):
             if epoch:
                 with training:
@@ -130,7 +136,7 @@ class _Training:
                 train_loss, train_accuracy = evaluate(task, step.network, task.dataset.train)
                 test_loss, test_accuracy = evaluate(task, step.network, task.dataset.test)
                 negative = negative_curvature(task, step.network) if second_order else None
-            self.work.point(
+            point = Point(
                 step=epoch * task.steps_per_epoch,
                 epoch=epoch,
                 training_seconds=training.seconds,
@@ -142,6 +148,7 @@ class _Training:
                 negative_curvature=negative,
                 **accounts.close(),
             )
+            self.work.point(point)
             self.on_epoch(epoch)
             first_loss = first_loss if epoch else train_loss
             best_accuracy = max(best_accuracy, test_accuracy)
@@ -185,7 +192,7 @@ def evaluate(task: Task, network: FCNN, split: Split) -> tuple[float, float]:
 
 def status_after_training(
     first_loss: float, last_loss: float, best_accuracy: float, labels: Tensor
-) -> tuple[str, str | None]:
+) -> tuple[Status, str | None]:
     """Status and reason.
 
     ``diverged``: the train loss ended above where it began. ``at chance``: the test accuracy was above :func:`chance`

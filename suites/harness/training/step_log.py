@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from suites.harness.measure.clock import PhaseClock
 from suites.harness.measure.operations import StepCost, iterations_run
 from suites.harness.measure.step import Step
 from suites.harness.records.conventions import PHASES
+from suites.harness.records.facts import Phase, SolverHealth
 
 
 class Accounts:
@@ -70,7 +72,7 @@ class Accounts:
         self.total["cg_iterations"] += sum(of_step[0] for of_group in ran for of_step in of_group)
         health = _health(solves) if solves else None
         if health and self._pis:
-            health["pi"] = _rounded(torch.stack(self._pis).mean(0))
+            health = replace(health, pi=_rounded(torch.stack(self._pis).mean(0)))
         self._solves, self._pis, self._steps = [], [], 0
         counted = ("forwards", "backwards", "cg_iterations", "factorizations")
         return {
@@ -81,12 +83,12 @@ class Accounts:
         }
 
 
-def _by_phase(seconds: dict[str, list[float]], steps: Sequence[Counter[str]]) -> dict[str, dict[str, float]]:
+def _by_phase(seconds: dict[str, list[float]], steps: Sequence[Counter[str]]) -> dict[str, Phase]:
     return {
-        phase: {
+        phase: Phase(
             **_mean_and_p99("seconds", seconds.get(phase, [0.0])),
             **_mean_and_p99("operations", [counts[phase] for counts in steps]),
-        }
+        )
         for phase in PHASES
         if phase in seconds or any(counts[phase] for counts in steps)
     }
@@ -97,17 +99,17 @@ def _mean_and_p99(unit: str, values: Sequence[float]) -> dict[str, float]:
     return {f"{unit}_mean": float(f"{mean:.6g}"), f"{unit}_p99": float(f"{p99:.6g}")}
 
 
-def _health(solves: Sequence[Sequence[Tensor]]) -> dict[str, list[float]]:
-    """One number a step: over all layers, weights and biases alike. Beside them ``pi`` of KFI has one a layer."""
+def _health(solves: Sequence[Sequence[Tensor]]) -> SolverHealth:
+    """One number a step: over all layers, weights and biases alike."""
     iterations, residual, status = (
         torch.cat([of_group.flatten(1) for of_group in column], dim=1) for column in zip(*solves, strict=True)
     )
-    return {
-        "iterations_mean": _rounded(iterations.double().mean(1)),
-        "iterations_max": iterations.amax(1).tolist(),
-        "residual_max": _rounded(residual.amax(1)),
-        **{name: (status == value).sum(1).tolist() for name, value in _TROUBLES.items()},
-    }
+    return SolverHealth(
+        iterations_mean=_rounded(iterations.double().mean(1)),
+        iterations_max=tuple(iterations.amax(1).tolist()),
+        residual_max=_rounded(residual.amax(1)),
+        **{name: tuple((status == value).sum(1).tolist()) for name, value in _TROUBLES.items()},
+    )
 
 
 # solves of a step that met it, by the name under which a record counts them
@@ -119,5 +121,5 @@ _TROUBLES = {
 }
 
 
-def _rounded(values: Tensor) -> list[float]:
-    return [float(f"{value:.3g}") for value in values.tolist()]
+def _rounded(values: Tensor) -> tuple[float, ...]:
+    return tuple(float(f"{value:.3g}") for value in values.tolist())

@@ -52,7 +52,7 @@ def compare(
     with progress_bars() as progress:
         records = train(runs, epochs, output / "runs", progress, data_root, resume, workers)
         bar = progress.add_task("rounds: step times against SGD".ljust(36), total=_ROUNDS)
-        failed = {record.experiment["optimizer"] for record in records if record.status == "failed"}
+        failed = {record.experiment.optimizer for record in records if record.status == "failed"}
         timed = {spec: choice for choice in (choose(REFERENCE), *choices) if (spec := choice.spec) not in failed}
         steps = {spec: task.training_step(choice, seed=0) for spec, choice in timed.items()}
         step_seconds = interleaved_seconds(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from suites.harness.records.groups import first_reaching
+from suites.harness.records.groups import to_reach
 from suites.harness.records.record import Record, write_atomically
 from suites.harness.show.captions import measured
 from suites.harness.show.comparison import median_cell, statuses
@@ -78,13 +78,15 @@ def rerun(
 
 def _row(tuned: Tuned, records: list[Record], target: float) -> dict[str, Content]:
     last = [record.points[-1] for record in records if record.completed]
-    reached = [first_reaching(record, target) for record in records]
-    seconds, gradients = ([point[name] for point in reached] for name in ("training_seconds", "gradient_equivalents"))
+    seconds, gradients = (
+        [cost for record in records if (cost := to_reach(record, target, name)) is not None]
+        for name in ("training_seconds", "gradient_equivalents")
+    )
     return {
         "setting": tuned.setting.choice.spec,
         "batch": tuned.setting.batch_size,
-        "accuracy": median_cell([point["test_accuracy"] for point in last]),
-        "loss": median_cell([point["train_loss"] for point in last]),
+        "accuracy": median_cell([point.test_accuracy for point in last]),
+        "loss": median_cell([point.train_loss for point in last]),
         "seconds": median_cell(seconds),
         "seconds_with_tuning": median_cell([tuned.training_seconds + own for own in seconds]),
         "gradients": median_cell(gradients),

@@ -113,8 +113,7 @@ def tune(
     unfinished = [record for record in done if not record.completed]
     accuracy, negative_loss = scores[best]
     if accuracy < 0:
-        reason = unfinished[-1].end and unfinished[-1].end["reason"]
-        raise ValueError(f"no setting finished; {unfinished[-1].path.stem}: {reason}")
+        raise ValueError(f"no setting finished; {unfinished[-1].path.stem}: {unfinished[-1].reason}")
     last = [record.points[-1] for record in done if record.points]
     return Tuned(
         grid[best],
@@ -123,19 +122,19 @@ def tune(
         rungs,
         len(done),
         len(unfinished),
-        sum(point["epoch"] for point in last),
-        sum(point["training_seconds"] for point in last),
-        sum(point["gradient_equivalents"] for point in last),
+        sum(point.epoch for point in last),
+        sum(point.training_seconds for point in last),
+        sum(point.gradient_equivalents or 0.0 for point in last),
     )
 
 
 def _score(records: Sequence[Record]) -> tuple[float, float]:
     """Of one setting, by the rule: larger is better."""
-    if any(not record.completed for record in records):
+    if not all(record.completed for record in records):
         return -1.0, -math.inf
     last = [record.points[-1] for record in records]
-    losses = [math.inf if point["test_loss"] is None else point["test_loss"] for point in last]
-    return median(point["test_accuracy"] for point in last), -median(losses)
+    losses = [math.inf if point.test_loss is None else point.test_loss for point in last]
+    return median(point.test_accuracy for point in last), -median(losses)
 
 
 def write_tuned(folder: Path, method: str, settings: Settings, epochs: int, tuned: Tuned) -> None:

@@ -1,0 +1,192 @@
+"""What the lines of a record hold, as types; a line that does not fit them is refused when it is read.
+
+A number that is not finite is written as null and read as None. A field that older schemas lack is None for them.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Generic, Literal, TypeAlias, TypeVar
+
+from msgspec import Meta
+
+X = TypeVar("X")
+
+SCHEMA = 3
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Size: TypeAlias = Annotated[int, Meta(ge=1)]
+Amount: TypeAlias = Annotated[float, Meta(ge=0)]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Option: TypeAlias = bool | int | float | str | tuple[float, ...] | None
+Status: TypeAlias = Literal["finished", "diverged", "at chance", "failed", "stopped", "skipped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Git:
+    """The commit of the code; ``dirty``: with changes that are not in it."""
+
+    commit: str
+    dirty: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A GPU and its driver; what the driver does not tell is None."""
+
+    name: str
+    memory_bytes: int
+    cuda: str | None
+    tf32: bool
+    driver: str | None = None
+    sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    temperature_celsius: int | None = None
+    throttle_reasons: tuple[str, ...] | None = None
+    memory_used_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The machine and the software; None where a thing cannot be known."""
+
+    git: Git | None
+    kronbench: str | None
+    python: str | None
+    torch: str | None
+    blas: str | None
+    platform: str | None
+    cpu: str | None
+    cores: int | None
+    threads: int | None
+    gpu: Gpu | None
+
+    @property
+    def processor(self) -> str:
+        """What did the work."""
+        return (self.gpu and self.gpu.name) or self.cpu or "?"
+
+    @property
+    def commit(self) -> str:
+        """The commit in ten digits, and whether there were changes; empty where there is none."""
+        return f"{self.git.commit[:10]}{' with changes' if self.git.dirty else ''}" if self.git else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """All that decides the numbers of a run beside code and environment.
+
+    validation: the share of the training images that was held out and evaluated in place of the test set.
+    """
+
+    optimizer: str
+    options: dict[str, Option]
+    seed: int
+    epochs: Count
+    dataset: str
+    criterion: str
+    network: Annotated[tuple[Size, ...], Meta(min_length=2)]
+    activation: str
+    batch_size: Size
+    dtype: str
+    device: str
+    cuda_graph: bool = False
+    validation: Share | None = None
+    train_images: Size
+    test_images: Size
+    synthetic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """Seconds and operations of one phase of a step, over the steps since the last point."""
+
+    seconds_mean: Amount
+    seconds_p99: Amount
+    operations_mean: Amount
+    operations_p99: Amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolverHealth:
+    """How the solves since the last point went: a number a step over all layers; ``pi`` of Eq. (12), one a layer."""
+
+    iterations_mean: tuple[Amount, ...]
+    iterations_max: tuple[Count, ...]
+    residual_max: tuple[float | None, ...]
+    failed_factorizations: tuple[Count, ...]
+    negative_curvature: tuple[Count, ...]
+    not_finite: tuple[Count, ...] | None = None
+    ill_conditioned: tuple[Count, ...] | None = None
+    pi: tuple[float | None, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NegativeCurvature:
+    """What PCH repairs, on the first batch of the training images.
+
+    eigenvalues: how many of E[hess_z C] are negative. share: of their absolute values in the sum of all.
+    bends: of each hidden layer, the share of the entries of E[phi'' * (W^tT delta^t)] that are negative.
+    """
+
+    eigenvalues: Count
+    share: Share
+    bends: tuple[Share, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A measuring point. Schema 1 counts no operations, passes and phases; some of schema 2 lack negative curvature."""
+
+    step: Count
+    epoch: Count
+    training_seconds: Amount
+    evaluation_seconds: Amount
+    train_loss: float | None
+    train_accuracy: Share
+    test_loss: float | None
+    test_accuracy: Share
+    negative_curvature: NegativeCurvature | None = None
+    phases: dict[str, Phase] = field(default_factory=dict)
+    forwards: Count | None = None
+    backwards: Count | None = None
+    cg_iterations: Count | None = None
+    factorizations: Count | None = None
+    gradient_equivalents: Amount | None = None
+    solver: SolverHealth | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemFacts:
+    """What a problem measures, and the text of a user's own file."""
+
+    metric: str
+    unit: str
+    larger_is_better: bool
+    targets: Annotated[tuple[float, ...], Meta(min_length=1)]
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header(Generic[X]):
+    """The first line. ``run``: see :mod:`suites.harness.training.identity`; ``at_a_time``: runs that shared the
+    machine."""
+
+    schema: int = SCHEMA
+    experiment: X
+    environment: Environment
+    source: str | None = None
+    run: str | None = None
+    at_a_time: Size = 1
+    problem: ProblemFacts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How it ended and why, and what is known only then. ``resumed``: the points that it went on from."""
+
+    status: Status
+    reason: str | None = None
+    traceback: str | None = None
+    warnings: tuple[str, ...] = ()
+    resumed: tuple[Count, ...] = ()
+    state_bytes: Count | None = None
+    peak_state_bytes: Count | None = None
+    gradient_operations: Count | None = None
