@@ -160,6 +160,16 @@ def test_initial_weights_depend_on_the_seed_alone():
         assert 0.9 * bound < a.weight.abs().max() <= bound
 
 
+def test_initial_weights_are_the_same_in_every_precision():
+    """Those of float64, rounded; also where a weight is drawn in several parts."""
+    for sizes in ((40, 30, 10), (2**17, 9, 2)):
+        double, single = (FCNN(sizes, seed=3, dtype=dtype) for dtype in (torch.float64, torch.float32))
+        for one, other in zip(double.parameters(), single.parameters(), strict=True):
+            assert torch.equal(one.float(), other)
+    whole = torch.nn.init.xavier_uniform_(torch.empty(9, 2**17).double(), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(double.linears[0].weight, whole)
+
+
 @pytest.mark.parametrize(
     ("sizes", "activation", "message"),
     [

@@ -7,6 +7,7 @@ delta^k = grad_z C                        delta            [B, n_k]
 delta^{t-1} = phi'(z^{t-1}) * (W^tT delta^t)
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
@@ -19,6 +20,16 @@ from optimizers.core.criteria import Criterion
 from optimizers.core.tape import Layer, Tape
 
 
+_DRAWN = 2**20  # numbers at a time, so that float64 takes little memory beside a large weight
+
+
+def _draw_xavier(weight: Tensor, generator: torch.Generator) -> None:
+    """Uniform within sqrt(6 / (I + O)), drawn in float64 and rounded to the dtype of ``weight`` [O, I]."""
+    bound = math.sqrt(6 / sum(weight.shape))
+    for part in weight.view(-1).split(_DRAWN):
+        part.copy_(torch.empty(part.shape, dtype=torch.float64).uniform_(-bound, bound, generator=generator))
+
+
 class FCNN(nn.Module):
     """A fully connected network with a linear last layer.
 
@@ -27,7 +38,7 @@ class FCNN(nn.Module):
     Args:
         sizes: n_0, ..., n_k, for example ``(64, 32, 10)``.
         activation: a name from ``ACTIVATIONS`` or an :class:`Activation`.
-        seed: of the initial weights, which are the same on every device.
+        seed: of the initial weights, which are the same on every device and, up to rounding, in every dtype.
         device: where the parameters live.
         dtype: in which precision.
 
@@ -57,7 +68,7 @@ class FCNN(nn.Module):
         self.layers = nn.ModuleList()
         for inputs, outputs in pairwise(sizes):
             linear = cast(nn.Linear, nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype))
-            nn.init.xavier_uniform_(linear.weight, generator=generator)
+            _draw_xavier(linear.weight.data, generator)
             nn.init.zeros_(linear.bias)
             self.layers.append(linear.to(device))
 
