@@ -11,6 +11,7 @@ from suites.harness.cli import app
 from suites.harness.measure.live_bytes import LiveBytes, peak_state_bytes, state_bytes
 from suites.harness.memory.case import Case, Row
 from suites.harness.memory.footprint import predict
+from suites.harness.memory.ledger import Footprint
 from suites.harness.memory.peak import Measured, asked_bytes, available_bytes, measure, noise_step
 from suites.harness.units import parse_bytes, shown_bytes
 
@@ -165,6 +166,15 @@ def test_outcomes_say_what_happened():
         "factor did not fit: fell back to rank_one",
         "failed: SIGKILL: no message",
     ]
+
+
+@pytest.mark.parametrize(("predicted_bytes", "ratio"), [(31_000_000, None), (33_000_000, 1.01)])
+def test_a_small_net_has_no_ratio(predicted_bytes, ratio):
+    """Its steps are lost among the process's own allocations, which the table and the record say."""
+    row = Row("sgd", Footprint({"update": {"state": predicted_bytes}}), Measured("finished", peak_bytes=33_330_000))
+    assert row.too_small == (ratio is None)
+    assert row.ratio == ratio
+    assert row.outcome == ("fits, too small to compare" if ratio is None else "fits")
 
 
 @linux

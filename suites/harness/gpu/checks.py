@@ -1,4 +1,8 @@
-"""What is checked of an optimizer on a GPU: the CPU's numbers, no waiting for the host, capture in a CUDA graph."""
+"""Checks of an optimizer on a GPU: same numbers as on the CPU, no wait for the host, capture in a CUDA graph.
+
+The difference of two runs is ||theta - theta'|| / ||theta' - theta_0||: of the parameters after some steps, relative to
+the way that the second run went from the initial parameters theta_0.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,18 +18,18 @@ from suites.harness.training.experiment import Task
 
 
 def difference(there: Task, here: Task, choice: Choice, steps: int = 3) -> float:
-    """||theta - theta'|| over the way that theta' went in some steps: theta of the problem ``there``, theta' of the one
-    ``here``, the same on another device, from the same weights on the same batches."""
+    """The difference of the same task on two devices, ``there`` and ``here``, with the same weights and batches."""
     one, other = there.step(choice, seed=0), here.step(choice, seed=0)
     start = _parameters_after(0, other)
     return _difference(_parameters_after(steps, one), _parameters_after(steps, other), start)
 
 
 def step_without_synchronizing(step: Step) -> None:
-    """Take a step that must not wait for the device.
+    """Take a step and make every wait of the host for the device an error.
 
     Raises:
-        RuntimeError: if something in it does.
+        RuntimeError: if something in the step waits.
+        Skipped: without a GPU.
     """
     _need_gpu(step)
     step.repeat_batch()
@@ -46,15 +50,16 @@ def _synchronizing_is_an_error() -> Iterator[None]:
 
 
 def knows_capturable(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether it has the option that torch's own have for capture in a CUDA graph."""
+    """Whether it has the option ``capturable``, as torch's own optimizers do for CUDA graphs."""
     return all("capturable" in group for group in optimizer.param_groups)
 
 
 def difference_of_graph(task: Task, choice: Choice, steps: int = 3) -> float:
-    """||theta - theta_eager|| over the way that theta_eager went, after some replays of a captured step.
+    """The difference between a captured step that is replayed and the same step launched by the host.
 
     Raises:
         RuntimeError: if the step cannot be captured.
+        Skipped: without a GPU.
     """
     eager, captured = task.step(choice, seed=0), task.step(choice, seed=0)
     _need_gpu(captured)

@@ -1,4 +1,4 @@
-"""The clocks: seconds of wall time with the device synchronized at both ends, and the phases of a step."""
+"""The clocks: a stopwatch that synchronizes the device at both ends, and the seconds of the phases of a step."""
 
 import tempfile
 import time
@@ -15,7 +15,7 @@ from filelock import FileLock
 
 
 class Stopwatch:
-    """Adds up the seconds spent inside ``with stopwatch:``, from ``seconds`` on."""
+    """Adds the seconds of every ``with stopwatch:`` to ``seconds``. It waits for the device at both ends."""
 
     def __init__(self, device: torch.device | str, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -39,8 +39,8 @@ class Stopwatch:
 class PhaseClock:
     """Seconds of each step by phase; ``mark`` goes to :meth:`suites.harness.measure.step.Step.watch`.
 
-    Nothing waits for the device before the seconds are asked for: on CUDA a mark is an event on the stream. Of a step
-    that is captured in a CUDA graph the events happen anew in each replay, and the last one's are known.
+    On CUDA a mark is an event on the stream, and nothing waits for the device until :meth:`drain` is called. In a
+    captured step, every replay records the same events again, so the times of the last replay alone are known.
     """
 
     def __init__(self, device: torch.device | str) -> None:
@@ -65,8 +65,12 @@ class PhaseClock:
             self._steps.append([])
 
     def drain(self) -> dict[str, list[float]]:
-        """Seconds by phase, one number for each whole step since the last call, of replays for the last one alone; 0
-        where a step has no such phase."""
+        """Seconds by phase, and start anew.
+
+        Returns:
+            By phase: one number for each complete step since the last call, 0 for a step without that phase. All
+            replays of a captured step together give one number, that of the last replay.
+        """
         done, self._steps = self._steps[:-1], self._steps[-1:]
         if self._cuda:
             torch.cuda.synchronize()
@@ -82,12 +86,15 @@ class PhaseClock:
 
 
 def timer(device: torch.device | str) -> Callable[[], Any]:
-    """A moment, at each call; the difference of two is in seconds. On CUDA nothing waits before it is taken."""
+    """A clock: each call gives a moment, and the difference of two moments is in seconds.
+
+    On CUDA a moment is an event on the stream: nothing waits until a difference is taken.
+    """
     return DeviceTime if torch.device(device).type == "cuda" else time.perf_counter
 
 
 class DeviceTime:
-    """A moment on the stream of a CUDA device; the difference of two is in seconds, and waits for the later one."""
+    """A moment on the stream of a CUDA device. The difference of two waits for the later one and is in seconds."""
 
     def __init__(self) -> None:
         self._event = torch.cuda.Event(enable_timing=True)
@@ -100,7 +107,7 @@ class DeviceTime:
 
 @contextmanager
 def gpu_alone(device: torch.device | str) -> Iterator[None]:
-    """Wait until nothing else that kronbench times is on this GPU, whoever started it; a CPU is not waited for."""
+    """Hold this GPU's lock, so that no two processes of kronbench time on it at once. A CPU has no lock."""
     if torch.device(device).type != "cuda":
         yield
         return

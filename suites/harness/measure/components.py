@@ -1,4 +1,4 @@
-"""Solvers and curvatures alone, on a tape that was recorded once."""
+"""Calls of one solver or one curvature, on a tape that was recorded before."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ Solver = Callable[..., Solution]
 
 
 def solvers() -> dict[str, Solver]:
-    """Every solver in each of its forms; CG takes all of its iterations, so that rounding does not change its work."""
+    """Every solver in each of its forms. CG takes all its iterations, so that rounding does not change the work."""
     found: dict[str, Solver] = {}
     for name, solver in SOLVERS.items():
         known = inspect.signature(solver).parameters
@@ -26,16 +26,16 @@ def solvers() -> dict[str, Solver]:
 
 
 def solve(tape: Tape, solver: Solver) -> Callable[[], Solution]:
-    """A call of a solver with the factors of the PCH."""
+    """A function that calls the solver with the curvature of PCH."""
     factors = pch(tape)
     return torch.no_grad()(lambda: solver(_fresh(tape.layers), factors))
 
 
 def curve(tape: Tape, curvature: Curvature) -> Callable[[], object]:
-    """A call of a curvature."""
+    """A function that calls the curvature."""
     return lambda: curvature(replace(tape, layers=_fresh(tape.layers)))
 
 
 def _fresh(layers: Sequence[Layer]) -> list[Layer]:
-    """Layers that have computed nothing yet, so that each call pays for what it asks of them."""
+    """Copies that have nothing cached, so that each call pays for what it uses."""
     return [replace(layer) for layer in layers]

@@ -1,4 +1,4 @@
-"""Memory: what an optimizer keeps between steps, and the most that is alive within one."""
+"""Bytes of living tensors: what an optimizer keeps between steps, and the most that is alive within one."""
 
 import gc
 import weakref
@@ -13,21 +13,21 @@ from suites.harness.measure.step import Step
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of the tensors that the optimizer keeps from one step to the next."""
+    """Bytes of the tensors in the optimizer's state."""
     tensors = {leaf for leaf in tree_leaves(dict(optimizer.state)) if isinstance(leaf, Tensor)}
     return sum(tensor.nbytes for tensor in tensors)
 
 
 def peak_state_bytes(step: Step) -> int:
-    """The most bytes alive at once that belong to the optimizer during one step: its state, and all that the step forms
-    beside the parameters and the tape (curvature, factors, directions).
+    """The most bytes of the optimizer that are alive at once during a step.
 
-    Runs one step. Counts whole tensors as operations return them; scratch space inside a library call is not seen.
+    These are its state and all that the step forms beside parameters and tape: curvature, factors, directions. Runs one
+    step. Counts whole tensors as operations return them; scratch space inside a library call is not seen.
     """
     tape, kept = step.record(), state_bytes(step.optimizer)
     with LiveBytes() as live:
         step.update(tape)
-    return live.peak + kept  # state that this very step makes is among what is counted
+    return live.peak + kept  # the peak has the state that this step made
 
 
 def phase_bytes(step: Step) -> dict[str, int]:
@@ -51,9 +51,9 @@ def phase_bytes(step: Step) -> dict[str, int]:
 
 
 def kept_bytes(step: Step, steps: int = 4) -> int:
-    """Bytes alive after some steps on one batch: state, and whatever else outlives the step that made it.
+    """Bytes alive after some steps on one batch: the state, and everything else that outlives its step.
 
-    A tensor that is leaked in every step, or once, shows to the byte.
+    A leak shows to the byte, whether a tensor is leaked in every step or once.
     """
     step.repeat_batch()
     before = state_bytes(step.optimizer)
@@ -65,7 +65,7 @@ def kept_bytes(step: Step, steps: int = 4) -> int:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the storages that come into being under the mode, until they die."""
+    """Counts the bytes of storages that operations create while the mode is active, until the storages die."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""What NVML tells of a GPU: driver, clocks, temperature, throttling, memory, energy; nothing where there is none.
+"""Figures of a GPU from NVML: driver, clocks, temperature, throttling, memory, energy.
 
-A figure that the device or its driver does not give is left out.
+A figure that the device or its driver does not give is left out; without a GPU there are none.
 """
 
 import time
@@ -13,11 +13,11 @@ import torch
 
 _THROTTLE_PREFIX = "nvmlClocksThrottleReason"
 _NO_REASON = ("All", "None", "GpuIdle")
-_STEPS_UNWAITED = 10  # waiting after each would leave the device idle between short ones
+_STEPS_UNWAITED = 10  # waiting after every step would leave the device idle between short ones
 
 
 def state(device: torch.device | str) -> dict[str, Any]:
-    """The GPU at this moment; the names have the units. ``throttle_reasons`` are NVML's words, idleness left out."""
+    """Figures of the GPU at this moment, with units in their names. ``throttle_reasons`` are NVML's own names."""
     with _handle(device) as gpu:
         if gpu is None:
             return {}
@@ -37,10 +37,9 @@ def state(device: torch.device | str) -> dict[str, Any]:
 
 
 def energy_joules(step: Callable[[], object], device: torch.device | str, seconds: float = 1.0) -> float | None:
-    """The energy of the whole GPU that a step takes, in the mean over as many steps as fill some seconds.
+    """Mean energy of the whole GPU for one step, over as many steps as fill ``seconds``; None without a counter.
 
-    The counter of NVML moves every 20 to 100 milliseconds: less than a second tells little. None where there is no
-    counter.
+    NVML updates its counter every 20 to 100 milliseconds, so less than a second gives a rough figure.
     """
     with _handle(device) as gpu, suppress(pynvml.NVMLError):
         if gpu is not None:
@@ -57,7 +56,7 @@ def energy_joules(step: Callable[[], object], device: torch.device | str, second
 
 @contextmanager
 def _handle(device: torch.device | str) -> Iterator[Any]:
-    """NVML's handle of a device of torch, by its UUID, since CUDA_VISIBLE_DEVICES renumbers; None without one."""
+    """NVML's handle of a torch device, or None. It is found by UUID, since CUDA_VISIBLE_DEVICES renumbers."""
     if torch.device(device).type != "cuda":
         yield None
         return
@@ -69,7 +68,7 @@ def _handle(device: torch.device | str) -> Iterator[Any]:
     try:
         try:
             gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-        except pynvml.NVMLError:  # a slice of a GPU, whose figures would be the whole one's
+        except pynvml.NVMLError:  # a slice of a GPU: NVML's figures would be of the whole GPU
             gpu = None
         yield gpu
     finally:

@@ -1,32 +1,30 @@
-"""Floating-point operations of a training step, counted as they are called, and what they come to in gradients.
+"""Floating-point operations of a training step, counted while it runs, and its cost in gradient-equivalents.
 
-One *gradient* is one forward and one backward pass with all weight gradients; operations over those of one gradient of
-the same network and batch are *gradient-equivalents*, the field's own unit of cost.
+One *gradient* is one forward and one backward pass with all weight gradients. The operations of a step over those of
+one gradient, on the same network and batch, are its *gradient-equivalents*: the field's own unit of cost.
 
-Products are counted by ``torch.utils.flop_counter``, a multiplication with an addition as two; solves and
-factorizations by the usual counts of dense linear algebra (LAPACK Working Note 41). Work of one pass over its
-numbers (elementwise, sums, copies) is left out, as it is there.
+``torch.utils.flop_counter`` counts products, a multiplication with an addition as two operations. Solves and
+factorizations have the usual counts of dense linear algebra (LAPACK Working Note 41). Elementwise work, sums and
+copies are not counted, as in torch's own counter.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from optimizers.core import FCNN, SecondOrder, Solution, Tape
+from optimizers.core import SecondOrder, Solution, Tape
 from suites.harness.measure.step import Step
 from suites.harness.records.conventions import PHASES
 
-_PROBED_STEPS = 10  # of an optimizer whose steps need not be alike, as one that renews its curvature now and then
+_PROBED_STEPS = 10  # of an optimizer whose steps may differ, as one that renews its curvature now and then
 
 aten = torch.ops.aten
 
@@ -88,7 +86,10 @@ _FACTORIZATIONS: dict[Any, Callable[..., int]] = {
 
 
 class OperationCounter(TorchDispatchMode):
-    """Counts in ``counts``: operations under the phase that ``mark`` named last, and ``factorizations``."""
+    """Counts operations while it is active: ``counts`` has them by phase, and the number of ``factorizations``.
+
+    The phase is the one that ``mark`` named last.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +106,7 @@ class OperationCounter(TorchDispatchMode):
         packet = getattr(func, "_overloadpacket", None)
         formula = _FACTORIZATIONS.get(packet) or _FORMULAS.get(packet)
         if formula is None:
-            with self:  # in inference mode, what is made of other operations arrives whole
+            with self:  # inference mode shows composite operations whole: count their parts
                 parts = func.decompose(*args, **kwargs)
             return func(*args, **kwargs) if parts is NotImplemented else parts
         result = func(*args, **kwargs)
@@ -117,41 +118,33 @@ class OperationCounter(TorchDispatchMode):
 
 
 def _share_of_factorization(matrix: Tensor) -> Fraction:
-    """1 for a matrix, and less for a diagonal block of one, so that a factorization by blocks counts once."""
+    """1 for a matrix; less for a diagonal block of one, so that a factorization by blocks adds up to 1."""
     size = max(matrix.shape[-1], 1)
     return _batch(matrix) * Fraction(size, max(size, *matrix.stride()[-2:]))
 
 
-@contextmanager
-def _passes_counted(counts: Counter[str]) -> Iterator[None]:
-    """Count ``forwards`` and ``backwards`` of any network."""
-    methods = {
-        (FCNN, "record"): ("forwards", "backwards"),
-        (FCNN, "forward"): ("forwards",),
-        (Tape, "backward"): ("backwards",),
-    }
-    with ExitStack() as stack:
-        calls = {
-            (owner, name): stack.enter_context(
-                patch.object(owner, name, autospec=True, side_effect=getattr(owner, name))
-            )
-            for owner, name in methods
-        }
-        yield
-    for method, passes in methods.items():
-        for kind in passes:
-            counts[kind] += calls[method].call_count
+@dataclass(eq=False)
+class _CountedTape(Tape):
+    """A tape that counts the passes that an optimizer takes beside the recorded one."""
+
+    passes: Counter[str] = field(default_factory=Counter)
+
+    def backward(self, output_delta: Tensor) -> list[Tensor]:
+        self.passes["backwards"] += 1
+        return super().backward(output_delta)
 
 
 def count(step: Step) -> Counter[str]:
     """Take a step and count it: operations by phase, ``forwards``, ``backwards`` and ``factorizations``.
 
-    Whoever watched the step's phases is gone afterwards.
+    From now on nothing watches the phases of the step.
     """
     counter = OperationCounter()
+    counter.counts.update(forwards=1, backwards=1)
     step.watch(counter.mark)
-    with _passes_counted(counter.counts), counter:
-        step()
+    with counter:
+        tape = step.record()
+        step.update(_CountedTape(tape.layers, tape.criterion, tape.logits, tape.labels, counter.counts))
     step.watch(lambda phase: None)
     return counter.counts
 
@@ -167,10 +160,11 @@ def count_gradient(step: Step) -> int:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step takes: ``fixed``, and ``iteration`` for each CG iteration, as :func:`count` counts.
+    """The cost of a step, in the counts of :func:`count`.
 
-    ``iteration`` has one entry for each parameter group whose systems CG solves: what an iteration takes whatever the
-    rows, and then what the product of each block takes. ``gradient``: operations of one gradient.
+    ``gradient``: operations of one gradient. ``fixed``: what every step costs. ``iteration``: what CG adds, one entry
+    for each parameter group that CG solves. Its first count is of every iteration; the others are of the product of
+    one block each, which stops when the rows of the block have converged.
     """
 
     gradient: int
@@ -178,8 +172,7 @@ class StepCost:
     iteration: tuple[tuple[Counter[str], ...], ...] = ()
 
     def of(self, iterations: Sequence[Sequence[int]]) -> Counter[str]:
-        """The counts of a step in which CG went through so many iterations: of each group, what
-        :func:`iterations_run` returns."""
+        """The counts of a step, from the iterations of each group as :func:`iterations_run` returns them."""
         total = Counter(self.fixed)
         for of_group, costs in zip(iterations, self.iteration, strict=True):
             for times, one in zip(of_group, costs, strict=True):
@@ -192,10 +185,10 @@ class StepCost:
 
 
 def probe(step: Step) -> StepCost:
-    """Find out what a step takes by taking a few.
+    """The cost of a step, found by taking a few.
 
-    The steps of a curvature with a solver are alike but for their CG iterations, so one more iteration tells the cost
-    of each; they leave the network as it was. Of any other optimizer, the mean of some steps stands for all.
+    Steps of a :class:`SecondOrder` optimizer differ in their CG iterations alone: one more iteration tells the cost of
+    each. They leave the network as it was. Of any other optimizer, the mean of some steps stands for all.
     """
     gradient = count_gradient(step)
     if not isinstance(step.optimizer, SecondOrder):
@@ -231,19 +224,19 @@ def _ratio(number: int, parts: int) -> Any:
 
 
 def iterations_run(solution: Solution, iterations: Tensor, max_iter: int) -> Tensor:
-    """CG iterations that the solves of a parameter group went through: in all, and in each block, [..., 1 + blocks].
+    """CG iterations of the solves of a parameter group: of all rows, then of each block, [..., 1 + blocks].
 
-    On a GPU all go on to the end.
+    On a GPU every solve takes ``max_iter`` iterations.
 
     Args:
-        solution: of the group, for its blocks.
-        iterations: of the rows, [..., L, 2].
+        solution: of the group; its blocks are used.
+        iterations: of each row, [..., L, 2].
     """
     ran = torch.stack([iterations[..., rows, :].amax((-2, -1)) for rows in (slice(None), *solution.blocks)], dim=-1)
     return ran if ran.device.type == "cpu" else torch.full_like(ran, max_iter)
 
 
 def _products(solution: Solution) -> list[int]:
-    """Operations of the product of each block: two rows of each layer with its G, as wide as the widest."""
+    """Operations of the product of each block: two rows of each layer times its G, padded to the widest layer."""
     sizes = [[len(bias) for bias in solution.biases[rows]] for rows in solution.blocks]
     return [len(of_block) * 2 * 2 * max(of_block) ** 2 for of_block in sizes]

@@ -1,4 +1,4 @@
-"""One training step of any optimizer, whether it takes a tape or gradients, and its phases."""
+"""One training step of any optimizer, and its phases; the optimizer may take a tape or gradients."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from optimizers.core import FCNN, Criterion, Tape, TapeOptimizer
 
 @dataclass(eq=False)
 class Step:
-    """A network, its optimizer, and the batch that the next step takes."""
+    """A network, its optimizer, and the batches to come: each call takes one training step."""
 
     network: FCNN
     optimizer: torch.optim.Optimizer
@@ -21,13 +21,13 @@ class Step:
     _on_phase: Callable[[str | None], None] = lambda phase: None
 
     def watch(self, on_phase: Callable[[str | None], None]) -> None:
-        """Have ``on_phase`` called with one of ``PHASES`` where it begins, and with None at the end of a step."""
+        """Call ``on_phase`` at the begin of each phase with its name, one of ``PHASES``, and after a step with None."""
         self._on_phase = on_phase
         if isinstance(self.optimizer, TapeOptimizer):
             self.optimizer.on_phase = on_phase
 
     def repeat_batch(self) -> "Step":
-        """Have every step to come take the next batch; returns the step itself."""
+        """Use the next batch for every step from now on; returns the step itself."""
         self.batches = itertools.repeat(next(self.batches))
         return self
 
@@ -38,7 +38,7 @@ class Step:
         return self.network.record(self.criterion, *batch)
 
     def update(self, tape: Tape) -> None:
-        """Step from the tape; an optimizer that knows nothing of tapes finds the gradients in ``param.grad``."""
+        """Step from the tape. An optimizer that takes no tape finds the gradients in ``param.grad``."""
         if isinstance(self.optimizer, TapeOptimizer):
             self._on_phase("update")
             self.optimizer.step(tape)

@@ -9,7 +9,7 @@ from typing import Any
 from suites.harness.measure.environment import describe
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.ledger import Footprint
-from suites.harness.memory.peak import Measured, check, measure
+from suites.harness.memory.peak import SMALLEST_BYTES, Measured, check, measure
 from suites.harness.problems.problem import find
 from suites.harness.records.facts import Environment
 from suites.harness.records.record import finite, write_atomically
@@ -41,7 +41,7 @@ _COLUMNS = {  # of the table, and the parts of a footprint that go into each
 
 @dataclass(frozen=True)
 class Case:
-    """What the measurements have in common; the default is the paper's ImageNet-10 network on its GTX 1080 Ti."""
+    """What all rows share; the default is the paper's ImageNet-10 network on its GTX 1080 Ti."""
 
     network: tuple[int, ...] = find("imagenet10").network
     batch_size: int = 100
@@ -68,9 +68,15 @@ class Row:
     measured: Measured
 
     @property
+    def too_small(self) -> bool:
+        """Whether the measured peak says little: the process's own allocations are as large as those of a step."""
+        return self.predicted is not None and self.predicted.peak_bytes < SMALLEST_BYTES
+
+    @property
     def ratio(self) -> float | None:
-        """Measured over predicted bytes, of steps that ended well."""
-        if self.predicted is None or self.measured.peak_bytes is None or self.measured.status != "finished":
+        """Measured over predicted bytes; None for steps that did not finish or are too small to compare."""
+        finished = self.measured.status == "finished" and not self.too_small
+        if self.predicted is None or self.measured.peak_bytes is None or not finished:
             return None
         return self.measured.peak_bytes / self.predicted.peak_bytes
 
@@ -84,14 +90,18 @@ class Row:
             return f"out of memory: {asked}budget {budget}"
         if measured.status == "failed":
             return f"failed: {measured.reason}"
-        return "factor did not fit: fell back to rank_one" if measured.fell_back else "fits"
+        if measured.fell_back:
+            return "factor did not fit: fell back to rank_one"
+        return "fits, too small to compare" if self.too_small else "fits"
 
 
 def compare_memory(
     case: Case, specs: Sequence[str], output: Path, on_row: Callable[[Row], None] = lambda row: None
 ) -> list[Row]:
-    """Predict and measure one optimizer after the other; ``memory.json`` and ``table.md`` in ``output`` grow by a row
-    each time, so that a cut run leaves what it has.
+    """Predict and measure one optimizer after the other.
+
+    After each, ``memory.json`` and ``table.md`` in ``output`` are written anew with one row more: a run that is cut
+    short leaves the rows that it has.
     """
     rows: list[Row] = []
     environment = describe(case.device)
@@ -127,7 +137,9 @@ def caption(case: Case, environment: Environment) -> str:
     return (
         f"Network {'-'.join(map(str, case.network))}, batch {case.batch_size}, {case.dtype}{budget}; "
         f"{machine(environment)}. Parts are predicted by formula and add up to the predicted peak; measured is "
-        f"{measured}, in a fresh process of three steps on noise; step is the median of the last two."
+        f"{measured}, in a fresh process of three steps on noise; step is the median of the last two. Below "
+        f"{shown_bytes(SMALLEST_BYTES)} the process's own allocations weigh as much as a step: take the prediction, "
+        "which counts tensors."
     )
 
 
@@ -154,5 +166,6 @@ def _record(row: Row) -> dict[str, Any]:
         "predicted": predicted and {"peak_bytes": predicted.peak_bytes, "phases": predicted.phases},
         "measured": asdict(row.measured),
         "measured_over_predicted": row.ratio,
+        "too_small": row.too_small,
         "outcome": row.outcome,
     }

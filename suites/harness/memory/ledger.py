@@ -1,4 +1,4 @@
-"""A ledger of what a training step holds, and the footprint that is read from it."""
+"""A ledger of the numbers that a training step holds, and the footprint read from it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of a training step: ``phases`` has, for each phase of a step, the bytes of each part when most is held."""
+    """Bytes of a training step: ``phases`` has for each phase the bytes of each part, at its fullest moment."""
 
     phases: dict[str, dict[str, int]]
 
@@ -29,12 +29,12 @@ class Footprint:
 
 
 class Ledger:
-    """Numbers held, by part, and the fullest moment of each phase.
+    """The numbers held, by part, and the fullest moment of each phase.
 
     Args:
         width: bytes of a number.
-        budget_bytes: what may be held while ``enforced``; None is no bound.
-        library: whether the part ``library`` counts.
+        budget_bytes: the most that may be held while ``enforced`` is set; None for no limit.
+        library: whether to count the part ``library``.
     """
 
     def __init__(self, width: int, budget_bytes: int | None, library: bool) -> None:
@@ -51,10 +51,10 @@ class Ledger:
         self.hold()
 
     def hold(self, **numbers: int) -> None:
-        """Hold so many numbers more of each part.
+        """Hold these numbers in addition, by part.
 
         Raises:
-            MemoryError: if the budget is enforced and does not allow it.
+            MemoryError: if that exceeds a budget that is enforced.
         """
         held = self._held + Counter(numbers)
         if not self._library:
@@ -67,7 +67,7 @@ class Ledger:
 
     @contextmanager
     def during(self, **numbers: int) -> Iterator[None]:
-        """Hold them for a while; a MemoryError within lets go of all that was held since."""
+        """Hold these numbers within the ``with`` block. A MemoryError inside lets go of all that was held since."""
         before = self._held
         self.hold(**numbers)
         try:
@@ -78,25 +78,25 @@ class Ledger:
         self.let_go(**numbers)
 
     def let_go(self, **numbers: int) -> None:
-        """Hold so many numbers fewer of each part."""
+        """Hold these numbers no longer."""
         self._held = self._held - Counter(numbers)
 
     def borrow(self, numbers: int) -> None:
-        """A direction is a product with these activations, which stay as long as it does."""
+        """Keep activations as long as the directions: a direction is a product with them."""
         self._borrowed += numbers
 
     def forget_directions(self) -> None:
-        """The solution of the last step goes."""
+        """Let go of the solution of the last step."""
         self._held = Counter({part: count for part, count in self._held.items() if part != "directions"})
 
     def end_step(self) -> None:
-        """The tape goes and all that was made from it, but for the directions and what they borrowed."""
+        """Let go of the tape and all that was made from it, except the directions and what they borrowed."""
         kept = {part: count for part, count in self._held.items() if part in ("parameters", "state", "directions")}
         self._held = Counter(kept) + Counter(directions=self._borrowed)
         self._borrowed = 0
 
     def footprint(self) -> Footprint:
-        """What the phases held at their fullest, in bytes."""
+        """The fullest moment of each phase, in bytes."""
         return Footprint(
             {
                 phase: {part: self._width * count for part, count in held.items()}

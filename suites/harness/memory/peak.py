@@ -1,8 +1,8 @@
 """Memory peaks: a few whole training steps in a fresh process, under a budget that is enforced.
 
-On a CPU the peak is that of resident memory above what the process held after imports and a small step, and the
-budget is a limit on the process's data (``RLIMIT_DATA``) of so many bytes beyond what it held then. On CUDA both are
-the allocator's own. Either way an allocation beyond the budget fails, as it would on a machine of that size.
+After its imports and a small step the process holds some memory: peak and budget count from there. On a CPU the peak is
+that of resident memory, and the budget limits the data of the process (``RLIMIT_DATA``). On CUDA both belong to torch's
+allocator. Either way an allocation beyond the budget fails, as on a machine of that size.
 """
 
 import json
@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -40,17 +41,20 @@ _SHARE = 0.9  # of the memory that is available, where no budget is given: beyon
 # glibc would keep some freed blocks of up to 32 MB: with this the peak is of what is held, not of holes (5 % of it) too
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 _WARM_UP = ((512, 512, 10), 256)  # large enough for the BLAS to make its buffers, which are not the optimizer's
+SMALLEST_BYTES = 32 * 10**6
+"""A peak is known to some 3 MB: memory that the warm-up gave back is taken again unseen, and libraries keep buffers.
+Below this size it says little."""
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a few steps in a fresh process took.
+    """What was measured over a few steps in a fresh process.
 
-    ``status``: ``finished``, ``out of memory`` or ``failed``, then with the ``reason``. ``peak_bytes``: the most that
-    was held at once, also where the steps ended early. ``step_seconds``: the median over whole steps but the first.
-    ``asked_bytes``: the allocation that failed. ``budget_bytes``: what was enforced. ``fell_back``: whether
-    ``inverse="auto"`` went from ``factor`` to ``rank_one``; ``warnings`` has the optimizer's words.
+    ``status``: ``finished``, ``out of memory``, or ``failed`` with the ``reason``. ``peak_bytes``: the most that was
+    held at once, also if the steps ended early. ``step_seconds``: the median of all steps but the first.
+    ``asked_bytes``: size of the allocation that failed. ``budget_bytes``: the budget that was enforced. ``fell_back``:
+    whether ``inverse="auto"`` went from ``factor`` to ``rank_one``. ``warnings``: those of the optimizer.
     """
 
     status: str
@@ -123,9 +127,7 @@ def check(spec: str, sizes: tuple[int, ...], batch: int, dtype: str, device: str
 
 def available_bytes() -> int:
     """Memory that a process can take without swapping: the machine's, or what is left of its control group."""
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    assert found is not None, "Linux says so since 3.14"
-    left = [1024 * int(found[1])]
+    left = [psutil.virtual_memory().available]
     for limit, used in _GROUPS:
         with suppress(OSError, ValueError):  # there is no such group, or its limit is "max"
             left.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
@@ -148,12 +150,13 @@ class _Memory:
             return
         with suppress(OSError):  # where this is not allowed, a peak below that of the imports is not seen
             Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        self._before = _status_bytes("VmRSS")
+        held = psutil.Process().memory_info()
+        self._before = held.rss
         if budget_bytes is not None:
-            _limit_data(_status_bytes("VmData") + budget_bytes)
+            _limit_data(held.data + budget_bytes)
 
     def peak_bytes(self) -> int:
-        now = torch.cuda.max_memory_allocated() if self._cuda else _status_bytes("VmHWM")
+        now = torch.cuda.max_memory_allocated() if self._cuda else _peak_of_this_process()
         return max(0, now - self._before)
 
 
@@ -164,9 +167,10 @@ def _limit_data(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
-def _status_bytes(name: str) -> int:
-    found = re.search(rf"^{name}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
-    assert found is not None, name
+def _peak_of_this_process() -> int:
+    """Bytes; ``getrusage`` would tell the peak since the start, which ``clear_refs`` does not reset."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    assert found is not None, "Linux tells the peak of every process"
     return 1024 * int(found[1])
 
 
