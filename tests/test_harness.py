@@ -116,6 +116,8 @@ def test_a_file_of_a_users_own_is_an_optimizer(kronbench, tmp_path):
     assert "mine" in out
     (record,) = (tmp_path / "out" / "runs").iterdir()
     assert read(record).header.source == USERS_OWN
+    code, _, error = kronbench("compare", "--config", tmp_path / "out" / "config.toml")
+    assert code == 0, error
 
 
 def test_a_config_with_an_unknown_flag_is_refused(kronbench, tmp_path):

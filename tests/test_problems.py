@@ -123,6 +123,8 @@ def test_workers_find_the_file_from_any_folder(own, tmp_path, monkeypatch):
         ("mine.py", "raise OSError('one\\ntwo')", "importing it failed: OSError: one"),
         ("mine.py", "def", "importing it failed: SyntaxError"),
         ("mine.py", OWN.replace("(0.9, 0.8)", "0.9"), "targets must be a tuple of one or more numbers, got 0.9"),
+        ("mine.py", OWN.replace("(3, 4, 2)", "[3, 4, 2]"), "network must be a tuple of one or more numbers, got [3, 4"),
+        ("mine.py", OWN.replace('"bounded"', "1"), "criterion must be the name of one, got 1"),
         ("mine.py", OWN.replace("bounded", "hinge"), "unknown criterion 'hinge'"),
         ("mine.py", OWN.replace("labels[:40])", "labels[:39])"), "inputs must be [N, D] and labels [N], got [40, 3]"),
         ("mine.py", OWN.replace("(3, 4, 2)", "(4, 4, 2)"), "network must begin with 3, the inputs of mine"),

@@ -82,7 +82,7 @@ def compare(
         target = target or task.problem.targets[0]
     effective: dict[str, Any] = {
         **{name: value for name, value in context.params.items() if name != "config"},
-        "optimizer": [choice.spec for choice in choices],
+        "optimizer": [choice.given if choice.entry.source else choice.spec for choice in choices],
         "problem": task.settings.problem,
         "criterion": task.settings.criterion,
         "network": ",".join(map(str, task.settings.network)),

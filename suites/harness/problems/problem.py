@@ -69,8 +69,12 @@ class Problem:
     source: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.targets, tuple) or not self.targets:
-            raise ValueError(f"targets must be a tuple of one or more numbers, got {self.targets!r}")
+        for name, kinds in (("network", int), ("targets", int | float)):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not value or not all(isinstance(number, kinds) for number in value):
+                raise ValueError(f"{name} must be a tuple of one or more numbers, got {value!r}")
+        if not isinstance(self.criterion, str):
+            raise ValueError(f"criterion must be the name of one, got {self.criterion!r}")
 
     @property
     def spec(self) -> str:
