@@ -19,7 +19,6 @@ from optimizers.core.activations import ACTIVATIONS, Activation
 from optimizers.core.criteria import Criterion
 from optimizers.core.tape import Layer, Tape
 
-
 _DRAWN = 2**20  # numbers at a time, so that float64 takes little memory beside a large weight
 
 
