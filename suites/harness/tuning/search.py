@@ -1,8 +1,4 @@
-"""The paper's grid search: every setting of a method on a validation split, never on the test set.
-
-The rule: among the settings whose runs all finished, the one with the highest median accuracy on the validation split
-after the last epoch; of equals the one with the lowest median loss there, then the one that comes first in the grid.
-"""
+"""The paper's grid search: every setting of a method on a validation split, never on the test set."""
 
 import itertools
 import json
@@ -22,8 +18,12 @@ from suites.harness.training.parallel import Job, Workers, run_jobs
 from suites.harness.tuning.grid import BATCHES, GRID
 from suites.harness.tuning.halving import halve
 
+RULE = (
+    "among the settings whose runs all finished, the one with the highest median accuracy on the validation split after "
+    "the last epoch; of equals the one with the lowest median loss there, then the one that comes first in the grid."
+)
 VALIDATION = 0.2  # of the training images
-FIRST_SEED = 1000  # so that the seeds of a comparison, 0 and on, are fresh
+FIRST_SEED = 1000  # a comparison takes 0 and on, which are then fresh
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,9 @@ class Setting:
 class Tuned:
     """The best setting of a method, with its medians over seeds, and what the whole search for it took.
 
-    ``rungs``: how many settings were tried, and for how many epochs; one of them unless by successive halving.
-    ``runs``: of all rungs; ``unfinished`` of them failed or diverged.
+    rungs: settings and epochs of each; one rung unless by successive halving.
+    runs: of all rungs; ``unfinished`` of them failed or diverged.
+    rule: by which the best was chosen.
     """
 
     setting: Setting
@@ -51,6 +52,7 @@ class Tuned:
     epochs: int
     training_seconds: float
     gradient_equivalents: float
+    rule: str = RULE
 
 
 def settings_of(
@@ -151,8 +153,7 @@ def write_tuned(folder: Path, method: str, settings: Settings, epochs: int, tune
     }
     path = _path(folder, method)
     write_config(path, flags)
-    rule = " ".join((__doc__ or "").partition("The rule: ")[2].split())
-    facts = {**vars(tuned), "setting": tuned.setting.choice.spec, "batch_size": tuned.setting.batch_size, "rule": rule}
+    facts = {**vars(tuned), "setting": tuned.setting.choice.spec, "batch_size": tuned.setting.batch_size}
     write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
 
 
