@@ -1,5 +1,6 @@
 """Table 1: exponents with intervals, operations that grow as stated, and the command line."""
 
+import re
 from csv import DictReader
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,38 @@ def test_terms_have_the_exponents_of_theory(method, part, expected, by):
         cases = [replace(Case(width=10**4), **{over: size}) for size in sizes]
         stated = growth_exponent(sizes, [getattr(row, part).of(case) for case in cases])
         assert stated.value == pytest.approx(exponent, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("method", "curvature", "space", "solve"),
+    [
+        ("KFAC", 16 * (2**2 + 2**2 + 10**2), 64**2 + 2 * (2**2 + 2**2) + 10**2, 270_600 + 32 + 1_248),
+        ("KFRA", 2**2 * 2 + 2**2 * 10, 64**2 + 2 * (2**2 + 2**2) + 10**2, 270_600 + 32 + 1_248),
+        ("EA-CG", 2**2 * 2 + 2**2 * 10, 64 + 2 + 2 + 2**2 + 2**2 + 10**2, 7 * (260 + 12 + 140)),
+    ],
+)
+def test_the_papers_terms_have_the_papers_numbers(method, curvature, space, solve):
+    """Of the network 64-2-2-10 with |Batch| 16 and |CG| 7; to solve a layer KFI takes n_t^3 + n_{t-1}^3 + n_{t-1}^2 n_t
+    + n_{t-1} n_t^2, EA-CG |CG| (n_t^2 + 2 n_t n_{t-1})."""
+    (row,) = (row for row in ROWS if (row.method, row.by) == (method, "paper"))
+    case = Case(width=2, depth=2, batch=16, iterations=7)
+    assert [term.of(case) for term in (row.curvature, row.space, row.solve)] == [curvature, space, solve]
+
+
+def test_table_1_has_the_rows_of_the_paper():
+    """Criterion functions, curvature information and solving schemes, of the paper's methods and of those here."""
+    kinds = {
+        "KFAC": ("Non-Convex", "Fisher", "KFI"),
+        "KFRA": ("Convex", "Gauss-Newton", "KFI"),
+        "EA-CG": ("Non-Convex", "PCH", "EA-CG"),
+    }
+    for row in ROWS:
+        assert (row.kind.criterion, row.kind.curvature, row.kind.scheme) == kinds[row.method.split()[0]]
+    published = (Path(__file__).parents[1] / "results/published/table1/table.md").read_text()
+    for method, (criterion, curvature, scheme) in kinds.items():
+        assert re.search(
+            rf"^\| {method} +\| paper +\| {criterion} +\| {curvature} +\| .* \| {scheme} +\|", published, re.M
+        )
 
 
 @pytest.mark.parametrize("scale", GROWTH_SCALES.values(), ids=GROWTH_SCALES)

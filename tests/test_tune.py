@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from statistics import median
+from types import SimpleNamespace
 from unittest.mock import ANY
 
 import pandas as pd
@@ -28,6 +29,19 @@ def _records(folder, method):
 
 def _cost(folder, method):
     return json.loads((folder / f"{method}.json").read_text())
+
+
+def test_the_grid_is_as_the_paper_prints_it():
+    """Learning rate, |Batch|, alpha, max|CG| and epsilon_CG, of its section on experiments."""
+    settings = search.settings_of("ea_cg")
+    assert {setting.batch_size for setting in settings} == {100, 500, 1000}
+    printed = {
+        "lr": {0.05, 0.1, 0.2},
+        "damping": {0.01, 0.02, 0.05, 0.1},
+        "max_iter": {5, 10, 20, 50},
+        "tolerance": {1e-10, 1e-5, 1e-2, 1e-1},
+    }
+    assert {name: {setting.choice.options[name] for setting in settings} for name in printed} == printed
 
 
 @pytest.mark.parametrize(
@@ -62,14 +76,65 @@ def test_the_best_is_found_and_compared(kronbench, tmp_path):
     assert (cost["rungs"], cost["runs"], len(records)) == ([[4, 2]], 4, 4)
     best = max(records, key=lambda record: record.points[-1].test_accuracy)
     assert cost["validation_accuracy"] == best.points[-1].test_accuracy
-    assert {record.experiment.seed for record in records} == {search.FIRST_SEED}
-    assert {record.experiment.validation for record in records} == {search.VALIDATION}
+    assert {record.experiment.seed for record in records} == {1000}
+    assert {record.experiment.validation for record in records} == {0.2}
     flags = ["--config", tmp_path / "kfac.toml", "--seeds", 1, "--output", tmp_path / "compared"]
     code, out, error = kronbench("compare", *flags)
     assert code == 0, error
     (record,) = [read(path) for path in (tmp_path / "compared" / "runs").iterdir()]
     assert (record.experiment.optimizer, record.experiment.batch_size) == (cost["setting"], cost["batch_size"])
     assert record.experiment.validation == 0
+
+
+UNFINISHED = (1.0, 0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("runs", "best"),  # of each setting: accuracy, loss and whether it finished, one run a seed
+    [
+        ([[(0.5, 0.1, True)], [(0.9, 9.0, True)]], 1),  # accuracy first, whatever the loss
+        ([[(0.9, 0.3, True)], [(0.9, 0.2, True)]], 1),  # of equals the lowest loss
+        ([[(0.9, 0.2, True)], [(0.9, 0.3, True)]], 0),
+        ([[(0.5, 0.2, True)], [(0.9, 0.3, True)], [(0.9, 0.3, True)]], 1),  # then the first in the grid
+        ([[(0.9, None, True)], [(0.9, 9.0, True)]], 1),  # a loss that is not finite is the highest
+        ([[UNFINISHED], [(0.1, 9.0, True)]], 1),
+        ([[(0.9, 0.1, True), UNFINISHED], [(0.1, 9.0, True), (0.1, 9.0, True)]], 1),  # one run is enough
+        ([[(0.5, 1, True), (0.5, 1, True), (1.0, 1, True)], [(0.6, 1, True), (0.6, 1, True), (0.0, 1, True)]], 1),
+        ([[(0.5, 1, True), (0.5, 1, True), (0.5, 9, True)], [(0.5, 2, True), (0.5, 2, True), (0.5, 2, True)]], 0),
+    ],
+)
+def test_the_rule(monkeypatch, tmp_path, runs, best):
+    """Medians over the seeds: of accuracy, then of loss."""
+    asked = []
+
+    def trained(jobs, workers, on_done):
+        asked.extend(job.seed for job in jobs)
+        found = []
+        for place in range(len(jobs)):
+            accuracy, loss, completed = runs[place % len(runs)][place // len(runs)]
+            last = {"test_accuracy": accuracy, "test_loss": loss}
+            cost = {"epoch": 3, "training_seconds": 2.0, "gradient_equivalents": 5.0}
+            points = [SimpleNamespace(**last, **cost)]
+            found.append(SimpleNamespace(completed=completed, points=points, path=tmp_path, reason="none"))
+        return found
+
+    monkeypatch.setattr(search, "run_jobs", trained)
+    grid = search.settings_of("sgd", {"lr": [0.1 * (1 + place) for place in range(len(runs))]}, [100])
+    found = search.tune(SETTINGS, grid, len(runs[0]), 3, 3, tmp_path)
+    assert found.setting is grid[best]
+    count = sum(map(len, runs))
+    assert (found.runs, found.epochs, found.training_seconds, found.gradient_equivalents) == (
+        count,
+        3 * count,
+        2 * count,
+        5 * count,
+    )
+    assert found.unfinished == sum(run == UNFINISHED for own in runs for run in own)
+    assert (found.validation_accuracy, found.validation_loss) == tuple(
+        median(run[column] for run in runs[best]) for column in (0, 1)
+    )
+    assert min(asked) >= 1000  # no comparison has a thousand seeds: its own are fresh
+    assert len(set(asked)) == len(runs[0])
 
 
 def test_halving_finds_the_best_of_the_grid_in_fewer_epochs(kronbench, tmp_path):
@@ -102,6 +167,10 @@ def test_halving_finds_the_best_of_the_grid_in_fewer_epochs(kronbench, tmp_path)
         (1, 1, 1, [(1, 1)]),
         (36, 10, 10, [(36, 10)]),
         (36, 20, 10, [(36, 10)]),
+        (36, 3, 9, [(36, 3), (12, 9)]),
+        (36, 3, 8, [(36, 8)]),
+        (4, 1, 10, [(4, 3), (2, 10)]),
+        (28, 1, 27, [(28, 1), (10, 3), (4, 9), (2, 27)]),
     ],
 )
 def test_rungs(count, first, epochs, expected):

@@ -19,8 +19,9 @@ from suites.harness.tuning.grid import BATCHES, GRID
 from suites.harness.tuning.halving import halve
 
 RULE = (
-    "among the settings whose runs all finished, the one with the highest median accuracy on the validation split after "
-    "the last epoch; of equals the one with the lowest median loss there, then the one that comes first in the grid."
+    "among the settings whose runs all finished, the one with the highest median accuracy on the validation split "
+    "after the last epoch; of equals the one with the lowest median loss there, then the one that comes first in the "
+    "grid."
 )
 VALIDATION = 0.2  # of the training images
 FIRST_SEED = 1000  # a comparison takes 0 and on, which are then fresh
