@@ -196,20 +196,25 @@ def test_trouble_of_solves_is_counted(recorded):
     assert [rows["sgd"][key] for key in ("negative curvature", "not finite", "ill conditioned")] == [60, None, None]
 
 
-def test_runs_of_a_figure_name_its_command(tmp_path):
-    write_run(tmp_path / "mine" / "digits-cross-entropy", "sgd", 0)
+def test_an_experiment_names_the_commands_that_make_it_again(tmp_path):
+    """From the configurations beside its runs; without one it says nothing."""
+    folder = tmp_path / "mine" / "digits-cross-entropy"
+    write_run(folder, "sgd", 0)
     (experiment,) = collect(tmp_path).experiments
-    assert experiment.command == "kronbench compare"
-    for figure, of in (("figure11", "bounded, cifar10"), ("figure9", "cross-entropy, cifar10")):
-        of = (
-            f"{of} (scale smoke: digits in place of cifar10; 5 epochs; 1 seed; batch 100; every method tuned on images)"
-        )
-        (tmp_path / "mine" / f"{figure}.md").write_text(f"# Figure {figure.removeprefix('figure')}: {of}\n")
-    command = "kronbench reproduce figure9 --scale smoke --epochs 5 --seeds 1 --data-root FOLDER --tuned FOLDER"
-    assert experiment.command == command
-    nine = (tmp_path / "mine" / "figure9.md").read_text()
-    (tmp_path / "mine" / "figure10.md").write_text(nine.replace("Figure 9", "Figure 10"))
-    assert experiment.command == f"for figure in figure9 figure10; do {command.replace('figure9', '$figure')}; done"
+    assert experiment.command == ""
+    (folder / "figure10.toml").write_text('name = "figure10"')
+    (folder / "figure9.toml").write_text('name = "figure9"')
+    (experiment,) = collect(tmp_path).experiments
+    again = "kronbench reproduce --config"
+    assert experiment.command == f"{again} {folder / 'figure9.toml'}; {again} {folder / 'figure10.toml'}"
+    (folder / "config.toml").write_text("convergence = true")
+    assert "kronbench gpu --config" in collect(tmp_path).experiments[0].command
+    (folder / "config.toml").write_text("epochs = 8")
+    assert "kronbench compare --config" in collect(tmp_path).experiments[0].command
+
+
+def test_every_published_experiment_has_a_configuration():
+    assert [one.name for one in collect(ROOT / "results").experiments if not one.configs] == []
 
 
 def test_a_method_has_one_name_on_all_problems(tmp_path):

@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 import torch
 
+from suites.harness.names import TUNED, method_of
 from suites.harness.problems import digits
 from suites.harness.records.groups import to_reach
 from suites.harness.records.record import read
 from suites.harness.training import parallel
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.tuning import search
+from suites.harness.tuning.grid import GRID
 from suites.harness.tuning.halving import halve, rungs
 from suites.harness.tuning.rerun import rerun
 
@@ -52,6 +54,12 @@ def test_the_grid_is_the_papers(method, count):
     assert len({(setting.choice.spec, setting.batch_size) for setting in found}) == len(found) == count
     if "gamma" in method:
         assert {(setting.choice.options["gamma"], setting.choice.options["lr"]) for setting in found} == {(0, 0.1)}
+
+
+def test_a_method_is_named_without_what_the_grid_varies():
+    assert set(GRID) == set(TUNED)
+    assert method_of("ea_cg[gamma=0,lr=0.1,damping=0.02,max_iter=5,tolerance=0.1]") == "ea_cg[gamma=0]"
+    assert method_of("sgd[lr=0.1]") == method_of("sgd") == "sgd"
 
 
 def test_validation_images_are_held_out():

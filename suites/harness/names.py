@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
+TUNED = ("lr", "damping", "max_iter", "tolerance")  # the options that a search varies
 
 
 def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
@@ -28,6 +29,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     nearest = get_close_matches(name, choices, n=1, cutoff=0.5)
     suggestion = f" did you mean {nearest[0]!r}?" if nearest else ""
     return f"unknown {kind} {name!r}:{suggestion} there are: {', '.join(choices)}"
+
+
+def method_of(spec: str) -> str:
+    """The method of a setting: ``kfac[inverse=gram]`` of ``kfac[inverse=gram,lr=0.1]``; a search varies the rest."""
+    name, _, options = spec.removesuffix("]").partition("[")
+    kept = [option for option in options.split(",") if option and option.partition("=")[0] not in TUNED]
+    return f"{name}[{','.join(kept)}]" if kept else name
 
 
 def file_name(text: str) -> str:

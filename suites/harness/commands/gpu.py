@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from suites.harness.commands.options import DataRoot, Device, bad_input_is_one_line, writable
+from suites.harness.commands.options import Config, DataRoot, Device, bad_input_is_one_line, writable
 from suites.harness.gpu.run import result_folder, run
+from suites.harness.records.config import write_config
 from suites.harness.training.experiment import resolve_device
 
 
 def gpu(
+    context: typer.Context,
     output: Annotated[Path, typer.Option(help="Folder of the results; the GPU's name is added to it.")] = Path(
         "results/gpu"
     ),
@@ -19,6 +21,7 @@ def gpu(
     convergence: Annotated[bool, typer.Option(help="Train for the time that is left.")] = True,
     device: Device = "auto",
     data_root: DataRoot = None,
+    config: Config = None,
 ) -> None:
     """Check and time every optimizer on a GPU, measure its memory, and train for the time left; cpu rehearses it."""
     with bad_input_is_one_line():
@@ -40,4 +43,7 @@ def gpu(
             convergence,
             on_progress=lambda text, seconds: progress.update(bar, description=text.ljust(60), completed=seconds),
         )
+    flags = {name: value for name, value in context.params.items() if name != "config"}
+    for trained in (folder / "convergence").glob("*/"):
+        write_config(trained / "config.toml", {**flags, "device": device})
     typer.echo(f"{(folder / 'summary.md').read_text(encoding='utf-8')}\nRecords and summary.md are in {folder}")

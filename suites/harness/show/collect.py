@@ -87,8 +87,9 @@ def collect(folder: Path) -> Results:
 
 def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Iterator[Experiment]:
     for runs in sorted(path for path in results.rglob("runs") if path.is_dir()):
-        config = runs.parent / "config.toml"
-        flags = read_toml(config) if config.exists() else {}
+        paths = sorted(runs.parent.glob("*.toml"), key=lambda path: (len(path.name), path.name))
+        configs = {path: read_toml(path) for path in paths}
+        flags = configs.get(runs.parent / "config.toml", {})
         order = {spec: position for position, spec in enumerate(flags.get("optimizer", ["sgd"]))}
         records = [record for path in sorted(runs.glob("*.jsonl")) if (record := _record(path, unread))]
         if not records or any(record.experiment.validation for record in records):
@@ -100,7 +101,7 @@ def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Ite
             runs.parent,
             records,
             flags.get("target", target_of(records[0].header)),
-            flags,
+            configs,
             json.loads(steps.read_text(encoding="utf-8")) if steps.exists() else {},
             {name: t for name, group in by_optimizer(records).items() for t in tunings if _searched(t, name, group[0])},
         )

@@ -1,15 +1,15 @@
 """An experiment of the page: the runs of one folder, under which names they are drawn, and what makes them again."""
 
-import re
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from suites.harness.names import method_of
 from suites.harness.records.groups import by_optimizer
 from suites.harness.records.record import Record
-from suites.harness.tuning.grid import method_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Tuning:
 class Experiment:
     """A folder with ``runs/*.jsonl``.
 
-    name: the folder from the results on. target: test accuracy to reach. flags: its ``config.toml``, if there is one.
+    name: the folder from the results on. target: test accuracy to reach.
+    configs: the flags of the commands that made it, by their files beside the runs.
     step_seconds: interleaved samples by optimizer. tunings: by those optimizers whose very setting was searched.
     """
 
@@ -33,7 +34,7 @@ class Experiment:
     folder: Path
     records: list[Record]
     target: float
-    flags: dict[str, Any]
+    configs: dict[Path, dict[str, Any]]
     step_seconds: dict[str, list[float]]
     tunings: dict[str, Tuning] = field(default_factory=dict)
 
@@ -63,26 +64,10 @@ class Experiment:
 
     @property
     def command(self) -> str:
-        """What makes it again."""
-        if self.flags:
-            return f"kronbench compare --config {self.folder / 'config.toml'}"
-        if figures := self._figures():
-            return figures
-        return "kronbench gpu --output DIR" if self.name.startswith("gpu/") else "kronbench compare"
+        """What makes it again, from the configurations beside its runs; empty where there is none."""
+        return "; ".join(f"kronbench {_command_of(flags)} --config {path}" for path, flags in self.configs.items())
 
-    def _figures(self) -> str:
-        """The commands of those of the paper's figures beside it that show its runs."""
-        experiment, figures = self.records[0].experiment, defaultdict(list)
-        for figure in sorted(self.folder.parent.glob("figure*.md"), key=lambda path: (len(path.name), path.name)):
-            title = figure.read_text(encoding="utf-8").partition("\n")[0]
-            if f": {experiment.criterion}, " in title and re.search(rf"\b{experiment.dataset}\b", title):
-                scale = f"--scale {title.partition('(scale ')[2].partition(':')[0]}"
-                length = [f"--{what}s {count}" for count, what in re.findall(r"(\d+) (epoch|seed)s?;", title)]
-                tuned = ["--tuned FOLDER"] if "method tuned" in title else []
-                figures[" ".join([scale, *length, "--data-root FOLDER", *tuned])].append(figure.stem)
-        return "; ".join(
-            f"kronbench reproduce {names[0]} {flags}"
-            if len(names) == 1
-            else f"for figure in {' '.join(names)}; do kronbench reproduce $figure {flags}; done"
-            for flags, names in figures.items()
-        )
+
+def _command_of(flags: Mapping[str, Any]) -> str:
+    """The command whose flags they are."""
+    return "reproduce" if "name" in flags else "gpu" if "convergence" in flags else "compare"
