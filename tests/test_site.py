@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from suites.harness.analysis.costs import exponent
+from suites.harness.analysis.headline import headline
 from suites.harness.analysis.history import Measured
 from suites.harness.analysis.profiles import profiles
 from suites.harness.records.facts import NegativeCurvature, SolverHealth
+from suites.harness.records.groups import by_optimizer
 from suites.harness.show.collect import collect
 from suites.harness.show.comparison import solver_failures
-from suites.harness.show.cost import exponent
-from suites.harness.show.figures import Styles, literal
-from suites.harness.show.headline import choose_experiment, headline
-from suites.harness.show.health import solver_health
+from suites.harness.show.figures import Styles, literal, solver_health
 from suites.harness.show.page import build
-from suites.harness.show.readme import readme_block, with_headline
+from suites.harness.show.readme import main_experiment, readme_block, with_headline
 from suites.harness.show.table import WRITERS, Cell, Column, Table
 from suites.harness.units import shown_bytes
 from tests.example_records import as_schema_2, header, phase, point, write
@@ -179,8 +179,9 @@ def test_tables_say_what_the_tuning_cost(page):
 
 def test_health_shows_pi_by_layer_and_negative_eigenvalues(recorded):
     """Medians over six seeds; a method none of whose records carry a number has no line."""
-    experiments = [one for one in collect(recorded).experiments if one.name == "latest/digits-cross-entropy"]
-    found = {figure.title: figure.traces for figure in solver_health(experiments[0], Styles(experiments[0].methods))}
+    (experiment,) = collect(recorded).experiments
+    drawn = solver_health(experiment.methods, experiment.name, Styles(experiment.methods))
+    found = {figure.title: figure.traces for figure in drawn}
     by_layer = next(traces for title, traces in found.items() if title.startswith("pi_t"))
     assert {trace["name"] for trace in by_layer} == {literal(name) for name in ("sgd", "ea_cg", HOSTILE[0])}
     assert all((trace["x"], trace["y"]) == ([1.0, 2.0], [82.5, 20.0]) for trace in by_layer)
@@ -240,9 +241,9 @@ def test_history_goes_by_commit_and_version(recorded):
 
 
 def test_the_headline_says_who_wins_and_how_sure_it_is(recorded):
-    experiment = choose_experiment(collect(recorded).experiments)
+    experiment = main_experiment(collect(recorded).experiments)
     assert experiment is not None
-    found = headline(experiment)
+    found = headline(experiment.methods, experiment.target)
     assert "ea_cg wins" in found.sentence
     assert "2x fewer gradient-equivalents than sgd (56 against 112" in found.sentence
     assert "probability of improvement 1.00 [0.69, 1.00]" in found.sentence
@@ -257,13 +258,13 @@ def test_the_headline_says_when_nobody_wins(tmp_path, speeds, said):
         for name, speed in zip(("sgd", "kfac"), speeds, strict=True):
             write_run(tmp_path / "one", name, seed, speed=speed)
     (experiment,) = collect(tmp_path).experiments
-    assert said in headline(experiment).sentence
+    assert said in headline(experiment.methods, experiment.target).sentence
 
 
 def test_runs_at_a_time_say_nothing_of_seconds(recorded):
     (experiment,) = collect(recorded).experiments
     shared = [replace(r, header=replace(r.header, at_a_time=8)) for r in experiment.records]
-    found = headline(replace(experiment, records=shared))
+    found = headline(by_optimizer(shared), experiment.target)
     assert "seconds" not in found.sentence
     assert len(found.costs) == 1
 
@@ -339,36 +340,32 @@ def test_what_cannot_be_read_is_said(kronbench, tmp_path):
     assert "broken.jsonl, line 1: Expected `object`, got `array`" in (tmp_path / "site" / "index.html").read_text()
 
 
-def test_two_thousand_runs_cost_little_more_than_a_few(tmp_path):
-    """Of eight experiments with 250 runs each, and with 5: pictures take most. On an idle core that is seconds; held
-    against each other, the times hold on a busy one as well."""
-    seconds = {}
-    for seeds in (1, 50):
-        results = tmp_path / str(seeds)
-        for method in range(5):
-            write_run(results / "one", f"method{method}", 0, speed=1 + method / 5, epochs=40)
-            (path,) = (results / "one" / "runs").glob("*.jsonl")
-            text = as_schema_2(path.read_text())
-            path.unlink()
-            for experiment in range(8):
-                for seed in range(seeds):  # by hand: the writer waits for the disk at every line
-                    copy = results / f"experiment{experiment}" / "runs" / f"{method}-{seed}.jsonl"
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    copy.write_text(text.replace('"seed":0', f'"seed":{seed}'))
-        assert len(list(results.rglob("*.jsonl"))) == 40 * seeds
-        before = time.process_time()
-        build(collect(results), tmp_path)
-        seconds[seeds] = time.process_time() - before
-    assert seconds[50] < 2 * seconds[1]
+def test_two_thousand_runs_take_less_than_twenty_seconds(tmp_path):
+    """Of the processor's time, which a busy machine leaves as it is; two experiments, 40 epochs."""
+    for method in range(5):
+        write_run(tmp_path / "one", f"method{method}", 0, speed=1 + method / 5, epochs=40)
+        (path,) = (tmp_path / "one" / "runs").glob("*.jsonl")
+        text = as_schema_2(path.read_text())
+        path.unlink()
+        for experiment in range(2):
+            for seed in range(200):  # by hand: the writer waits for the disk at every line
+                copy = tmp_path / f"experiment{experiment}" / "runs" / f"{method}-{seed}.jsonl"
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_text(text.replace('"seed":0', f'"seed":{seed}'))
+    before = time.process_time()
+    found = collect(tmp_path)
+    build(found, tmp_path / "out")
+    assert sum(len(experiment.records) for experiment in found.experiments) == 2000
+    assert time.process_time() - before < 20
 
 
 def test_the_readme_has_the_headline_of_the_records():
     """`kronbench report --readme README.md` writes it."""
-    experiment = choose_experiment(collect(ROOT / "results").experiments)
+    experiment = main_experiment(collect(ROOT / "results").experiments)
     assert experiment is not None
     picture = "results/published/digits-cross-entropy/headline"
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert with_headline(text, readme_block(headline(experiment), picture)) == text
+    assert with_headline(text, readme_block(experiment, picture)) == text
     for suffix in (".svg", "-dark.svg"):
         assert (ROOT / f"{picture}{suffix}").exists()
 

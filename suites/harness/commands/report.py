@@ -43,16 +43,16 @@ def report(
 
 
 def _rewrite(readme: Path, found: "Results") -> None:
+    from suites.harness.analysis.headline import headline
     from suites.harness.records.record import write_atomically
-    from suites.harness.show.headline import PREFERRED, headline
     from suites.harness.show.pictures import draw_headline
-    from suites.harness.show.readme import readme_block, with_headline
+    from suites.harness.show.readme import PREFERRED, readme_block, with_headline
 
     experiment = next((one for one in found.experiments if one.name == PREFERRED), None)
     if experiment is None:
         raise ValueError(f"{found.folder}: the headline needs the records of {PREFERRED}")
-    top, picture = headline(experiment), experiment.folder / "headline"
-    text = with_headline(readme.read_text(encoding="utf-8"), readme_block(top, picture.as_posix()))
+    top, picture = headline(experiment.methods, experiment.target), experiment.folder / "headline"
+    text = with_headline(readme.read_text(encoding="utf-8"), readme_block(experiment, picture.as_posix()))
     draw_headline(top.costs, picture, experiment.name, ["svg"])
     write_atomically(readme, text)
     typer.echo(f"{readme}: {top.sentence}")

@@ -43,3 +43,10 @@ def machine(environment: Environment) -> str:
     name = environment.gpu.name if environment.gpu else f"{environment.cpu}, {environment.threads} threads"
     commit = f", commit {environment.commit}" if environment.commit else ""
     return f"{name}, torch {environment.torch}{commit}"
+
+
+def problem(records: Sequence[Record]) -> str:
+    """Data set, criterion and batch."""
+    facts = records[0].experiment
+    synthetic = ", synthetic images" if facts.synthetic else ""
+    return f"{facts.dataset}, {facts.criterion}, batch {facts.batch_size}{synthetic}"

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
+from suites.harness.analysis.headline import told
 from suites.harness.analysis.statistics import Estimate, improvements, median_interval, stratified_interval
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.facts import SolverHealth
 from suites.harness.records.groups import by_optimizer, to_reach
 from suites.harness.records.record import Record
 from suites.harness.show.experiment import Experiment, Tuning
-from suites.harness.show.headline import cost_values, told
 from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
 from suites.harness.units import shown_bytes
 
@@ -91,11 +91,11 @@ def statuses(group: Sequence[Record]) -> str:
     return ", ".join(f"{count} {status}" for status, count in Counter(record.status for record in group).items())
 
 
-def comparison(experiment: Experiment) -> Table:
+def with_tuning(experiment: Experiment) -> Table:
     """The comparison, and what reaching the target costs with the search for the setting."""
     table = comparison_table(experiment.records, experiment.step_seconds, experiment.target)
     for unit, spent in (("seconds", "training_seconds"), ("gradients", "gradient_equivalents")):
-        costs = cost_values(experiment, f"{unit} to")
+        costs = experiment.costs(f"{unit} to")
         table = table.with_column(
             Column(f"{unit}_with_tuning", f"{unit} with tuning"),
             [_with_tuning(experiment.tunings.get(name), spent, costs.get(name, {})) for name in experiment.methods],
@@ -131,7 +131,7 @@ def middle_means(experiments: Sequence[Experiment], name: str, title: str) -> Ta
 def _strata(experiments: Sequence[Experiment], metric: str) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = {}
     for experiment in experiments:
-        for method, values in cost_values(experiment, metric).items():
+        for method, values in experiment.costs(metric).items():
             found.setdefault(method, []).append(list(values.values()))
     return found
 
@@ -142,7 +142,7 @@ def _estimated(estimate: Estimate) -> Cell:
 
 def pairs(experiments: Sequence[Experiment], name: str, title: str) -> Table:
     """The probability of improvement of every pair, in gradient-equivalents to the target, over shared problems."""
-    of_problems = [cost_values(experiment, "gradients to") for experiment in experiments]
+    of_problems = [experiment.costs("gradients to") for experiment in experiments]
     names = list(dict.fromkeys(method for costs in of_problems for method in costs))
     found: dict[tuple[str, str], Estimate] = {}
     for pair in itertools.combinations(names, 2):

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from suites.harness.analysis.headline import values_of
 from suites.harness.names import method_of
 from suites.harness.records.groups import by_optimizer
 from suites.harness.records.record import Record
@@ -57,10 +58,9 @@ class Experiment:
 
         return replace(self, records=[renamed(record) for record in self.records])
 
-    @property
-    def shared_machine(self) -> bool:
-        """Whether runs went beside each other, so that their seconds say little."""
-        return any(record.header.at_a_time > 1 for record in self.records)
+    def costs(self, metric: str) -> dict[str, dict[int, float]]:
+        """Of a metric, the value of each seed by method, see :func:`suites.harness.analysis.headline.values_of`."""
+        return values_of(self.methods, metric, self.target)
 
     @property
     def command(self) -> str:

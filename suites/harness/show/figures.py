@@ -1,20 +1,22 @@
 """The figures of the page, as plotly's JSON: traces and layout of plain values.
 
-``$c0`` ... stand for colours of the palette and ``$ink`` for that of text, which the page fills in by its theme; a
-trace has its x by axis in ``along`` where the reader chooses what it is drawn against, and its method in ``method``.
+The page fills in colours by its theme: ``$c0``, ``$c1``, ... of the palette, and ``$ink`` of text. Where readers choose
+what a figure is drawn against, a trace has its x by axis in ``along``. ``method`` is the method that it belongs to.
 """
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from operator import attrgetter
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from suites.harness.analysis.curves import AXES, Curve, common_end, curve
 from suites.harness.analysis.profiles import Profile
+from suites.harness.records.facts import Point
 from suites.harness.records.measured import MemoryPeak
 from suites.harness.records.record import Record
 from suites.harness.show.experiment import Experiment
@@ -30,7 +32,7 @@ Trace = dict[str, Any]
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture to be drawn: ``alt`` says what it shows to those who do not see it."""
+    """A picture to be drawn. alt: what it shows, for those who do not see it."""
 
     title: str
     alt: str
@@ -44,12 +46,12 @@ class Figure:
 
 
 def literal(text: object) -> str:
-    """Text that plotly shows as it is: it takes tags in names for markup."""
+    """Text that plotly shows as it is; it would take tags in it for markup."""
     return html.escape(str(text), quote=False)
 
 
 class Styles:
-    """A look for each method, the same on the whole page, in the order in which they are first asked for."""
+    """A look for each method, the same on the whole page. Methods take looks in the order in which they come."""
 
     def __init__(self, methods: Iterable[str] = ()) -> None:
         self._positions = {name: position for position, name in enumerate(dict.fromkeys(methods))}
@@ -72,7 +74,7 @@ class Styles:
 
 
 def convergence(experiment: Experiment, styles: Styles, quantity: str, title: str, log: bool) -> Figure:
-    """A quantity over training by method: medians with bands, and the runs that broke off, to where they did."""
+    """A quantity over training by method: medians with bands, and every run that broke off, up to its last point."""
     traces: list[Trace] = []
     for method, group in experiment.methods.items():
         finished = [record for record in group if record.completed]
@@ -115,8 +117,53 @@ def _broken_off(record: Record, quantity: str, method: str, styles: Styles) -> T
     return {**trace, "y": _numbers(getattr(point, quantity) for point in known)}
 
 
+def solver_health(groups: Mapping[str, Sequence[Record]], where: str, styles: Styles) -> list[Figure]:
+    """How solves went over training, of the methods whose records say so: CG iterations, residuals, the eigenvalues
+    that Pos-Eig turns round, and KFI's pi."""
+    over_training = (
+        (_solver("iterations_mean", fmean), "CG iterations, mean of layers and steps", {"rangemode": "tozero"}),
+        (_solver("residual_max", max), "relative residual, worst of layers and steps", {"type": "log"}),
+        (_negative_eigenvalues, "negative eigenvalues of E[hess_z C], which Pos-Eig turns round", {}),
+    )
+    found = []
+    for number_of, title, axis in over_training:
+        traces = []
+        for method, group in groups.items():
+            watched = [[point for point in r.points if number_of(point) is not None] for r in group if r.completed]
+            watched = [points for points in watched if points]
+            if any(number_of(point) for points in watched for point in points):
+                traces += banded(curve(watched, number_of), method, styles)
+        if traces:
+            found.append(Figure(title, f"{title}, over training on {where}", traces, {"yaxis": axis}))
+    pis = {method: pi for method, group in groups.items() if (pi := _last_pi(group))}
+    if pis:
+        found.append(lines(pis, "pi_t of Eq. (12), by layer, at the end of training", "layer", "pi", styles, dtick=1))
+    return found
+
+
+def _solver(name: str, summary: Callable[[Any], Any]) -> Callable[[Point], float | None]:
+    """Of the solves since the last measuring point; None before the first step, and of a direct solver."""
+
+    def number_of(point: Point) -> float | None:
+        values = point.solver and getattr(point.solver, name)
+        return float(summary(values)) if values and None not in values else None
+
+    return number_of
+
+
+def _negative_eigenvalues(point: Point) -> float | None:
+    return point.negative_curvature and float(point.negative_curvature.eigenvalues)
+
+
+def _last_pi(group: Sequence[Record]) -> list[tuple[int, float]]:
+    """The median over seeds, by layer from 1 on."""
+    solvers = [record.points[-1].solver for record in group if record.completed]
+    pis = [solver.pi for solver in solvers if solver and solver.pi]
+    return list(enumerate(np.median(np.array(pis, dtype=float), axis=0).tolist(), start=1)) if pis else []
+
+
 def performance_profile(found: Mapping[str, Profile], styles: Styles, problems: int) -> Figure:
-    """Steps of the share of problems solved against the factor over the best."""
+    """The share of problems solved within a factor of the best, as steps."""
     end = max([2.0, *(profile.factors[-1] for profile in found.values())]) * 1.1
     traces = []
     for method, profile in found.items():
@@ -137,7 +184,12 @@ def performance_profile(found: Mapping[str, Profile], styles: Styles, problems: 
 
 
 def phases(rows: Mapping[str, Mapping[str, float]], names: Sequence[str], title: str) -> Figure:
-    """Stacked bars of milliseconds by phase; ``rows`` has seconds by method and phase."""
+    """Stacked bars of milliseconds by phase, a bar a method.
+
+    Args:
+        rows: seconds by method and phase.
+        names: of the phases, in their order.
+    """
     labels = [_wrapped(label) for label in rows]
     traces = [
         {
@@ -160,7 +212,13 @@ def lines(
     log: bool = True,
     **axis: Any,
 ) -> Figure:
-    """A line a name, through points in their order. ``log``: of y, which else begins at 0; ``axis``: of x."""
+    """Lines through points in their order.
+
+    Args:
+        series: points by the name of their line.
+        log: whether y is logarithmic; otherwise it begins at 0.
+        axis: what plotly is told of the x axis.
+    """
     traces = [
         {
             **styles.line(name),
@@ -235,5 +293,5 @@ def _numbers(values: Iterable[float | None]) -> list[float | None]:
 
 
 def _rounded(value: float | None) -> float | None:
-    """With as many digits as can be seen; None where there is nothing to draw."""
+    """Five digits, which is what can be seen; None where there is nothing to draw."""
     return None if value is None or not isfinite(value) else float(f"{float(value):.5g}")

@@ -1,13 +1,20 @@
-"""The tables of what was measured apart from training: step times, bytes, benches, the paper's tables, on what."""
+"""Tables and figures of what was measured apart from training, and the machines that it was measured on."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from suites.harness.analysis.costs import Series, exponent
+from suites.harness.records.conventions import PHASES
 from suites.harness.records.measured import MemoryPeak, Row, StepTime
+from suites.harness.show import figures
 from suites.harness.show.captions import machine
 from suites.harness.show.collect import Measurement, PaperTable, Results
+from suites.harness.show.figures import Figure, Styles
 from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
 from suites.harness.units import shown_bytes
+
+_ROUNDING = 1e-5  # of the largest error: layer k of Gauss-Newton and PCH has none but rounding
 
 
 def step_times(measurement: Measurement[StepTime], name: str) -> Table:
@@ -59,6 +66,18 @@ def bench(measurement: Measurement[dict[str, Any]], name: str) -> Table:
     return _named(table_of(rows, {"ms": ".3g"}), name, "pytest-benchmark", measurement)
 
 
+def growth(sources: Mapping[str, Series]) -> Table:
+    """The exponents of growth with the width, of lines with three points or more."""
+    rows: list[dict[str, Content]] = [
+        {"where": where, "part": part, "widths": f"{min(p)[0]:g} to {max(p)[0]:g}", "exponent": Cell(*exponent(p))}
+        for where, series in sources.items()
+        for part, p in series.items()
+        if len(p) > 2
+    ]
+    note = "k of width^k, fitted to the wider half of the widths, three at the least, with 95 % intervals."
+    return replace(table_of(rows, {"exponent": ".2f"}), name="growth", title="Exponents of growth", note=note)
+
+
 def paper(found: PaperTable) -> Table:
     """A table of the paper, ours beside the paper's, with four digits."""
     rows = [dict(zip(found.columns, map(_content, row), strict=False)) for row in found.rows]
@@ -106,3 +125,43 @@ def _content(cell: str) -> Content:
         return float(cell)
     except ValueError:
         return cell or None
+
+
+def step_time_figures(measurement: Measurement[StepTime], styles: Styles) -> list[Figure]:
+    """In float32 without TF32: lines against the batch, and bars by phase at each network and batch."""
+    rows = [row for row in measurement.rows if row.milliseconds and not row.tf32]
+    where, pictures = measurement.path.parent.name, []
+    for graph, how in ((False, "launched by the host"), (True, "in a CUDA graph")):
+        own = [row for row in rows if row.graph == graph]
+        for network in dict.fromkeys(row.network for row in own):
+            series: Series = {}
+            for row in own:
+                if row.network == network and row.milliseconds:
+                    series.setdefault(row.optimizer, []).append((row.batch, row.milliseconds[0]))
+            if max(map(len, series.values())) > 1:
+                title = f"{where}, {network}, {how}"
+                pictures.append(figures.lines(series, title, "batch", "milliseconds of a step", styles, type="log"))
+        for network, batch in dict.fromkeys((row.network, row.batch) for row in own):
+            case = {r.optimizer: r.phases for r in own if (r.network, r.batch) == (network, batch)}
+            title = f"{where}, {network.partition('-')[0]} inputs, batch {batch}, {how}"
+            pictures.append(figures.phases(case, PHASES, title))
+    return pictures
+
+
+def errors_by_layer(paper: PaperTable, styles: Styles) -> Figure | None:
+    """The errors of a table by layer, ours and the paper's; None of a table of another kind."""
+    layers = [name for name in paper.columns if name.isdigit()]
+    if paper.columns[:2] != ["curvature", "by"] or not layers:
+        return None
+    series: dict[str, list[tuple[Any, float]]] = {}
+    for curvature, by, *cells in paper.rows:
+        points = [(layer, float(cell)) for layer, cell in zip(layers, cells, strict=False) if cell]
+        largest = max((value for _, value in points), default=0.0)
+        series[f"{curvature}, {by}"] = [(layer, value) for layer, value in points if value > _ROUNDING * largest]
+    figure = figures.lines(series, paper.title, "layer", "error", styles, type="category")
+    looks = Styles(row[0] for row in paper.rows)
+    for trace, (curvature, by, *_) in zip(figure.traces, paper.rows, strict=True):
+        look = looks.line(curvature)
+        trace["line"] = {**look["line"], "dash": "solid" if by == "here" else "dot"}
+        trace["marker"] = {**look["marker"], "symbol": look["marker"]["symbol"] + ("" if by == "here" else "-open")}
+    return figure

@@ -1,6 +1,7 @@
 """Writes the page with its pictures and tables."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -11,13 +12,14 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from suites.harness.analysis.curves import AXES
+from suites.harness.analysis.headline import Headline, headline
 from suites.harness.records.record import finite, write_atomically
+from suites.harness.show.captions import problem
 from suites.harness.show.collect import Results
 from suites.harness.show.figures import DASHES, Styles
-from suites.harness.show.headline import Headline, choose_experiment, headline
 from suites.harness.show.pictures import COLOURS, draw_curves, draw_headline
-from suites.harness.show.section import Section
-from suites.harness.show.sections import all_sections, problem
+from suites.harness.show.readme import main_experiment
+from suites.harness.show.sections import Section, all_sections
 from suites.harness.show.table import WRITERS, slug
 
 _GLYPHS = "●■◆▲▼✚✖★"  # as the markers of figures
@@ -26,15 +28,15 @@ _STROKES = dict(zip(DASHES, ("", "6 3", "8 3 2 3", "2 2", "9 3 2 3 2 3"), strict
 
 def build(results: Results, output: Path) -> Path:
     """Write ``site`` and ``tables`` into a folder; returns the path of the page."""
-    site, shown = output / "site", choose_experiment(results.experiments)
+    site, shown = output / "site", main_experiment(results.experiments)
     order = sorted(results.experiments, key=lambda one: (one is not shown, not one.name.startswith("published/")))
     results = replace(results, experiments=order)
     styles = Styles(method for experiment in order for method in experiment.by_method.methods)
-    top = headline(shown) if shown else None
-    if top and top.costs:
-        draw_headline(top.costs, site / "pictures" / "headline", problem(top.experiment))
+    top = headline(shown.methods, shown.target) if shown else None
+    if shown and top and top.costs:
+        draw_headline(top.costs, site / "pictures" / "headline", problem(shown.records))
     for experiment in results.experiments:
-        title = f"{experiment.name}: {problem(experiment)}"
+        title = f"{experiment.name}: {problem(experiment.records)}"
         path, groups = site / "pictures" / slug(experiment.name), experiment.by_method.methods
         looks = {method: styles.position(method) for method in groups}
         draw_curves(groups, list(AXES), path, title, experiment.target, looks, suffixes=("svg", "png", "pdf"))
@@ -48,11 +50,11 @@ def build(results: Results, output: Path) -> Path:
         write_atomically(site / name, (package / name).read_text(encoding="utf-8"))
     library = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
     write_atomically(site / "plotly.min.js", library)
-    write_atomically(site / "index.html", _rendered(sections, top, styles, site, results.unread))
+    write_atomically(site / "index.html", _rendered(sections, top, styles, site, results))
     return site / "index.html"
 
 
-def _rendered(sections: Sequence[Section], top: Headline | None, styles: Styles, site: Path, unread: list[str]) -> str:
+def _rendered(sections: Sequence[Section], top: Headline | None, styles: Styles, site: Path, results: Results) -> str:
     loader = PackageLoader("suites.harness.show", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["href"] = lambda path: quote(Path(os.path.relpath(path, site)).as_posix())
@@ -64,7 +66,10 @@ def _rendered(sections: Sequence[Section], top: Headline | None, styles: Styles,
     return environment.get_template("template.html").render(
         sections=sections,
         headline=top,
-        unread=unread,
+        shown=main_experiment(results.experiments),
+        experiments=results.experiments,
+        counts=Counter(record.status for one in results.experiments for record in one.records),
+        unread=results.unread,
         data=finite(data),
         axes=AXES,
         swatch=lambda method: _swatch(styles.position(method)),

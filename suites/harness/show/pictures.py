@@ -1,4 +1,4 @@
-"""Pictures from records, as files: loss and accuracy with bands over the seeds, what the target costs whom, growth."""
+"""Pictures as files: loss and accuracy over training with bands over the seeds, costs of the target, growth."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -37,7 +37,7 @@ _DARK: dict[Any, Any] = {
     **{f"{part}.facecolor": _PAPER for part in ("figure", "axes", "savefig")},
     **{name: _INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
 }
-# without a date: the same records, the same bytes; a PNG a tenth larger than at its smallest takes half the time
+# without a date, so that the same records give the same bytes; this PNG is a tenth larger and takes half the time
 _FORMATS: dict[str, dict[str, Any]] = {
     "png": {"pil_kwargs": {"compress_level": 3}},
     "svg": {"metadata": {"Date": None}},
@@ -65,16 +65,16 @@ def draw_curves(
 ) -> list[Path]:
     """Write train loss and test accuracy of the finished runs in each format, a row of panels for each axis.
 
-    A line is the median over the seeds and its band reaches from the lowest to the highest seed; against seconds, a
-    point stands at the median time of its epoch. A ring marks where the median run reaches the target.
+    A line is the median over the seeds. Its band reaches from the lowest to the highest seed. Against seconds, a point
+    stands at the median time of its epoch. A ring marks where the median run reaches the target.
 
     Args:
         groups: records by the name of their line.
         axes: of :data:`suites.harness.analysis.curves.AXES`.
         path: without a suffix.
-        looks: by name the position in the palette; by default that in ``groups``, and for a dashed line that of the
-            line before.
-        dashed: names of lines that are dashed, all others being solid; None gives every line a style of its own.
+        looks: positions in the palette by name. By default lines take one after the other, and a dashed line shares
+            that of the line before it.
+        dashed: names of the lines that are dashed; the others are solid. None gives every line a style of its own.
     """
     finished = {name: [record for record in group if record.completed] for name, group in groups.items()}
     finished = {name: group for name, group in finished.items() if group}
@@ -108,9 +108,12 @@ def draw_curves(
 def draw_headline(
     costs: Mapping[str, Mapping[str, Interval]], path: Path, title: str, suffixes: Sequence[str] = tuple(_FORMATS)
 ) -> list[Path]:
-    """Write what every method takes, by what is counted, with intervals, in each format; as SVG also dark (``-dark``).
+    """Write the costs of every method with their intervals in each format, and once more as a dark SVG (``-dark``).
 
-    A median that is infinite stands as an arrow at the right edge.
+    An infinite median is an arrow at the right edge.
+
+    Args:
+        costs: by what is counted and by method.
     """
     paths = []
     for ending, style in (("", {}), ("-dark", _DARK)):
@@ -207,7 +210,7 @@ def _draw_intervals(axes: Axes, label: str, intervals: Mapping[str, Interval], d
 
 
 def _plain(text: str) -> str:
-    """Without matplotlib's mathematics, which a name from elsewhere may hold by accident."""
+    """Text in which a dollar sign is no mathematics for matplotlib."""
     return text.replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""Progress of long work, with an estimate of what is left: bars on a terminal, a line now and then in a log."""
+"""Progress of long work and an estimate of what is left: bars on a terminal, a line a minute in a log."""
 
 import time
 from datetime import timedelta
@@ -15,12 +15,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_AVERAGE_SECONDS = 3600  # of the speed behind the estimate; an epoch may take minutes
+_AVERAGE_SECONDS = 3600  # the estimate takes the mean speed of so long; an epoch may take minutes
 _LINE_SECONDS = 60
 
 
 def progress_bars(console: Console | None = None) -> Progress:
-    """Bars for tasks that are counted: what it is about, how many of how many, time so far, time left."""
+    """Bars for counted tasks: their name, how many of how many are done, time so far, time left."""
     return _Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -34,7 +34,7 @@ def progress_bars(console: Console | None = None) -> Progress:
 
 
 class _Bars(Progress):
-    """Without a terminal, rich shows the bars once, at the end; this prints a line a minute until then."""
+    """Without a terminal, rich shows its bars only at the end; these print a line a minute until then."""
 
     _said = 0.0
 

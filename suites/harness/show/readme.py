@@ -1,19 +1,29 @@
 """The headline as it stands in the README: picture, sentence, table and caption."""
 
 import re
+from collections.abc import Sequence
 
+from suites.harness.analysis.headline import headline
 from suites.harness.analysis.statistics import attained_level
 from suites.harness.show.captions import caption
 from suites.harness.show.comparison import comparison_table
-from suites.harness.show.headline import Headline
+from suites.harness.show.experiment import Experiment
 from suites.harness.show.table import markdown
 
+PREFERRED = "published/digits-cross-entropy"  # the main job
 _MARKS = ("<!-- headline -->", "<!-- /headline -->")
 
 
-def readme_block(found: Headline, picture: str) -> str:
+def main_experiment(experiments: Sequence[Experiment]) -> Experiment | None:
+    """The experiment of the headline: the main job where it is published, or the one with the most runs."""
+    by_name = {experiment.name: experiment for experiment in experiments}
+    most = max(experiments, key=lambda experiment: len(experiment.records), default=None)
+    return by_name.get(PREFERRED, most)
+
+
+def readme_block(experiment: Experiment, picture: str) -> str:
     """What stands between the marks of the README: picture, sentence, table and caption; ``picture`` lacks a suffix."""
-    experiment = found.experiment
+    found = headline(experiment.methods, experiment.target)
     seeds = max(len({record.experiment.seed for record in group}) for group in experiment.methods.values())
     table = comparison_table(experiment.records, experiment.step_seconds, experiment.target)
     shown = f'<img src="{picture}.svg" alt="{" and ".join(found.costs)}, by method">'

@@ -1,37 +1,63 @@
 """The sections of the page: what each shows, where that comes from, and what makes it again."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from suites.harness.analysis.costs import milliseconds_by_width, phase_seconds
 from suites.harness.analysis.profiles import profiles
-from suites.harness.show import comparison as tables
-from suites.harness.show import cost, measurements
-from suites.harness.show.captions import caption
+from suites.harness.records.conventions import PHASES
+from suites.harness.records.record import Record
+from suites.harness.show import comparison, figures, measurements
+from suites.harness.show.captions import caption, problem
 from suites.harness.show.collect import Results
 from suites.harness.show.experiment import Experiment
-from suites.harness.show.figures import Figure, Styles, convergence, lines, performance_profile
-from suites.harness.show.headline import cost_values
-from suites.harness.show.health import solver_health
-from suites.harness.show.section import Section
-from suites.harness.show.table import slug
+from suites.harness.show.figures import Figure, Styles
+from suites.harness.show.table import Table, slug
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; one without figures and tables says what makes it.
+
+    files: what it comes from. command: what makes it again. axes: readers choose what figures are drawn against.
+    runs: listed one by one. pictures: the stem of files that show the same. folded: figures are opened one by one.
+    """
+
+    name: str
+    title: str
+    text: str = ""
+    command: str = ""
+    files: Sequence[Path] = ()
+    axes: bool = False
+    methods: Sequence[str] = ()
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
+    runs: Sequence[Record] = ()
+    pictures: str = ""
+    folded: bool = False
 
 
 def all_sections(results: Results, styles: Styles) -> Iterable[Section]:
-    """In the order of the page."""
+    """In the order of the page, without empty figures and tables."""
+    for section in _sections(results, styles):
+        drawn = [figure for figure in section.figures if figure.traces]
+        yield replace(section, figures=drawn, tables=[table for table in section.tables if table.rows])
+
+
+def _sections(results: Results, styles: Styles) -> Iterable[Section]:
     names = [experiment.name for experiment in results.experiments]
     yield from (_experiment(experiment, styles, _short(experiment.name, names)) for experiment in results.experiments)
-    yield _together(results.experiments, styles)
+    yield _together([experiment.by_method for experiment in results.experiments], styles)
     yield _tuning(results)
-    yield from cost.sections(results, styles)
+    yield _step_times(results, styles)
+    yield _growth(results)
+    yield _memory(results)
     yield _health(results.experiments, styles)
     yield _history(results, styles)
     yield _papers(results, styles)
-    yield Section(
-        "measured",
-        "How it was measured",
-        "Hardware, versions and commits of all that is shown here.",
-        tables=[measurements.measured(results)],
-    )
+    text = "Hardware, versions and commits of all that is shown here."
+    yield Section("measured", "How it was measured", text, tables=[measurements.measured(results)])
 
 
 def _experiment(experiment: Experiment, styles: Styles, short: str) -> Section:
@@ -39,20 +65,20 @@ def _experiment(experiment: Experiment, styles: Styles, short: str) -> Section:
     machines = dict.fromkeys(record.environment.processor for record in experiment.records)
     return Section(
         name,
-        f"{short}: {problem(experiment)}; {', '.join(machines)}",
+        f"{short}: {problem(experiment.records)}; {', '.join(machines)}",
         caption(experiment.records, experiment.target),
         experiment.command,
         [experiment.folder],
         axes=True,
         methods=list(drawn.methods),
         figures=[
-            convergence(drawn, styles, "train_loss", "train loss", log=True),
-            convergence(drawn, styles, "test_accuracy", "test accuracy", log=False),
+            figures.convergence(drawn, styles, "train_loss", "train loss", log=True),
+            figures.convergence(drawn, styles, "test_accuracy", "test accuracy", log=False),
         ],
         tables=[
-            tables.comparison(experiment),
-            tables.middle_means([experiment], f"{name}-means", "Interquartile means"),
-            tables.pairs([experiment], f"{name}-pairs", "Probability of improvement"),
+            comparison.with_tuning(experiment),
+            comparison.middle_means([experiment], f"{name}-means", "Interquartile means"),
+            comparison.pairs([experiment], f"{name}-pairs", "Probability of improvement"),
         ],
         runs=experiment.records,
         pictures=name,
@@ -60,65 +86,103 @@ def _experiment(experiment: Experiment, styles: Styles, short: str) -> Section:
 
 
 def _together(experiments: Sequence[Experiment], styles: Styles) -> Section:
-    """All problems at once."""
-    experiments = [experiment.by_method for experiment in experiments]
-    costs = [found for experiment in experiments if (found := cost_values(experiment, "gradients to"))]
-    section = Section(
+    costs = [found for one in experiments if (found := one.costs("gradients to"))]
+    return Section(
         "together",
         "All problems together",
         "Gradient-equivalents to the target of each problem. A problem is an experiment above. A profile shows the "
-        "share of problems, of those that a method ran on, within a factor of the cheapest run of the same seed. Each "
-        "method with the setting that it ran with there, tuned or not; settings are named where there were several.",
-    )
-    if not costs:
-        return replace(section, text="No records that count operations.", command="kronbench compare")
-    return replace(
-        section,
-        files=[experiment.folder for experiment in experiments],
-        figures=[performance_profile(profiles(costs), styles, len(costs))],
+        "share of problems that a method solved within a factor of the cheapest run of the same seed; problems that it "
+        "did not run on do not count. Each method has the setting that it ran with there, tuned or not. Settings are "
+        "named where there were several.",
+        "kronbench compare",
+        [experiment.folder for experiment in experiments],
+        figures=[figures.performance_profile(profiles(costs), styles, len(costs))],
         tables=[
-            tables.middle_means(experiments, "together-means", "Interquartile means over all problems"),
-            tables.pairs(experiments, "together-pairs", "Probability of improvement over shared problems"),
+            comparison.middle_means(experiments, "together-means", "Interquartile means over all problems"),
+            comparison.pairs(experiments, "together-pairs", "Probability of improvement over shared problems"),
         ],
         methods=list(dict.fromkeys(method for found in costs for method in found)),
     )
 
 
 def _tuning(results: Results) -> Section:
-    if not results.tunings:
-        return Section("tuning", "Tuning", "No tuning recorded.", "kronbench tune --optimizer kfac --optimizer ea_cg")
-    text = "What finding the settings cost; the tables above add it where the very setting that was found was run."
+    text = "What finding the settings cost. The tables above add it where the very setting that was found was run."
     paths = [tuning.path for tuning in results.tunings]
-    return Section("tuning", "Tuning", text, "kronbench tune", paths, tables=[tables.tunings(results.tunings)])
+    return Section("tuning", "Tuning", text, "kronbench tune", paths, tables=[comparison.tunings(results.tunings)])
+
+
+def _step_times(results: Results, styles: Styles) -> Section:
+    phases = [(one, found) for one in results.experiments if any((found := phase_seconds(one.methods)).values())]
+    measured = [*results.step_times, *results.benches]
+    return Section(
+        "step-times",
+        "What a step takes",
+        "Seconds of a step, split into forward and backward, curvature, solve and update, and against the batch.",
+        "kronbench gpu --output DIR",
+        [*(one.folder for one, _ in phases), *(m.path for m in measured)],
+        figures=[
+            *(figures.phases(found, PHASES, f"{one.name}: a step by phase") for one, found in phases),
+            *(figure for m in results.step_times for figure in measurements.step_time_figures(m, styles)),
+        ],
+        tables=[
+            *(measurements.step_times(m, slug(f"{m.path.parent.name}-step-times")) for m in results.step_times),
+            *(measurements.bench(m, slug(f"{m.path.parent.name}-{m.path.stem}")) for m in results.benches),
+        ],
+    )
+
+
+def _growth(results: Results) -> Section:
+    sources = milliseconds_by_width({m.path.stem: m.rows for m in results.benches}, results.history)
+    return Section(
+        "growth",
+        "Growth with the width",
+        "Curvature and solver alone, on a layer of n inputs and n outputs, batch 100.",
+        "tox run -e bench",
+        [m.path for m in results.benches],
+        figures=[
+            figures.lines(series, where, "width", "milliseconds", Styles(series), type="log")
+            for where, series in sources.items()
+        ],
+        tables=[measurements.growth(sources)],
+    )
+
+
+def _memory(results: Results) -> Section:
+    return Section(
+        "memory",
+        "Memory",
+        "Peak bytes of a step in a fresh process, predicted by formula and measured under an enforced budget.",
+        "kronbench memory",
+        [m.path for m in results.memory],
+        figures=[
+            figures.memory([row for row in m.rows if row.status != "skipped"], f"Memory, {m.path.parent.name}")
+            for m in results.memory
+        ],
+        tables=[measurements.memory(m, slug(f"{m.path.parent.name}-memory")) for m in results.memory],
+    )
 
 
 def _health(experiments: Sequence[Experiment], styles: Styles) -> Section:
-    watched = [(experiment, solver_health(experiment.by_method, styles)) for experiment in experiments]
-    watched = [(experiment, figures) for experiment, figures in watched if figures]
-    if not watched:
-        return Section("health", "Solver health", "No records of second-order solvers.", "kronbench compare")
+    drawn = [(one, figures.solver_health(one.by_method.methods, one.name, styles)) for one in experiments]
+    drawn = [(one, found) for one, found in drawn if found]
+    shown = [replace(figure, title=f"{one.name}: {figure.title}") for one, found in drawn for figure in found]
     return Section(
         "health",
         "Solver health",
         "CG iterations and residuals over training, the eigenvalues that Pos-Eig turns round where there are any, "
         "and how KFI splits its damping.",
-        files=[experiment.folder for experiment, _ in watched],
+        "kronbench compare",
+        [one.folder for one, _ in drawn],
         axes=True,
-        methods=list(dict.fromkeys(m for _, figures in watched for f in figures for m in _methods(f))),
-        figures=[
-            replace(figure, title=f"{experiment.name}: {figure.title}")
-            for experiment, figures in watched
-            for figure in figures
-        ],
-        tables=[tables.solver_failures([experiment for experiment, _ in watched])],
+        methods=list(dict.fromkeys(t["method"] for figure in shown for t in figure.traces if "method" in t)),
+        figures=shown,
+        tables=[comparison.solver_failures([one for one, _ in drawn])],
     )
 
 
 def _history(results: Results, styles: Styles) -> Section:
-    if not results.history:
-        return Section("history", "History", "No history recorded.", "asv run")
-    figures = [
-        lines(
+    drawn = [
+        figures.lines(
             {line: [(one.commit, one.value) for one in measured] for line, measured in benchmark.series.items()},
             benchmark.title,
             "commit",
@@ -131,29 +195,18 @@ def _history(results: Results, styles: Styles) -> Section:
         for benchmark in results.history
     ]
     text = "Benchmarks over commits, from the oldest to the newest; lower is better."
-    return Section("history", "History", text, "asv run", [results.folder / "asv"], figures=figures, folded=True)
+    return Section("history", "History", text, "asv run", [results.folder / "asv"], figures=drawn, folded=True)
 
 
 def _papers(results: Results, styles: Styles) -> Section:
-    if not results.papers:
-        return Section("papers", "The paper's tables", "None computed.", "kronbench reproduce table2 --scale cpu")
-    figures = [figure for found in results.papers if (figure := cost.errors_by_layer(found, styles))]
     return Section(
         "papers",
         "The paper's tables",
-        "Computed again, beside the paper's values; each title says what stands in for the paper's data.",
+        "Computed again, beside the paper's values. Each title says what stands in for the paper's data.",
         "kronbench reproduce table2 --scale cpu --data-root FOLDER",
         [found.path.parent for found in results.papers],
-        figures=figures,
+        figures=[figure for found in results.papers if (figure := measurements.errors_by_layer(found, styles))],
         tables=[measurements.paper(found) for found in results.papers],
-    )
-
-
-def problem(experiment: Experiment) -> str:
-    """Data set, criterion and batch."""
-    facts = experiment.records[0].experiment
-    return (
-        f"{facts.dataset}, {facts.criterion}, batch {facts.batch_size}{', synthetic images' if facts.synthetic else ''}"
     )
 
 
@@ -162,7 +215,3 @@ def _short(name: str, names: Sequence[str]) -> str:
     parts = name.split("/")
     ends = ("/".join(parts[-length:]) for length in range(1, len(parts) + 1))
     return next((end for end in ends if sum(f"/{other}".endswith(f"/{end}") for other in names) == 1), name)
-
-
-def _methods(figure: Figure) -> list[str]:
-    return [trace["method"] for trace in figure.traces if "method" in trace]

@@ -5,59 +5,44 @@ from dataclasses import dataclass
 from math import isinf
 
 from suites.harness.analysis.metrics import metrics, values_by_seed
-from suites.harness.analysis.statistics import (
-    Estimate,
-    Interval,
-    median_interval,
-    probability_of_improvement,
-)
+from suites.harness.analysis.statistics import Estimate, Interval, median_interval, probability_of_improvement
 from suites.harness.analysis.verdicts import paired
 from suites.harness.records.conventions import REFERENCE
-from suites.harness.show.experiment import Experiment
+from suites.harness.records.record import Record
 
-PREFERRED = "published/digits-cross-entropy"  # the main job
-Values = Mapping[str, Mapping[int, float]]
+Groups = Mapping[str, Sequence[Record]]  # by method
+Values = Mapping[str, Mapping[int, float]]  # by method and seed
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The sentence, and by what is counted the median and interval of every method."""
+    """The sentence, and the median with its interval of every method, for each way to count costs."""
 
-    experiment: Experiment
     sentence: str
     costs: dict[str, dict[str, Interval]]
 
 
-def choose_experiment(experiments: Sequence[Experiment]) -> Experiment | None:
-    """The main job where it is published, or the experiment with the most runs."""
-    by_name = {experiment.name: experiment for experiment in experiments}
-    most = max(experiments, key=lambda experiment: len(experiment.records), default=None)
-    return by_name.get(PREFERRED, most)
+def headline(groups: Groups, target: float) -> Headline:
+    """The headline of an experiment: gradient-equivalents to its target accuracy, then seconds.
 
-
-def headline(experiment: Experiment) -> Headline:
-    """The headline of an experiment: gradient-equivalents to its target, then seconds."""
-    gradients, seconds = (cost_values(experiment, f"{name} to") for name in ("gradients", "seconds"))
-    costs = {"gradient-equivalents": gradients, "seconds": {} if experiment.shared_machine else seconds}
-    target = f"test accuracy {experiment.target:g}"
-    facts = experiment.records[0].experiment
-    return Headline(
-        experiment,
-        _sentence(gradients, costs["seconds"], target, f"{facts.dataset} with {facts.criterion}"),
-        {
-            f"{unit} to {target}": {method: median_interval(of_seed.values()) for method, of_seed in values.items()}
-            for unit, values in costs.items()
-            if values
-        },
+    Runs that shared the machine say nothing of seconds.
+    """
+    runs = [record for group in groups.values() for record in group]
+    costs = {"gradient-equivalents": values_of(groups, "gradients to", target)}
+    if all(record.header.at_a_time == 1 for record in runs):
+        costs["seconds"] = values_of(groups, "seconds to", target)
+    goal, facts = f"test accuracy {target:g}", runs[0].experiment
+    sentence = _sentence(
+        costs["gradient-equivalents"], costs.get("seconds", {}), goal, f"{facts.dataset} with {facts.criterion}"
     )
+    medians = {unit: {m: median_interval(v.values()) for m, v in values.items()} for unit, values in costs.items()}
+    return Headline(sentence, {f"{unit} to {goal}": found for unit, found in medians.items() if found})
 
 
-def cost_values(experiment: Experiment, metric: str) -> dict[str, dict[int, float]]:
-    """Of the metric whose name begins so, one value a seed by method; methods that nothing is known of are left out."""
-    (chosen,) = (one for one in metrics(experiment.target) if one.name.startswith(metric))
-    found = {
-        method: values_by_seed(chosen, records, experiment.target) for method, records in experiment.methods.items()
-    }
+def values_of(groups: Groups, metric: str, target: float) -> dict[str, dict[int, float]]:
+    """One value a seed by method, of the metric whose name begins so; methods without one are left out."""
+    (chosen,) = (one for one in metrics(target) if one.name.startswith(metric))
+    found = {method: values_by_seed(chosen, records, target) for method, records in groups.items()}
     return {method: values for method, values in found.items() if values}
 
 
