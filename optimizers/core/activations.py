@@ -22,9 +22,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise function and its derivatives, both given ``(z, h)`` so that each may use what is cheaper.
+    """An elementwise function and its derivatives. Both are given ``(z, h)`` and may use the cheaper one.
 
-    ``lipschitz``: L, the least there is; NaN where nobody knows.
+    ``lipschitz``: L, the smallest bound of |phi'|; NaN if it is unknown.
     """
 
     name: str

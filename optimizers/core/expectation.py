@@ -30,8 +30,11 @@ from optimizers.core.tape import Tape
 
 @dataclass(frozen=True)
 class Expectation:
-    """``means``: E[hess_{b^t} C] of each layer, first to last. ``errors`` and ``bounds``: the roots of both sides of
-    Eq. (7) for each layer but the last, which nothing is propagated to."""
+    """The mean Hessians of a tape, and how well Eq. (6) approximates each step of their recursion.
+
+    ``means``: E[hess_{b^t} C] of each layer, first to last. ``errors`` and ``bounds``: the square roots of both sides
+    of Eq. (7), for each layer but the last.
+    """
 
     means: list[Tensor]
     errors: list[float]
@@ -40,10 +43,10 @@ class Expectation:
 
 @torch.no_grad()
 def expectation(tape: Tape, chunk: int = 16) -> Expectation:
-    """The mean Hessians of a tape, and for each step of their recursion the error of Eq. (6) and its bound.
+    """The mean Hessians of a tape, and the error of Eq. (6) and its bound for each step of the recursion.
 
     Args:
-        chunk: samples at a time, as of :func:`optimizers.core.hessian.mean_hessians`.
+        chunk: samples at a time, see :func:`optimizers.core.hessian.mean_hessians`.
     """
     above = tape.layers[1:]
     spreads = [_Spread(layer.weight) for layer in above]
@@ -59,7 +62,7 @@ def expectation(tape: Tape, chunk: int = 16) -> Expectation:
 class _Spread:
     """sum_{mu,nu} Var[X_{mu nu}] over samples that come in chunks.
 
-    Chunks are merged as Chan, Golub and LeVeque (1983) do, whose terms are all sums of squares: nothing cancels.
+    Chunks are merged as in Chan, Golub and LeVeque (1983). All terms are sums of squares, so nothing cancels.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -69,7 +72,7 @@ class _Spread:
         self._squares = weight.new_zeros((), dtype=torch.float64)  # sum over samples of ||X - E[X]||_F^2
 
     def add(self, H: Tensor) -> None:
-        """A chunk [c, O, O]."""
+        """Take in a chunk [c, O, O]."""
         before, self._samples = self._samples, self._samples + len(H)
         mean = H.mean(0)
         shift = mean - self._mean
@@ -83,5 +86,5 @@ class _Spread:
 
     @property
     def variance(self) -> Tensor:
-        """The sum over entries; rounding may not take it below 0."""
+        """The sum over all entries. Rounding does not take it below 0."""
         return self._squares.clamp_min(0) / self._samples

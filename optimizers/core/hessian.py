@@ -32,8 +32,8 @@ def mean_hessians(
     """E[hess_{b^t} C] over the samples of a tape: [n_t, n_t] for each layer, first to last.
 
     Args:
-        chunk: samples at a time, which bounds the memory; the module header gives the numbers that are held.
-        watch: is given the place of a layer in the tape, never the first, and the Hessians of a chunk, [c, n_t, n_t].
+        chunk: samples at a time. It bounds the memory; the module header gives the numbers.
+        watch: called for each layer but the first: its place in the tape, and the Hessians of a chunk, [c, n_t, n_t].
 
     Raises:
         ValueError: if chunk is below 1.
@@ -54,7 +54,7 @@ def output_hessians(tape: Tape, rows: slice) -> Tensor:
 
 
 def _add_chunk(tape: Tape, rows: slice, totals: list[Tensor], watch: Callable[[int, Tensor], None]) -> None:
-    """Add the sum over a chunk of samples of every layer's Hessian."""
+    """Add the sum over a chunk of samples to the Hessian of every layer."""
     H = output_hessians(tape, rows)
     totals[-1].add_(H.sum(0))
     for t in range(len(tape.layers) - 1, 0, -1):

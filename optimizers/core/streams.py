@@ -1,4 +1,4 @@
-"""Independent pieces of work as branches of a CUDA graph: one alone would not fill a GPU."""
+"""Independent pieces of work as branches of a CUDA graph. A single one does not fill a GPU."""
 
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -10,11 +10,11 @@ T = TypeVar("T")
 
 
 def side_by_side(works: Iterable[Callable[[], T]], device: torch.device) -> list[T]:
-    """The results of ``works``, none of which may need, or share anything computed lazily with, another.
+    """The results of ``works``. They must be independent, and share nothing that is computed lazily.
 
-    While a CUDA graph is captured each work goes to a stream of its own, which begins after all that was queued before
-    and ends before all that is queued later. Else one follows the other: where every kernel is launched by the host,
-    the launches are what takes the time.
+    While a CUDA graph is captured, each work runs on a stream of its own, after all that was queued before and before
+    all that is queued later. Otherwise one follows the other: without a graph the launches take the time, and streams
+    do not help.
     """
     if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
         return [work() for work in works]
@@ -31,5 +31,5 @@ def side_by_side(works: Iterable[Callable[[], T]], device: torch.device) -> list
 
 @cache
 def _branch(main: torch.cuda.Stream, number: int) -> torch.cuda.Stream:
-    """Another for each stream that branches, since works may branch themselves."""
+    """A stream for the work of this number. Each stream has its own, since works may branch again."""
     return torch.cuda.Stream(main.device)

@@ -1,4 +1,4 @@
-"""Products that are known to be symmetric, for half the operations."""
+"""Products that are known to be symmetric, at half the operations."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ STRIP = 128  # rows computed at a time on a CPU; on a GPU one product is faster 
 
 
 def symmetric(strip: Callable[[slice, slice], Tensor], size: int, like: Tensor) -> Tensor:
-    """The symmetric [size, size] matrix of which ``strip(rows, columns)`` gives any block."""
+    """A symmetric [size, size] matrix; ``strip(rows, columns)`` computes any block of it."""
     if like.device.type != "cpu" or size <= STRIP:
         return strip(slice(None), slice(None))
     matrix = like.new_empty(size, size)

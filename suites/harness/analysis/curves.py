@@ -21,7 +21,7 @@ AXES = {
 class Curve:
     """A quantity at the measuring points that all runs have; arrays of one shape, [points].
 
-    along: by axis, the median over the seeds; an axis that a record does not know is left out.
+    along: for each axis, the median over the seeds. An axis that some record lacks is left out.
     """
 
     along: dict[str, np.ndarray]
@@ -31,7 +31,7 @@ class Curve:
 
 
 def curve(runs: Sequence[Sequence[Point]], quantity: Callable[[Point], float | None]) -> Curve:
-    """The curve of a number over runs of one method, each given by its measuring points.
+    """The curve of a number over the runs of one method. Each run is given by its measuring points.
 
     Raises:
         ValueError: for no runs.
@@ -43,8 +43,9 @@ def curve(runs: Sequence[Sequence[Point]], quantity: Callable[[Point], float | N
 
 
 def common_end(records: Sequence[Record]) -> float | None:
-    """Seconds to show: three times the median length of a run, or the longest, so that one slow method does not
-    squeeze the others."""
+    """How many seconds to show: three times the median length of a run, or the longest run if that is shorter. So a
+    slow method does not squeeze the others.
+    """
     ends = [record.points[-1].training_seconds for record in records]
     return min(max(ends), 3 * float(np.median(ends))) if ends else None
 

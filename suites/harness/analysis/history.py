@@ -1,4 +1,4 @@
-"""The history of performance: what asv recorded of every commit."""
+"""The history of performance: what asv recorded for each commit."""
 
 import itertools
 import json
@@ -21,9 +21,10 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark on a machine, with one value of every parameter but the one that tells its lines apart.
+    """A benchmark on a machine. One parameter tells its lines apart; all others have one value.
 
-    ``case``: those values; ``series``: by optimizer, or by part of one, what was measured in the order of the commits.
+    ``case``: these values. ``series``: for each line (an optimizer, or a part of one), the measurements in the order of
+    commits.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Benchmark:
 
 
 def read_history(folder: Path) -> list[Benchmark]:
-    """asv's results, version 2, with what was neither measured nor finite left out; none without the folder."""
+    """asv's results, version 2, without missing and non-finite values; empty if there is no folder."""
     if not (folder / "benchmarks.json").exists():
         return []
     known = json.loads((folder / "benchmarks.json").read_text(encoding="utf-8"))
@@ -64,7 +65,7 @@ def read_history(folder: Path) -> list[Benchmark]:
 
 
 def _values(names: list[str], columns: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
-    """The case, the line and the value; asv's values run over the product of the parameters, given as ``repr``."""
+    """Case, line and value. asv's values run over the product of the parameters, which are given as ``repr``."""
     for values, value in zip(
         itertools.product(*(columns.get("params") or [])), columns.get("result") or [], strict=False
     ):

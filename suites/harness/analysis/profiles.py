@@ -11,9 +11,9 @@ Costs = Mapping[str, Mapping[int, float]]
 
 @dataclass(frozen=True)
 class Profile:
-    """The share of problems solved within ``factor[i]`` times the cost of the best: steps, from factor 1 on.
+    """The share of problems solved within ``factor[i]`` times the lowest cost: a step function from factor 1 on.
 
-    problems: on which the method ran; one that it did not run on says nothing of it.
+    problems: those that the method ran on. Others do not count.
     """
 
     factors: list[float]
@@ -24,11 +24,11 @@ class Profile:
 def profiles(problems: Sequence[Costs]) -> dict[str, Profile]:
     """The profile of every method.
 
-    A run is held against the cheapest run of its seed; problems count alike, however many seeds they have. A run that
-    missed the target is infinite: it is solved within no factor, and so lowers the share.
+    The cost of a run is divided by the lowest cost with the same seed. Problems have equal weight, whatever their
+    number of seeds. A run that missed its target is infinite: no factor reaches it, so it lowers the share.
 
     Args:
-        problems: of each the cost by method and seed.
+        problems: for each problem, the cost by method and seed.
 
     Raises:
         ValueError: for NaN.

@@ -1,17 +1,20 @@
 """Statistics that hold for a handful of seeds.
 
-A *sample* is the values of one optimizer, one a seed; a *stratum* is its sample on one of several problems. A run that
-missed is infinite: it is ranked, never dropped. Coverage was measured by simulation, and a test keeps it:
+A *sample* has the values of one optimizer, one for each seed. A *stratum* is a sample on one of several problems. A run
+that missed its target is infinite: it is ranked, never dropped. Simulations give the coverage below, and a test keeps
+it.
 
-* The median of a sample has the interval between two of its order statistics, which is exact for any distribution,
-  interpolated between the nearest two exact levels (Hettmansperger and Sheather 1986): 94 to 96 % from 6 values on. The
-  percentile bootstrap covers 86 to 96 % there. Fewer than 6 values cannot reach 95 %: theirs is the whole range,
-  which covers :func:`attained_level`, 93.75 % of 5, 75 % of 3.
-* A statistic of several strata, as the interquartile mean (Agarwal et al. 2021), has the expanded percentile bootstrap
-  (Hesterberg 2015): 92 to 98 % where the percentile bootstrap, too narrow for few seeds, covers 84 to 95 %.
-* The probability of improvement has a score interval (Newcombe 2006, method 5): 93 to 97 % from 5 seeds on, 89 to 97 %
-  of 3 seeds of one problem. Of samples that hardly overlap a bootstrap of 3 to 10 seeds covers 41 to 87 %.
-* The exponent of growth has the t interval of a slope: exact where sizes err independently, and 95 % of simulations.
+* The median of a sample has the interval between two of its order statistics, interpolated between the nearest two
+  exact levels (Hettmansperger and Sheather 1986). It holds for any distribution and covers 94 to 96 % from 6 values on.
+  The percentile bootstrap covers 86 to 96 % there. Fewer than 6 values cannot reach 95 %: they have the whole range,
+  which covers :func:`attained_level`, 93.75 % with 5 values, 75 % with 3.
+* A statistic of several strata, such as the interquartile mean (Agarwal et al. 2021), has the expanded percentile
+  bootstrap (Hesterberg 2015): 92 to 98 %. The percentile bootstrap covers 84 to 95 %, too little for few seeds.
+* The probability of improvement has a score interval (Newcombe 2006, method 5). It covers 93 to 97 % from 5 seeds on,
+  and 89 to 97 % with 3 seeds of one problem. If the samples hardly overlap, a bootstrap of 3 to 10 seeds covers
+  41 to 87 %.
+* The exponent of growth has the t interval of a slope. It is exact if the errors of the sizes are independent, and
+  covers 95 % in simulations.
 """
 
 import itertools
@@ -46,12 +49,12 @@ class Estimate(NamedTuple):
 
 
 def attained_level(size: int) -> float:
-    """The level that :func:`median_interval` reaches with a sample of a size: 0.95, or what the whole range covers."""
+    """The level that :func:`median_interval` reaches: 0.95, or less for fewer than 6 values."""
     return min(LEVEL, 1 - 2.0 ** (1 - size))
 
 
 def median_interval(values: Iterable[float]) -> Interval:
-    """The median of a sample and its 95 % interval of order statistics; of fewer than 6 values, the range.
+    """The median of a sample and its 95 % interval of order statistics; for fewer than 6 values, the range.
 
     Raises:
         ValueError: for an empty sample or one with NaN.
@@ -70,12 +73,12 @@ def interquartile_mean(values: Any, axis: int = -1) -> Any:
 
 
 def stratified_interval(strata: Strata, statistic: Callable[..., Any] = interquartile_mean) -> Estimate:
-    """A statistic of all strata together, and its 95 % interval: seeds are drawn anew within each stratum.
+    """A statistic of all strata together and its 95 % interval. Seeds are resampled within each stratum.
 
-    The ends are infinite where 95 % is out of reach: below 5 seeds, or 3 of each of 6 problems.
+    The ends are infinite if 95 % is out of reach: below 5 seeds, or below 3 seeds of 6 problems or more.
 
     Args:
-        statistic: takes an array and ``axis``, as :func:`interquartile_mean` and :func:`numpy.median`.
+        statistic: takes an array and ``axis``, like :func:`interquartile_mean` and :func:`numpy.median`.
     """
     samples = [checked(stratum) for stratum in strata]
     estimate = float(statistic(np.concatenate(samples), axis=-1))
@@ -94,16 +97,16 @@ def stratified_interval(strata: Strata, statistic: Callable[..., Any] = interqua
 
 
 def probability_of_improvement(own: Strata, other: Strata) -> Estimate:
-    """P(own < other), a tie counting half, averaged over strata, with its 95 % score interval; smaller is better.
+    """P(own < other) with its 95 % score interval, averaged over strata. A tie counts half; smaller is better.
 
-    For values of which larger is better, the arguments change places.
+    If larger values are better, swap the arguments.
     """
     pairs = [(checked(x), checked(y)) for x, y in zip(own, other, strict=True)]
     won = float(np.mean([np.less.outer(x, y).mean() + np.equal.outer(x, y).mean() / 2 for x, y in pairs]))
     z = float(stats.norm.ppf((1 + LEVEL) / 2))
 
     def outside(p: float) -> float:
-        """Positive where a true probability ``p`` is too far from what was seen."""
+        """Positive if a true probability ``p`` is too far from the observed one."""
         variances = [
             p * (1 - p) * (1 + ((x.size + y.size) / 2 - 1) * ((1 - p) / (2 - p) + p / (1 + p))) / (x.size * y.size)
             for x, y in pairs
@@ -122,11 +125,11 @@ def improvements(strata: Mapping[str, Strata]) -> dict[tuple[str, str], Estimate
 
 
 def growth_exponent(sizes: Sequence[float], values: Sequence[float]) -> Estimate:
-    """k of ``value ~ size^k`` with its 95 % interval: the slope of a line through the logarithms, t interval.
+    """k of ``value ~ size^k`` with its 95 % t interval: the slope of a line through the logarithms.
 
-    One value a size: what several measurements of one size have in common (its cache misses, its blocks of products) is
-    no noise of each, and to count them as independent would narrow the interval falsely. So the interval is that of the
-    scatter about the line, which has what a power law alone leaves out in it, and is wide where sizes are few.
+    It takes one value for each size. Several measurements of one size share their errors (cache misses, blocks of
+    products), so they are not independent, and to count them as such would make the interval too narrow. The interval
+    comes from the scatter about the line. It includes what a power law leaves out, and is wide if there are few sizes.
 
     Raises:
         ValueError: for fewer than 3 sizes, or a number that is not above 0.
@@ -142,7 +145,9 @@ def growth_exponent(sizes: Sequence[float], values: Sequence[float]) -> Estimate
 
 @cache
 def _order(size: int) -> tuple[int, float]:
-    """Where the 95 % interval of a median ends: at which value from outside, and how far towards the next."""
+    """The rank at which the 95 % interval of a median ends, counted from outside, and how far towards the next
+    value.
+    """
     rank = int(stats.binom.ppf((1 - LEVEL) / 2, size, 0.5))
     if rank == 0:
         return 0, 0.0
@@ -164,5 +169,5 @@ def checked(values: Iterable[float]) -> np.ndarray:
 
 
 def _between(outer: float, inner: float, weight: float) -> float:
-    """From the outer end of an interval towards the inner one; the outer where one of them is infinite."""
+    """A point between the outer and the inner end of an interval; the outer end if one of them is infinite."""
     return float(outer if math.isinf(outer) or math.isinf(inner) else outer + weight * (inner - outer))

@@ -1,7 +1,7 @@
 """What changed between two groups of runs, seed by seed, and the verdict in words.
 
-Two groups are told apart where the interval of their paired change leaves out no change. That takes 6 shared seeds:
-of n, the smallest two-sided p of the sign test is 2^(1-n), which is below 0.05 from 6 on.
+Two groups are told apart if the interval of their paired change leaves out "no change". That takes 6 shared seeds: the
+smallest two-sided p of the sign test with n pairs is 2^(1-n), which is below 0.05 from n = 6 on.
 """
 
 import math
@@ -19,7 +19,7 @@ Kind = Literal["ratio", "difference"]
 
 
 def by_seed(values: Iterable[tuple[int, float]]) -> dict[int, float]:
-    """One value a seed: runs that share a seed count once, as their median."""
+    """One value for each seed: runs that share a seed count once, with their median."""
     runs: dict[int, list[float]] = {}
     for seed, value in values:
         runs.setdefault(seed, []).append(value)
@@ -30,10 +30,10 @@ def by_seed(values: Iterable[tuple[int, float]]) -> dict[int, float]:
 class Paired:
     """How the values of shared seeds changed.
 
-    changed: how many of the shared seeds have another value than before.
+    changed: how many shared seeds have another value than before.
     change: median of the ratios after / before, or of the differences after - before, with its interval.
     sign_p: two-sided p of the sign test, ties left out.
-    exact: no seed has a part in the values, so that one is enough.
+    exact: the values do not depend on the seed, so one seed is enough.
     """
 
     seeds: int
@@ -53,7 +53,7 @@ class Paired:
 
     @property
     def direction(self) -> int:
-        """-1 where the values became smaller, 1 larger, 0 where that cannot be told."""
+        """-1 if the values became smaller, 1 if larger, 0 if that cannot be told."""
         if not self.enough:
             return 0
         return int(self.change.low > self.unchanged) - int(self.change.high < self.unchanged)
@@ -78,13 +78,13 @@ def paired(
 
 
 def verdict(comparison: Paired | None, smaller: str, larger: str) -> str:
-    """The comparison in words, ``faster by 1.8x [1.5, 2.2]``.
+    """The comparison in words: ``faster by 1.8x [1.5, 2.2]``.
 
-    ``the same``: equal on every shared seed. ``too few seeds``: fewer than 6 are shared.
-    ``indistinguishable``: the interval holds no change.
+    ``the same``: equal on every shared seed. ``too few seeds``: fewer than 6 are shared. ``indistinguishable``: the
+    interval contains "no change".
 
     Args:
-        smaller, larger: what it is called when values become smaller, or larger.
+        smaller, larger: the word for values that became smaller, or larger.
     """
     if comparison is None:
         return "no shared seeds"
@@ -104,7 +104,7 @@ def verdict(comparison: Paired | None, smaller: str, larger: str) -> str:
 
 
 def _shown(change: Interval, kind: Kind) -> str:
-    """``1.8x [1.5, 2.2]``, or without its interval where that has no width."""
+    """``1.8x [1.5, 2.2]``, without the interval if it has no width."""
     middle, low, high = (f"{value:.3g}" for value in change)
     return f"{middle}{'x' if kind == 'ratio' else ''}" + ("" if low == high else f" [{low}, {high}]")
 
@@ -118,7 +118,7 @@ def _change(before: float, after: float, kind: Kind) -> float:
 
 
 def _undone(change: float, kind: Kind) -> float:
-    """The change back."""
+    """The change in the other direction."""
     if kind == "difference":
         return -change
     return math.inf if change == 0 else 1 / change

@@ -1,7 +1,5 @@
-"""Checks of an optimizer on a GPU: same numbers as on the CPU, no wait for the host, capture in a CUDA graph.
-
-The difference of two runs is ||theta - theta'|| / ||theta' - theta_0||: of the parameters after some steps, relative to
-the way that the second run went from the initial parameters theta_0.
+"""Checks of an optimizer on a GPU: it gives the CPU's numbers, never waits for the host, and can be captured in a
+CUDA graph.
 """
 
 from collections.abc import Iterator
@@ -25,11 +23,10 @@ def difference(there: Task, here: Task, choice: Choice, steps: int = 3) -> float
 
 
 def step_without_synchronizing(step: Step) -> None:
-    """Take a step and make every wait of the host for the device an error.
+    """Take a step that must not wait for the device.
 
     Raises:
-        RuntimeError: if something in the step waits.
-        Skipped: without a GPU.
+        RuntimeError: if something in it waits.
     """
     _need_gpu(step)
     step.repeat_batch()
@@ -50,16 +47,15 @@ def _synchronizing_is_an_error() -> Iterator[None]:
 
 
 def knows_capturable(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether it has the option ``capturable``, as torch's own optimizers do for CUDA graphs."""
+    """Whether the optimizer has the option ``capturable``, like PyTorch's own."""
     return all("capturable" in group for group in optimizer.param_groups)
 
 
 def difference_of_graph(task: Task, choice: Choice, steps: int = 3) -> float:
-    """The difference between a captured step that is replayed and the same step launched by the host.
+    """||theta - theta_eager|| after some replays of a captured step, relative to the distance that theta_eager moved.
 
     Raises:
         RuntimeError: if the step cannot be captured.
-        Skipped: without a GPU.
     """
     eager, captured = task.step(choice, seed=0), task.step(choice, seed=0)
     _need_gpu(captured)

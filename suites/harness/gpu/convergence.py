@@ -1,4 +1,4 @@
-"""Convergence for the time that is left: every optimizer, both criteria, as many seeds and epochs as fit."""
+"""Convergence in the time that is left: every optimizer, both criteria, as many seeds and epochs as fit."""
 
 import json
 import time
@@ -26,7 +26,7 @@ _LEARNERS = ("sgd", "kfac", "kfra", "pch1+kfi", "fisher+ea_cg", "gauss_newton+ea
 
 
 def train_for_the_time_left(stage: Stage) -> None:
-    """Seeds go round the criteria and optimizers until the time is up."""
+    """Train seed by seed, each with all criteria and optimizers, until the time is up."""
     choices = [choose(spec) for spec in _LEARNERS if stage.device == "cpu" or spec in stage.captured]
     chosen = {task: suited(task, choices) for task in _problems(stage)}
     epochs = _epochs_that_fit(stage, chosen)
@@ -42,7 +42,7 @@ def train_for_the_time_left(stage: Stage) -> None:
 
 
 def suited(task: Task, choices: list[Choice]) -> list[Choice]:
-    """Those that take the problem's criterion."""
+    """The optimizers that accept the criterion of the task."""
     found = []
     for choice in choices:
         with suppress(ValueError):
@@ -82,7 +82,9 @@ def _problems(stage: Stage) -> list[Task]:
 
 
 def _epochs_that_fit(stage: Stage, chosen: dict[Task, list[Choice]]) -> int:
-    """So many that every optimizer can have some seeds; step times are measured for it and written down."""
+    """The number of epochs with which every optimizer gets some seeds. Step times are measured for it and written
+    down.
+    """
     seconds = 0.0
     for task, choices in chosen.items():
         at_most = stage.left * _SHARE_OF_TIMING / len(chosen)

@@ -1,7 +1,7 @@
 """All that needs a GPU, in order of value and within a given time: correctness, step times, memory, convergence.
 
-Each stage writes its rows to a record of its own as they come, so a run that is cut short loses nothing, and a stage
-that fails stops no other. What a stage leaves of its time goes to those behind it.
+Each stage writes its rows to a record of its own as they come, so an interrupted run loses nothing. A stage that fails
+does not stop the others. Time that a stage does not use goes to those after it.
 """
 
 import re
@@ -41,7 +41,7 @@ def result_folder(output: Path, device: str) -> Path:
     """``output`` / <name of the GPU>.
 
     Raises:
-        ValueError: if there are results in it, which would mix with those to come.
+        ValueError: if it holds results, which would be mixed with the new ones.
     """
     gpu = describe(device).gpu
     folder = output / re.sub(r"\W+", "-", gpu.name if gpu else "cpu")
@@ -61,9 +61,9 @@ def run(
     """Run the stages within ``seconds``, into ``folder``.
 
     Args:
-        device: ``cuda`` or ``cpu``, which rehearses the same path and says what it skipped.
+        device: ``cuda``, or ``cpu`` for a rehearsal, which says what it skips.
         data_root: folder of the CIFAR-10 images; without them the digits are learned.
-        convergence: whether to train, which is the last stage.
+        convergence: whether to run the last stage, which trains.
         on_progress: called with what was done last and the seconds since the start.
     """
     started = time.monotonic()
@@ -92,7 +92,7 @@ def run(
 
 
 def _correctness(stage: Stage) -> None:
-    """Every optimizer: the CPU's numbers; then, on CUDA, no waiting for the host and the same steps in a graph."""
+    """Every optimizer: the CPU's numbers; then, on CUDA, no wait for the host, and the same steps in a graph."""
     choices = [choose(spec) for spec in (*named(), *grid(), _ALSO)]
     for dtype, bound in _BOUNDS.items():
         for criterion in _CRITERIA:
@@ -122,7 +122,7 @@ def _check(
     bound: float | None = None,
     failure: str = "failed",
 ) -> None:
-    """One row: ``ok``, or ``failure``, or skipped; a check with a bound is of a difference."""
+    """One row: ``ok``, ``failure`` or skipped. A check with a bound compares a difference with it."""
     row = Check(check=check, optimizer=choice.spec, status="ok", bound=bound)
     if stage.out_of_time():
         row = replace(row, status="skipped", reason="out of time")

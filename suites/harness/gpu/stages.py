@@ -1,4 +1,4 @@
-"""A stage of a run that has so much time and no more."""
+"""A stage of a run with a time limit."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class Skipped(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """Where a stage writes its rows, on which device it runs, and until when, by ``time.monotonic``."""
+    """Where a stage writes its rows, its device, and when its time is up (``time.monotonic``)."""
 
     record: JournalWriter
     folder: Path
@@ -28,7 +28,7 @@ class Stage:
 
     @property
     def left(self) -> float:
-        """Seconds that are left."""
+        """Seconds left."""
         return max(0.0, self.deadline - time.monotonic())
 
     def out_of_time(self) -> bool:
@@ -36,12 +36,12 @@ class Stage:
 
     @property
     def captured(self) -> set[str]:
-        """The optimizers whose steps were found to work in a CUDA graph."""
+        """The optimizers that the correctness stage could capture in a CUDA graph."""
         path = self.folder / "correctness.jsonl"
         rows = read_stage(path, Check).points if path.exists() else []
         return {row.optimizer for row in rows if row.check == GRAPH and row.status == "ok"}
 
     def row(self, text: str, row: Row) -> None:
-        """Write a row; ``text`` says in a few words what it is about."""
+        """Write a row; ``text`` describes it in a few words."""
         self.record.point(row)
         self.on_row(text)

@@ -1,4 +1,4 @@
-"""The stage of step times: at the paper's batches, with and without TF32, launched by the host and in a CUDA graph."""
+"""The stage of step times: the paper's batches, with and without TF32, launched by the host and in a CUDA graph."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ _PHASE_ROUNDS = 10
 
 
 def step_times(stage: Stage) -> None:
-    """Every timed optimizer at the paper's batches, with and without TF32 and CUDA graphs, interleaved."""
+    """Time the optimizers at the paper's batches, with and without TF32 and CUDA graphs, interleaved."""
     cases = [
         (dataset, batch, tf32)
         for dataset, batches in (_PAPER if stage.device == "cuda" else _REHEARSAL).items()
@@ -52,7 +52,7 @@ def step_times(stage: Stage) -> None:
 
 
 def _timed(task: Task, captured: set[str], at_most_seconds: float) -> list[dict[str, Any]]:
-    """A row for each optimizer as it is, and in a CUDA graph where those are ``captured``."""
+    """A row for each optimizer launched by the host, and another in a CUDA graph if it is ``captured``."""
     steps: dict[str, Callable[[], None]] = {}
     rows: dict[str, dict[str, Any]] = {}
     for spec in _TIMED:

@@ -17,18 +17,18 @@ from suites.harness.training.experiment import Settings
 
 
 def convergence_folder(folder: Path, settings: Settings) -> Path:
-    """Where the runs on one data set with one criterion are."""
+    """The folder of the runs on one data set with one criterion."""
     return folder / "convergence" / f"{settings.problem}-{settings.criterion}"
 
 
 def read_runs(folder: Path) -> list[Record]:
-    """The runs that the time sufficed for."""
+    """The runs that ended in time."""
     records = [read(path) for path in sorted((folder / "runs").glob("*.jsonl"))]
     return [record for record in records if record.status != "stopped"]
 
 
 def summarize(folder: Path) -> str:
-    """Markdown: the machine, and for each stage how it ended and its table."""
+    """Markdown: the machine, and for each stage its outcome and its table."""
     parts = []
     for title, (row, table) in _TABLES.items():
         path = folder / f"{title}.jsonl"
@@ -54,7 +54,7 @@ def _machine(environment: Environment) -> str:
 
 
 def _correctness(folder: Path, rows: list[Check]) -> str:
-    """Optimizers down, checks across."""
+    """The table of checks: a row for each optimizer, a column for each check."""
     wide: dict[str, dict[str, Content]] = {}
     for row in rows:
         shown = row.status if row.difference is None else f"{row.status} {row.difference:.0e}"
@@ -95,7 +95,7 @@ def _memory(folder: Path, rows: list[MemoryPeak]) -> str:
 
 
 def _convergence(folder: Path, rows: list[Trained]) -> str:
-    """The table of a comparison for each criterion."""
+    """A comparison table for each criterion."""
     parts = []
     for path in sorted((folder / "convergence").glob("*/step_seconds.json")):
         records = read_runs(path.parent)
@@ -107,7 +107,7 @@ def _convergence(folder: Path, rows: list[Trained]) -> str:
 
 
 def _reasons(rows: Sequence[Row]) -> list[str]:
-    """A list of why something was skipped or failed, in one paragraph, if anything was; the whole is in the record."""
+    """Why parts were skipped or failed, in one paragraph; empty if there is nothing. The record has the whole text."""
     who: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.reason is not None:

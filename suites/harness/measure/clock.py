@@ -1,4 +1,4 @@
-"""The clocks: a stopwatch that synchronizes the device at both ends, and the seconds of the phases of a step."""
+"""The clocks: wall time with the device synchronized at both ends, and the phases of a step."""
 
 import tempfile
 import time
@@ -15,7 +15,7 @@ from filelock import FileLock
 
 
 class Stopwatch:
-    """Adds the seconds of every ``with stopwatch:`` to ``seconds``. It waits for the device at both ends."""
+    """Adds up the seconds spent inside ``with stopwatch:``, starting at ``seconds``."""
 
     def __init__(self, device: torch.device | str, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -37,10 +37,10 @@ class Stopwatch:
 
 
 class PhaseClock:
-    """Seconds of each step by phase; ``mark`` goes to :meth:`suites.harness.measure.step.Step.watch`.
+    """Seconds of each step by phase; pass ``mark`` to :meth:`suites.harness.measure.step.Step.watch`.
 
-    On CUDA a mark is an event on the stream, and nothing waits for the device until :meth:`drain` is called. In a
-    captured step, every replay records the same events again, so the times of the last replay alone are known.
+    On CUDA a mark is an event on the stream, and nothing waits for the device until :meth:`drain`. In a CUDA graph,
+    each replay records the events again, so only the times of the last replay are known.
     """
 
     def __init__(self, device: torch.device | str) -> None:
@@ -65,11 +65,9 @@ class PhaseClock:
             self._steps.append([])
 
     def drain(self) -> dict[str, list[float]]:
-        """Seconds by phase, and start anew.
+        """Seconds by phase: one number for each whole step since the last call, 0 if the step had no such phase.
 
-        Returns:
-            By phase: one number for each complete step since the last call, 0 for a step without that phase. All
-            replays of a captured step together give one number, that of the last replay.
+        For replays of a CUDA graph, one number: that of the last replay.
         """
         done, self._steps = self._steps[:-1], self._steps[-1:]
         if self._cuda:
@@ -86,15 +84,14 @@ class PhaseClock:
 
 
 def timer(device: torch.device | str) -> Callable[[], Any]:
-    """A clock: each call gives a moment, and the difference of two moments is in seconds.
-
-    On CUDA a moment is an event on the stream: nothing waits until a difference is taken.
+    """Returns a function that gives a moment in time; two moments differ in seconds. On CUDA it does not wait for
+    the device.
     """
     return DeviceTime if torch.device(device).type == "cuda" else time.perf_counter
 
 
 class DeviceTime:
-    """A moment on the stream of a CUDA device. The difference of two waits for the later one and is in seconds."""
+    """A moment on the stream of a CUDA device. The difference of two is in seconds; it waits for the later one."""
 
     def __init__(self) -> None:
         self._event = torch.cuda.Event(enable_timing=True)
@@ -107,7 +104,7 @@ class DeviceTime:
 
 @contextmanager
 def gpu_alone(device: torch.device | str) -> Iterator[None]:
-    """Hold this GPU's lock, so that no two processes of kronbench time on it at once. A CPU has no lock."""
+    """Wait until no other timed work of kronbench, from any process, runs on this GPU. A CPU is not locked."""
     if torch.device(device).type != "cuda":
         yield
         return

@@ -1,4 +1,4 @@
-"""Bytes of living tensors: what an optimizer keeps between steps, and the most that is alive within one."""
+"""Memory of an optimizer: what it keeps between steps, and the peak within a step."""
 
 import gc
 import weakref
@@ -19,10 +19,10 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
 
 
 def peak_state_bytes(step: Step) -> int:
-    """The most bytes of the optimizer that are alive at once during a step.
+    """The peak of the bytes that belong to the optimizer during a step: its state, and all that the step forms beside
+    parameters and tape (curvature, factors, directions).
 
-    These are its state and all that the step forms beside parameters and tape: curvature, factors, directions. Runs one
-    step. Counts whole tensors as operations return them; scratch space inside a library call is not seen.
+    Runs one step. Counts whole tensors as operations return them; scratch space inside a library call is not seen.
     """
     tape, kept = step.record(), state_bytes(step.optimizer)
     with LiveBytes() as live:
@@ -31,7 +31,7 @@ def peak_state_bytes(step: Step) -> int:
 
 
 def phase_bytes(step: Step) -> dict[str, int]:
-    """The most bytes alive at once in each phase of a step that were not alive before it. What the step keeps counts.
+    """For each phase of a step, the peak of the bytes that were allocated since the step began.
 
     Runs one step. Counts whole tensors as operations return them; scratch space inside a library call is not seen.
     """
@@ -51,9 +51,9 @@ def phase_bytes(step: Step) -> dict[str, int]:
 
 
 def kept_bytes(step: Step, steps: int = 4) -> int:
-    """Bytes alive after some steps on one batch: the state, and everything else that outlives its step.
+    """Bytes alive after some steps on one batch: the state, and whatever else outlives its step.
 
-    A leak shows to the byte, whether a tensor is leaked in every step or once.
+    A leaked tensor shows up to the byte, whether it leaks once or in every step.
     """
     step.repeat_batch()
     before = state_bytes(step.optimizer)
@@ -65,7 +65,7 @@ def kept_bytes(step: Step, steps: int = 4) -> int:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of storages that operations create while the mode is active, until the storages die."""
+    """Counts the bytes of storages that are allocated under this mode, until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Figures of a GPU from NVML: driver, clocks, temperature, throttling, memory, energy.
+"""What NVML reports about a GPU: driver, clocks, temperature, throttling, memory, energy; nothing if there is no GPU.
 
-A figure that the device or its driver does not give is left out; without a GPU there are none.
+A value that the device or its driver does not report is left out.
 """
 
 import time
@@ -17,7 +17,7 @@ _STEPS_UNWAITED = 10  # waiting after every step would leave the device idle bet
 
 
 def state(device: torch.device | str) -> dict[str, Any]:
-    """Figures of the GPU at this moment, with units in their names. ``throttle_reasons`` are NVML's own names."""
+    """The GPU now; names carry units. ``throttle_reasons`` are NVML's words, without idleness."""
     with _handle(device) as gpu:
         if gpu is None:
             return {}
@@ -37,9 +37,9 @@ def state(device: torch.device | str) -> dict[str, Any]:
 
 
 def energy_joules(step: Callable[[], object], device: torch.device | str, seconds: float = 1.0) -> float | None:
-    """Mean energy of the whole GPU for one step, over as many steps as fill ``seconds``; None without a counter.
+    """The energy of the whole GPU for one step: the mean over the steps of some seconds.
 
-    NVML updates its counter every 20 to 100 milliseconds, so less than a second gives a rough figure.
+    NVML's counter moves every 20 to 100 milliseconds, so less than a second tells little. None if there is no counter.
     """
     with _handle(device) as gpu, suppress(pynvml.NVMLError):
         if gpu is not None:
@@ -56,7 +56,7 @@ def energy_joules(step: Callable[[], object], device: torch.device | str, second
 
 @contextmanager
 def _handle(device: torch.device | str) -> Iterator[Any]:
-    """NVML's handle of a torch device, or None. It is found by UUID, since CUDA_VISIBLE_DEVICES renumbers."""
+    """NVML's handle of a torch device, by its UUID, since CUDA_VISIBLE_DEVICES renumbers; None without NVML."""
     if torch.device(device).type != "cuda":
         yield None
         return

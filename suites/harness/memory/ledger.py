@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of a training step: ``phases`` has for each phase the bytes of each part, at its fullest moment."""
+    """Bytes of a training step: ``phases`` has, for each phase, the bytes of each part at the peak of the phase."""
 
     phases: dict[str, dict[str, int]]
 
     @property
     def peak_phase(self) -> str:
-        """The phase in which most is held."""
+        """The phase with the highest peak."""
         return max(self.phases, key=lambda phase: sum(self.phases[phase].values()))
 
     @property
@@ -29,12 +29,12 @@ class Footprint:
 
 
 class Ledger:
-    """The numbers held, by part, and the fullest moment of each phase.
+    """Numbers held, by part, and the peak of each phase.
 
     Args:
         width: bytes of a number.
-        budget_bytes: the most that may be held while ``enforced`` is set; None for no limit.
-        library: whether to count the part ``library``.
+        budget_bytes: the limit while ``enforced``; None is no limit.
+        library: whether the part ``library`` counts.
     """
 
     def __init__(self, width: int, budget_bytes: int | None, library: bool) -> None:
@@ -46,15 +46,15 @@ class Ledger:
         self._fullest: dict[str, Counter[str]] = {}
 
     def begin(self, phase: str) -> None:
-        """A phase begins; what is held stays."""
+        """Begin a phase; what is held stays."""
         self._phase = phase
         self.hold()
 
     def hold(self, **numbers: int) -> None:
-        """Hold these numbers in addition, by part.
+        """Hold more numbers of each part.
 
         Raises:
-            MemoryError: if that exceeds a budget that is enforced.
+            MemoryError: if the budget is enforced and exceeded.
         """
         held = self._held + Counter(numbers)
         if not self._library:
@@ -67,7 +67,7 @@ class Ledger:
 
     @contextmanager
     def during(self, **numbers: int) -> Iterator[None]:
-        """Hold these numbers within the ``with`` block. A MemoryError inside lets go of all that was held since."""
+        """Hold numbers inside the ``with`` block. A MemoryError inside lets go of all that was held since."""
         before = self._held
         self.hold(**numbers)
         try:
@@ -78,11 +78,11 @@ class Ledger:
         self.let_go(**numbers)
 
     def let_go(self, **numbers: int) -> None:
-        """Hold these numbers no longer."""
+        """Hold fewer numbers of each part."""
         self._held = self._held - Counter(numbers)
 
     def borrow(self, numbers: int) -> None:
-        """Keep activations as long as the directions: a direction is a product with them."""
+        """A direction is a product with these activations, so they stay as long as the direction."""
         self._borrowed += numbers
 
     def forget_directions(self) -> None:
@@ -90,13 +90,13 @@ class Ledger:
         self._held = Counter({part: count for part, count in self._held.items() if part != "directions"})
 
     def end_step(self) -> None:
-        """Let go of the tape and all that was made from it, except the directions and what they borrowed."""
+        """Let go of the tape and all that was made from it, except directions and what they borrowed."""
         kept = {part: count for part, count in self._held.items() if part in ("parameters", "state", "directions")}
         self._held = Counter(kept) + Counter(directions=self._borrowed)
         self._borrowed = 0
 
     def footprint(self) -> Footprint:
-        """The fullest moment of each phase, in bytes."""
+        """The peak of each phase, in bytes."""
         return Footprint(
             {
                 phase: {part: self._width * count for part, count in held.items()}
