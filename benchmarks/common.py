@@ -1,9 +1,9 @@
-"""What the benchmarks share: whom they measure, on what, and how one process measures for many.
+"""What the benchmarks share: optimizers, networks, and how one process measures for many.
 
-asv reads this folder from the working tree and the packages from the commit under test, so names come from the working
-tree, and what an old commit lacks is NotImplementedError in ``setup``, shown as n/a. asv starts a process for every
-figure: nothing here imports torch before it measures, and the first process that needs a figure measures all that
-belong together, interleaved, for the others to read.
+asv reads this folder from the working tree and the packages from the commit under test. So names come from the working
+tree, and what an old commit lacks raises NotImplementedError in ``setup``, which asv shows as n/a. asv starts a process
+for every figure. Nothing here imports torch before it measures. The first process that needs a figure measures all
+figures of its group, interleaved, and the others read them.
 """
 
 import importlib
@@ -119,20 +119,20 @@ def _in_turn(name: str, formerly: str, task: Any, choices: Sequence[Any], at_mos
 
 
 class Shared:
-    """Benchmarks that take their figures from one process; asv gives all of them one folder to run in, each round."""
+    """Benchmarks that take their figures from one process. In each round asv gives all of them one folder to run in."""
 
     version = WORKLOAD_VERSION
     timeout = 1800  # seconds; the first of a group measures for all
 
     def setup_cache(self) -> None:
-        """Nothing: that there is one is what makes the folder."""
+        """Empty: asv makes the folder because this method exists."""
 
 
 def shared(group: str, keys: Sequence[str], measure: Callable[[], Figures]) -> Any:
-    """The figure under ``keys`` of what ``measure`` returns, measured once a round for all who ask.
+    """The figure under ``keys`` of what ``measure`` returns. It is measured once in a round.
 
-    A benchmark that comes back in the same folder is in its next round (``-a rounds=4`` in an environment at hand);
-    then all is measured anew, for the same samples twice would pass for twice as many.
+    If a benchmark comes back in the same folder, its next round has begun (``-a rounds=4`` in an environment at hand),
+    and all is measured again. Otherwise the same samples would count twice.
 
     Raises:
         NotImplementedError: if there is no such figure.
@@ -161,7 +161,7 @@ def _whole(figure: Any) -> Any:
 
 
 def _once(measure: Callable[[], Figures]) -> Figures:
-    """What it returns, or why it did not, so that nobody tries again."""
+    """What the function returns, or why it failed, so that it is not tried again."""
     try:
         return measure()
     except NotImplementedError as error:
@@ -176,15 +176,16 @@ def quick() -> bool:
 
 
 def _request() -> tuple[str, Figures]:
-    """The name of the benchmark that this process is to run and the attributes given for it.
+    """The name of the benchmark of this process, and the attributes given for it.
 
-    asv hands neither to a benchmark: both are read where its runner finds them, ``run DIR NAME ATTRIBUTES ...``.
+    asv hands neither to a benchmark. Both are read from the command line of its runner, ``run DIR NAME ATTRIBUTES
+    ...``.
     """
     return (sys.argv[3], json.loads(sys.argv[4])) if sys.argv[1:2] == ["run"] else ("", {})
 
 
 def measured_in(unit: str) -> Callable[[_Method], _Method]:
-    """Give a benchmark its unit."""
+    """Set the unit of a benchmark."""
 
     def mark(method: _Method) -> _Method:
         method.__dict__["unit"] = unit
@@ -194,13 +195,13 @@ def measured_in(unit: str) -> Callable[[_Method], _Method]:
 
 
 def samples(values: Sequence[float], reference: Sequence[float] | None = None) -> Figures:
-    """What asv takes for samples, and then compares by a rank test: three minima, each over every third value.
+    """Samples for asv, which compares them by a rank test: three minima, each over every third value.
 
-    Another load makes a step slower and never faster, so minima of short blocks stand still where medians do not.
+    Other loads make a step slower and never faster, so minima of short blocks are steadier than medians.
 
     Args:
         values: seconds of a step, in the order of measuring.
-        reference: those of another, measured in turn: the samples are ratios then.
+        reference: those of another step, measured in turn; the samples are then ratios.
     """
     minima = [min(values[start::3]) for start in range(3)]
     if reference is not None:

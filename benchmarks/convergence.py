@@ -13,7 +13,7 @@ SEEDS = 3
 
 
 class Digits(Shared):
-    """Medians over three seeds, 40 epochs each; the same in every run on one machine."""
+    """Medians over three seeds of 40 epochs; on one machine every run gives the same."""
 
     params = (SPECS,)
     param_names = ("optimizer",)
@@ -23,7 +23,7 @@ class Digits(Shared):
 
     @measured_in("epochs")
     def track_epochs_to_target(self, spec: str) -> float:
-        """One more than there were where the target was not reached."""
+        """If the target was not reached: one more than the number of epochs."""
         return self.figures["epochs"]
 
     @measured_in("error rate")
@@ -32,7 +32,7 @@ class Digits(Shared):
 
 
 class DigitsCost(Shared):
-    """The same way in the field's own unit."""
+    """The same cost in gradient-equivalents."""
 
     params = Digits.params
     param_names = Digits.param_names
@@ -42,7 +42,7 @@ class DigitsCost(Shared):
 
     @measured_in("gradients")
     def track_gradient_equivalents_to_target(self, spec: str) -> float:
-        """Those of all epochs where the target was not reached."""
+        """If the target was not reached: those of all epochs."""
         return self.cost
 
 
@@ -58,7 +58,7 @@ def _train() -> Figures:
 
 
 def _of(facts: Any, name: str) -> Any:
-    """A fact of a record, None where it is not known; old commits have dictionaries."""
+    """A fact of a record, None if it is not known; old commits have dictionaries."""
     return facts.get(name) if isinstance(facts, dict) else getattr(facts, name)
 
 

@@ -1,4 +1,4 @@
-"""Memory: what optimizers keep and form, what a fresh process takes, and the ImageNet-10 case under its budget."""
+"""Memory: what optimizers keep and form, the peak of a fresh process, and the ImageNet-10 case under its budget."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ class State(Shared):
 
 
 class Process(Shared):
-    """The peak of a fresh process beyond what it held after its imports; the network of CIFAR-10, batch 100."""
+    """The peak of a fresh process above its size after imports; the network of CIFAR-10, batch 100."""
 
     params = (SPECS,)
     param_names = ("optimizer",)
@@ -73,7 +73,7 @@ class Device(Shared):
 
 
 class ImageNet10(Shared):
-    """150528-1024-...-10, batch 100, within the paper's 11 GB: 1 where that runs out of memory."""
+    """150528-1024-...-10, batch 100, budget 11 GB as in the paper: 1 if that runs out of memory."""
 
     params = ((*SPECS, "kfac[inverse=auto]"),)
     param_names = ("optimizer",)
@@ -87,7 +87,7 @@ class ImageNet10(Shared):
 
 
 class ImageNet10Step(Shared):
-    """What a step takes where it fits, and what takes the place of one that does not: ``auto`` falls back."""
+    """A step of what fits, and of what replaces a form that does not: ``auto`` falls back."""
 
     params = ImageNet10.params
     param_names = ImageNet10.param_names
@@ -105,7 +105,7 @@ class ImageNet10Step(Shared):
 
 
 class Prediction(Shared):
-    """The peak of the ImageNet-10 case over the bytes that the formulas predict."""
+    """The measured peak of the ImageNet-10 case over the predicted one."""
 
     params = ImageNet10.params
     param_names = ImageNet10.param_names
@@ -142,7 +142,7 @@ def _imagenet10(spec: str, figure: str) -> Any:
 
 
 def _in_process(spec: str, net: str, device: str, budget_bytes: int | None = None) -> Figures:
-    """``out_of_memory``; where it fits, ``fits`` has peak and seconds, and ``ratio`` is that to the formulas."""
+    """``out_of_memory``; if it fits, ``fits`` has peak and seconds, and ``ratio`` is measured over predicted."""
     measure, predict = harness("memory.peak", "measure"), harness("memory.footprint", "predict")
     sizes = network(net)
     try:

@@ -1,4 +1,4 @@
-"""Curvature and solver alone against the width of a layer, and how fast their time and bytes grow with it."""
+"""Curvature and solver alone against the width of a layer, and the exponents of their time and bytes."""
 
 from collections.abc import Sequence
 from math import log
@@ -68,7 +68,7 @@ class Growth(Shared):
 
 
 def exponent(widths: Sequence[int], values: Sequence[float]) -> float:
-    """k where the values go as width^k: the slope of a line through the logarithms."""
+    """k if the values grow like width^k: the slope of a line through the logarithms."""
     return linear_regression([log(width) for width in widths], [log(value) for value in values]).slope
 
 

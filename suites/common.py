@@ -1,4 +1,4 @@
-"""What the suites share: on which nets, whom, by which clock, and the figures that every benchmark carries."""
+"""What the suites share: networks, optimizers, the clock, and the figures that every benchmark carries."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -44,6 +44,6 @@ def parameters(task: Task, spec: str) -> dict[str, Any]:
 
 
 def device_figures(step: Callable[[], object]) -> dict[str, Any]:
-    """What NVML tells after the steps, and the energy of one; empty without a GPU."""
+    """What NVML reports after the steps, and the energy of a step; empty without a GPU."""
     joules = energy_joules(step, DEVICE)
     return {**state(DEVICE), **({} if joules is None else {"joules_per_step": joules})}

@@ -15,7 +15,7 @@ _HERE = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Without ``--benchmark-json``, results go to a file of this machine's."""
+    """Without ``--benchmark-json``, results go to a file named after this machine."""
     if config.option.benchmark_only and not config.option.benchmark_json:
         found = describe(DEVICE)
         machine = found.gpu.name if found.gpu else f"{found.cpu} {found.threads} threads"
@@ -25,7 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What only measures is no test."""
+    """Skip what only measures, unless benchmarks are asked for."""
     if not config.option.benchmark_only:
         for item in items:
             if item.path.is_relative_to(_HERE):

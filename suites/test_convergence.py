@@ -1,4 +1,4 @@
-"""What ten epochs on the digits reach, in how many steps, seconds and CG iterations; the time is that of the run."""
+"""Ten epochs on the digits: what they reach, in how many steps, seconds and CG iterations."""
 
 from pathlib import Path
 from statistics import fmean

@@ -1,6 +1,6 @@
-"""Bytes of training steps: predicted by formula, measured in a fresh process, and those that are the optimizer's own.
+"""Bytes of training steps: predicted by formula, measured in a fresh process, and those of the optimizer alone.
 
-The time of these benchmarks is that of the fresh process, imports and all: no figure of its own.
+The time of these benchmarks is that of the fresh process, with its imports. It is no result.
 """
 
 import pytest
@@ -14,7 +14,7 @@ from suites.harness.training.catalog import choose
 
 @pytest.mark.parametrize("spec", OPTIMIZERS)
 def test_peak(benchmark: BenchmarkFixture, spec: str) -> None:
-    """Whole process; on a net that is large enough for the formulas to hold."""
+    """The whole process, on a network that is large enough for the formulas to hold."""
     net, task = CIFAR10, CIFAR10.task()
     benchmark.group = f"memory, {net}"
     case = (spec, task.settings.network, net.batch_size, task.settings.dtype, DEVICE)
@@ -34,7 +34,7 @@ def test_peak(benchmark: BenchmarkFixture, spec: str) -> None:
 @pytest.mark.parametrize("spec", OPTIMIZERS)
 @pytest.mark.parametrize("net", [DIGITS, CIFAR10], ids=str)
 def test_optimizer(benchmark: BenchmarkFixture, net: Net, spec: str) -> None:
-    """What is the optimizer's own, counted tensor by tensor: between steps, and at the most within one."""
+    """The optimizer alone, counted tensor by tensor: between steps, and the peak within one."""
     benchmark.group = f"memory of the optimizer, {net}"
     step = net.task().step(choose(spec), seed=0)
     step()

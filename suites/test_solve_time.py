@@ -1,4 +1,6 @@
-"""Seconds of each solver and each curvature alone, on a layer of n inputs and n outputs before one of ten."""
+"""Seconds of each solver and each curvature alone, on a layer of n inputs and n outputs, followed by one of ten
+outputs.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -22,7 +24,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("solver", solvers())
 def test_solver(benchmark: BenchmarkFixture, solver: str, width: int) -> None:
-    """A direction for both layers, from factors that are there."""
+    """Directions for both layers, from curvature that is there already."""
     call = solve(_tape(width), solvers()[solver])
     _measure(benchmark, call, width)
     solution = call()
@@ -36,7 +38,7 @@ def test_solver(benchmark: BenchmarkFixture, solver: str, width: int) -> None:
 
 @pytest.mark.parametrize("curvature", CURVATURES)
 def test_curvature(benchmark: BenchmarkFixture, curvature: str, width: int) -> None:
-    """The factors of both layers."""
+    """The curvature of both layers."""
     _measure(benchmark, curve(_tape(width), CURVATURES[curvature]), width)
     benchmark.extra_info.update(curvature=curvature)
 

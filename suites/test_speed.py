@@ -1,4 +1,4 @@
-"""Steps against what PyTorch's users have: autograd and ``torch.optim.SGD(momentum=0.9, foreach=True)``."""
+"""Steps against the usual ones of PyTorch: autograd and ``torch.optim.SGD(momentum=0.9, foreach=True)``."""
 
 from functools import cache
 
@@ -19,7 +19,7 @@ NETS = (*(Net("synthetic-cifar10", batch) for batch in (100, 500, 1000)), Net("s
 @pytest.mark.parametrize("spec", OPTIMIZERS)
 @pytest.mark.parametrize("net", NETS, ids=str)
 def test_speed(benchmark: BenchmarkFixture, net: Net, spec: str) -> None:
-    """Ratios of minima and of medians; on a machine with neighbours, the minima are the steadier."""
+    """Ratios of minima and of medians. On a shared machine the minima are steadier."""
     benchmark.group = str(net)
     step = net.task().step(choose(spec), seed=0)
     step()

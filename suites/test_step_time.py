@@ -1,4 +1,4 @@
-"""Seconds of a training step of every optimizer, and as a ratio to SGD with momentum in the same process."""
+"""Seconds of a training step of every optimizer, and the ratio to SGD with momentum in the same process."""
 
 from functools import cache
 
@@ -20,7 +20,7 @@ _WARM_UP_STEPS = 3
 @pytest.mark.parametrize("spec", OPTIMIZERS)
 @pytest.mark.parametrize("net", NETS, ids=str)
 def test_step_time(benchmark: BenchmarkFixture, net: Net, spec: str) -> None:
-    """Whole steps, never the first: forward, backward, curvature, solve, update."""
+    """Whole steps, without the first: forward, backward, curvature, solve, update."""
     benchmark.group = str(net)
     step = net.task().step(choose(spec), seed=0)
     for _ in range(_WARM_UP_STEPS):

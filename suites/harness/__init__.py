@@ -1,1 +1,1 @@
-"""Data, experiments, runner, records, clock, memory, statistics, report and command line."""
+"""The measuring instrument, in rooms; imports between rooms run one way."""

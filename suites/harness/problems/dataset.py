@@ -50,11 +50,11 @@ class Dataset:
         return images.to(self.scale.dtype).mul_(self.scale).add_(self.shift)
 
     def batches(self, batch_size: int, epoch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of the training set: inputs [B, D] and labels [B], in an order that depends on ``seed`` and
-        ``epoch`` (both 0 or more) and not on the device. Images that do not fill a batch are dropped.
+        """One epoch of the training set: inputs [B, D] and labels [B]. The order depends on ``seed`` and ``epoch``
+        (both 0 or more) and not on the device. Images that do not fill a batch are dropped.
 
         Raises:
-            DataError: if the batch size is below 1 or above the number of images; at once, before the first batch.
+            DataError: at once, if the batch size is below 1 or above the number of images.
         """
         total = len(self.train)
         if not 1 <= batch_size <= total:
@@ -66,7 +66,7 @@ class Dataset:
         return ((self.inputs(self.train.images[batch]), self.train.labels[batch]) for batch in rows)
 
     def with_validation(self, share: float) -> "Dataset":
-        """A share of the training images of each class, drawn once and for all, in place of the test set."""
+        """Hold out a share of the training images of each class, always the same ones, in place of the test set."""
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
         classes = self.train.labels.cpu()[order]
         held = torch.zeros(len(order), dtype=torch.bool)
@@ -97,9 +97,10 @@ def load(
     """Read the data of a problem, check them, and put them on a device.
 
     Args:
-        problem: whose ``read`` says what ``data_root`` must hold and what ``seed`` and ``download`` do.
+        problem: its ``read`` says what ``data_root`` must hold, and what ``seed`` and ``download`` do.
         data_root: by default the cache folder.
-        device, dtype: where the data are kept; the floating dtype of inputs.
+        device: of the data.
+        dtype: of the inputs, a floating one.
 
     Raises:
         DataError: one line, if the data are missing, damaged or inconsistent.

@@ -23,7 +23,7 @@ _MOST_MEGAPIXELS = 64  # of an image that is to be resized: 192 MB when it is de
 
 
 def cache_folder() -> Path:
-    """``$KRONBENCH_CACHE``, else the user's cache folder, such as ``~/.cache/kronbench``; it need not exist."""
+    """``$KRONBENCH_CACHE``, else the user's cache folder, such as ``~/.cache/kronbench``. It need not exist."""
     from platformdirs import user_cache_path
 
     own = os.environ.get("KRONBENCH_CACHE")
@@ -31,19 +31,19 @@ def cache_folder() -> Path:
 
 
 def find_folders(places: Sequence[Path], tests: Sequence[str]) -> tuple[Path, Path] | None:
-    """The first training and test folder that there are."""
+    """The first pair of a training and a test folder that exists."""
     pairs = [(place / "train", place / test) for place in places for test in tests]
     return next(((train, test) for train, test in pairs if train.is_dir() and test.is_dir()), None)
 
 
 def missing(name: str, places: Sequence[Path], wanted: str) -> DataError:
-    """The error that says where a problem's data were looked for and what must be there."""
+    """The error for missing data: where they were looked for, and what must be there."""
     looked = " or ".join(str(place) for place in places)
     return DataError(f"problem {name}: no data in {looked}; the data root must hold {wanted}")
 
 
 def class_names(train: Path, test: Path) -> list[str]:
-    """The subfolders of both, sorted; hidden ones are left out.
+    """The class folders, which must be the same in both; sorted, without hidden ones.
 
     Raises:
         DataError: if one has a class that the other lacks.
@@ -170,7 +170,9 @@ def _load(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
-    """Whole or not at all; a cache that cannot be written is no error, the images are decoded again next time."""
+    """Write it whole or not at all. A cache that cannot be written is no error: next time the images are decoded
+    again.
+    """
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:

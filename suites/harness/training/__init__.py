@@ -1,1 +1,1 @@
-"""Runs: an optimizer on a problem with a seed, from the start or from where it died, to a record."""
+"""Runs: train an optimizer on a problem with a seed, from the start or from a checkpoint, and write a record."""

@@ -1,4 +1,4 @@
-"""Steps captured in a CUDA graph: the host launches a whole step at once, where it would else launch each kernel."""
+"""Steps captured in a CUDA graph: the host launches a whole step at once instead of each kernel."""
 
 import itertools
 from collections.abc import Callable
@@ -12,11 +12,11 @@ WARM_UP_STEPS = 3
 
 
 class CapturedStep(Step):
-    """A step that is taken as it is a few times, then captured, and replayed ever after, on batch after batch.
+    """A step that runs as usual a few times, is then captured, and replayed from then on, batch after batch.
 
-    Every call is one step of training, the capture no step more. ``capturable`` is set, and the learning rate put on
-    the device, where the optimizer knows it. What the step made last (its optimizer's state and ``solutions``) is
-    where it was in the step before.
+    Every call is one training step; the capture itself takes none. If the optimizer has the option ``capturable``, it
+    is set, and the learning rate is put on the device. State and ``solutions`` of the optimizer stay at the same
+    memory, which each step overwrites.
 
     Raises:
         RuntimeError: from the call that captures, if the step cannot be captured.
@@ -35,7 +35,7 @@ class CapturedStep(Step):
                 group["lr"] = group["params"][0].new_tensor(group["lr"])
 
     def watch(self, on_phase: Callable[[str | None], None]) -> None:
-        """As of a :class:`Step`; while it is captured ``on_phase`` is called too, and never in a replay."""
+        """As for :class:`Step`. ``on_phase`` is also called during the capture, and never in a replay."""
         self._step.watch(on_phase)
 
     def __call__(self) -> None:
@@ -57,7 +57,7 @@ class CapturedStep(Step):
             self._graph = graph
 
     def _load(self, given: tuple[Tensor, Tensor]) -> None:
-        """Put a batch where the graph looks for it, unless it is there."""
+        """Copy a batch to where the graph reads it, unless it is there already."""
         if self._batch is None:
             inputs, labels = self._batch = given[0].clone(), given[1].clone()
             self._step.batches = itertools.repeat((inputs, labels))

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: what it needs to go on with the same numbers, bit for bit."""
+"""Checkpoints: all that a run needs to go on with the same numbers, bit for bit."""
 
 import os
 import pickle
@@ -18,7 +18,7 @@ _UNREADABLE = (
 
 
 class Checkpoint:
-    """The checkpoint of one run, in one file; written whole or not at all. ``run``: its identity."""
+    """The checkpoint of one run, in one file that is written whole or not at all. ``run``: the identity of the run."""
 
     def __init__(self, path: Path, run: str) -> None:
         self._path = path
@@ -26,10 +26,10 @@ class Checkpoint:
         self._part = path.with_name(path.name + ".part")
 
     def save(self, step: Step, **progress: Any) -> None:
-        """Keep weights, optimizer, random states, and ``progress``: numbers, texts, and containers of them.
+        """Save weights, optimizer and random states, and ``progress``: numbers, texts, and containers of them.
 
         Raises:
-            OSError: if it cannot be written; the last one stays.
+            OSError: if it cannot be written; the last checkpoint stays.
         """
         state = {
             "run": self._run,
@@ -48,7 +48,7 @@ class Checkpoint:
         os.replace(self._part, self._path)
 
     def load(self) -> Mapping[str, Any] | None:
-        """What was saved last; None where there is nothing of this run, or nothing that can be read."""
+        """The last checkpoint; None if there is none of this run, or it cannot be read."""
         try:
             state = torch.load(self._path, map_location="cpu", weights_only=True)
             return state if state["run"] == self._run else None
@@ -61,7 +61,7 @@ class Checkpoint:
 
 
 def restore(step: Step, state: Mapping[str, Any]) -> None:
-    """Set a fresh step to where the saved one was.
+    """Set a fresh step to the state that was saved.
 
     Raises:
         ValueError, RuntimeError, KeyError: if the state is of another network or optimizer.

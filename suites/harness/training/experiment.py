@@ -1,4 +1,4 @@
-"""Everything that decides the numbers of a run, and what several runs share: a problem, loaded."""
+"""Experiments: all that decides the numbers of a run, and the task that several runs share."""
 
 import itertools
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ class Settings:
     problem: a name or a file, see :func:`suites.harness.problems.problem.find`.
     criterion, network: by default the problem's own.
     cuda_graph: take steps as replays of a CUDA graph, see :mod:`suites.harness.training.captured_step`.
-    validation: the share of the training set that is held out, and evaluated in place of the test set.
+    validation: the share of the training set that is held out; it takes the place of the test set.
     """
 
     problem: str = "digits"
@@ -41,7 +41,7 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Settings with the data of their problem: gives any number of runs their network, optimizer and batches."""
+    """Settings with the data of their problem: gives network, optimizer and batches to any number of runs."""
 
     settings: Settings
     problem: Problem
@@ -53,7 +53,7 @@ class Task:
         """Check the settings, fill in what they leave open, and load the data onto the device.
 
         Raises:
-            ValueError: one line that says what is wrong, what was expected, what to do.
+            ValueError: one line: what is wrong, what was expected, what to do.
         """
         problem = find(settings.problem)
         pick("activation", settings.activation, ACTIVATIONS)
@@ -107,7 +107,7 @@ class Task:
         )
 
     def step(self, choice: Choice, seed: int, first_epoch: int = 1) -> Step:
-        """A fresh training step: batches follow without end, epoch after epoch."""
+        """A fresh training step; its batches go on without end, epoch after epoch."""
         network = self.network(seed)
         batches = itertools.chain.from_iterable(
             self.dataset.batches(self.settings.batch_size, epoch, seed) for epoch in itertools.count(first_epoch)
@@ -115,7 +115,7 @@ class Task:
         return Step(network, choice.build(network, self.criterion), self.criterion, batches)
 
     def training_step(self, choice: Choice, seed: int, first_epoch: int = 1) -> Step:
-        """A fresh step that is captured in a CUDA graph where the settings say so."""
+        """A fresh step, captured in a CUDA graph if the settings say so."""
         step = self.step(choice, seed, first_epoch)
         return CapturedStep(step) if self.settings.cuda_graph else step
 

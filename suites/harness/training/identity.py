@@ -1,6 +1,6 @@
 """The identity of a run: a hash of all that decides its numbers.
 
-That is its configuration and seed, the source of the algorithms and of what feeds them, and the environment: the same
+These are its configuration and seed, the source of the algorithms and of what feeds them, and the environment: the same
 code gives other bits with another number of threads or another BLAS.
 """
 
@@ -24,7 +24,7 @@ _GPU = ("name", "memory_bytes", "cuda", "tf32")
 
 
 def run_id(header: Header[Any], *more: Path) -> str:
-    """Twelve hexadecimal digits for the header of a record; ``more``: sources that decide as well."""
+    """Twelve hexadecimal digits for the header of a record; ``more``: further sources that decide."""
     environment, gpu = header.environment, header.environment.gpu
     decides = {
         "experiment": header.experiment,

@@ -1,4 +1,4 @@
-"""How much negative curvature there is at a measuring point: what PCH repairs, whoever trains."""
+"""How much negative curvature PCH would repair at a measuring point, whichever optimizer trains."""
 
 import torch
 
@@ -10,13 +10,13 @@ from suites.harness.training.experiment import Task
 
 @torch.no_grad()
 def negative_curvature(task: Task, network: FCNN) -> NegativeCurvature | None:
-    """Of the first batch of the training images, which is always the same; off the clock.
+    """Negative curvature on the first batch of the training set, the same batch each time; off the clock.
 
     Returns:
-        ``eigenvalues``: how many of E[hess_z C] are negative, which Pos-Eig turns round; none of a convex criterion.
-        ``share``: of the sum of their absolute values in that of all. ``bends``: for each hidden layer, first to last,
-        the share of the entries of E[phi'' * (W^tT delta^t)] that is negative, which PCH-1 turns round and PCH-2 cuts.
-        None where the Hessian is not finite: the run has diverged.
+        ``eigenvalues``: how many eigenvalues of E[hess_z C] are negative; 0 for a convex criterion. ``share``: the sum
+        of their absolute values over that of all. ``bends``: for each hidden layer, first to last, the share of
+        negative entries of E[phi'' * (W^tT delta^t)], which PCH-1 makes positive and PCH-2 removes. None if the Hessian
+        is not finite: the run has diverged.
     """
     train, size = task.dataset.train, task.settings.batch_size
     x, labels = next(iter(task.dataset.chunks(Split(train.images[:size], train.labels[:size]))))

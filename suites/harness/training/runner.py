@@ -1,4 +1,4 @@
-"""Runs experiments: trains, stops the clock for evaluation, and writes a record as it goes."""
+"""The runner: trains, stops the clock for evaluation, and writes a record as it goes."""
 
 import math
 import warnings
@@ -48,12 +48,12 @@ def run(
     """Train once, see :func:`suites.harness.training.resumable.once`.
 
     Args:
-        folder: where the record goes, as ``<optimizer>_seed<seed>_<run id>.jsonl``.
-        on_epoch: called with the number of every epoch when it is done, not of those that a record had.
-        out_of_time: asked before every step; the run stops where it says so.
-        resume: take the record of the same run if it finished, and go on with one that died. One that failed or
+        folder: of the record, ``<optimizer>_seed<seed>_<run id>.jsonl``.
+        on_epoch: called with the number of each epoch when it is done; not for epochs that an earlier run left.
+        out_of_time: asked before every step; the run stops if it says so.
+        resume: take the record of the same run if it ended, and go on with one that was interrupted. One that failed or
             diverged is run again.
-        at_a_time: so many runs share the machine, which the record says.
+        at_a_time: how many runs share the machine; the record says so.
 
     Raises:
         OSError: if the record or a checkpoint cannot be written; what was written before stays.
@@ -79,7 +79,7 @@ def run(
 
 @contextmanager
 def _warnings_kept() -> Iterator[list[str]]:
-    """What warnings say meanwhile, as that KFI's factor did not fit; they are shown as ever."""
+    """Collects the texts of warnings, such as that KFI's factor did not fit. They are shown as usual."""
     said: list[str] = []
     with warnings.catch_warnings():
         show = warnings.showwarning
@@ -95,7 +95,7 @@ def _warnings_kept() -> Iterator[list[str]]:
 
 @dataclass
 class _Training:
-    """A run while it goes on."""
+    """A run in progress."""
 
     task: Task
     choice: Choice
@@ -106,7 +106,7 @@ class _Training:
     out_of_time: Callable[[], bool]
 
     def run(self) -> tuple[Status, str | None]:
-        """Train from the start or from what was saved; returns status and reason."""
+        """Train from the start or from a checkpoint; returns status and reason."""
         task, device, saved = self.task, self.task.settings.device, self.work.saved
         peak, cost = _warm_up(task, self.choice, self.seed)
         progress = saved["progress"] if saved else _AT_THE_START
@@ -169,8 +169,9 @@ class _Training:
 
 
 def _warm_up(task: Task, choice: Choice, seed: int) -> tuple[int, StepCost]:
-    """Take a few steps of a network that is thrown away, off the clock; returns the peak of the optimizer's bytes, and
-    what a step takes."""
+    """Take a few steps of a throw-away network, off the clock. Returns the peak of the optimizer's bytes, and the
+    cost of a step.
+    """
     step = task.step(choice, seed)
     cost = probe(step)
     for _ in range(_WARM_UP_STEPS):
@@ -195,8 +196,8 @@ def status_after_training(
 ) -> tuple[Status, str | None]:
     """Status and reason.
 
-    ``diverged``: the train loss ended above where it began. ``at chance``: the test accuracy was above :func:`chance`
-    at no measuring point. Otherwise ``finished``.
+    ``diverged``: the train loss ended above where it began. ``at chance``: the test accuracy was never above
+    :func:`chance`. Otherwise ``finished``.
 
     Args:
         first_loss, last_loss: mean train loss before the first step and after the last, both finite.
@@ -211,10 +212,10 @@ def status_after_training(
 
 
 def chance(labels: Tensor) -> float:
-    """The accuracy that guessing stays at or below in 99.9 % of cases.
+    """The accuracy that guessing does not exceed in 99.9 % of cases.
 
-    A guess is right with probability p at most, the share of the largest class. The number of N guesses that are right
-    is then at most binomial(N, p), and the bound is the 99.9 % quantile of that over N.
+    A guess is right with probability p at most, the share of the largest class. So the number of right guesses out of N
+    is at most binomial(N, p), and the bound is its 99.9 % quantile over N.
     """
     count = len(labels)
     largest = torch.bincount(labels).max().item() / count
