@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,10 +35,16 @@ def _write(folder, losses, *, status="finished", seconds=1.0, state=80, environm
         write(path, facts, points, status, peak_state_bytes=state)
 
 
+def _differences(before, after):
+    (old, _), (new, _) = read_folder(before), read_folder(after)
+    return diff(old, new).differences
+
+
 def _outcomes(before, after, optimizer="sgd"):
     """Outcome and verdict by metric."""
-    (difference,) = diff(read_folder(before), read_folder(after)).differences
-    return {row.metric: (row.outcome, row.verdict) for row in difference.rows if row.optimizer == optimizer}
+    (difference,) = _differences(before, after)
+    rows = [row for row in difference.rows if row.optimizer == optimizer]
+    return {row.metric.label if row.metric else "all": (row.outcome, row.verdict) for row in rows}
 
 
 def test_better_and_worse_are_told(tmp_path):
@@ -59,16 +66,19 @@ def test_accuracy_is_better_where_it_is_higher(tmp_path):
     assert forth["test accuracy"] == ("better", "higher by 0.86")
     assert back["test accuracy"] == ("worse", "lower by 0.86")
     assert forth["epochs to 0.95"] == ("better", "fewer without bound")
-    assert back["gradients to 0.95"] == ("worse", "more without bound")
+    assert back["gradient-equivalents to 0.95"] == ("worse", "more without bound")
 
 
 def test_what_cannot_be_told_says_why(tmp_path):
     _write(tmp_path / "a", [0.5] * 6)
     _write(tmp_path / "b", [0.4, 0.6, 0.4, 0.6, 0.4, 0.6])
     _write(tmp_path / "few", [0.2] * 5, state=90)
-    assert _outcomes(tmp_path / "a", tmp_path / "b")["train loss"] == ("untold", "indistinguishable: 1x [0.8, 1.2]")
+    assert _outcomes(tmp_path / "a", tmp_path / "b")["train loss"] == (
+        "inconclusive",
+        "indistinguishable: 1x [0.8, 1.2]",
+    )
     few = _outcomes(tmp_path / "a", tmp_path / "few")
-    assert few["train loss"] == ("untold", "too few seeds (5 of 6): 0.4x")
+    assert few["train loss"] == ("inconclusive", "too few seeds (5 of 6): 0.4x")
     assert few["peak state"] == ("worse", "larger by 1.12x")
 
 
@@ -95,7 +105,7 @@ def test_times_of_another_machine_are_not_compared(tmp_path, change, note):
     """Everything else is."""
     _write(tmp_path / "a", [0.5] * 6)
     _write(tmp_path / "b", [0.4] * 6, seconds=9.0, **change)
-    (difference,) = diff(read_folder(tmp_path / "a"), read_folder(tmp_path / "b")).differences
+    (difference,) = _differences(tmp_path / "a", tmp_path / "b")
     assert difference.notes[0] == f"another machine, times are not compared: {note}"
     outcomes = _outcomes(tmp_path / "a", tmp_path / "b")
     assert outcomes["seconds / step"] == outcomes["seconds to 0.95"] == ("not compared", "another machine")
@@ -106,7 +116,7 @@ def test_times_of_another_machine_are_not_compared(tmp_path, change, note):
 def test_other_software_is_noted_and_times_are_compared(tmp_path):
     _write(tmp_path / "a", [0.5] * 6)
     _write(tmp_path / "b", [0.5] * 6, seconds=9.0, environment=replace(ENVIRONMENT, torch="2.15"))
-    (difference,) = diff(read_folder(tmp_path / "a"), read_folder(tmp_path / "b")).differences
+    (difference,) = _differences(tmp_path / "a", tmp_path / "b")
     assert difference.notes == ["torch 2.14 -> 2.15"]
     assert _outcomes(tmp_path / "a", tmp_path / "b")["seconds / step"] == ("worse", "slower by 9x")
 
@@ -132,7 +142,7 @@ def test_what_is_on_one_side_only_is_listed(kronbench, tmp_path):
     assert (
         "only (after): digits (1437 + 360 images), cross-entropy, sigmoid, 64-10, batch 100, float32, 3 epochs" in out
     )
-    assert "7 same" in out
+    assert "8 same" in out
     assert "peak state" not in out
     assert "peak state" in kronbench("diff", tmp_path / "a", tmp_path / "b", "--all")[1]
 
@@ -141,7 +151,7 @@ def test_runs_of_one_seed_count_once(tmp_path):
     for folder in ("x", "y", "z"):
         _write(tmp_path / "a" / folder, [0.5, 0.5])
     _write(tmp_path / "b", [0.4, 0.4])
-    assert _outcomes(tmp_path / "a", tmp_path / "b")["train loss"] == ("untold", "too few seeds (2 of 6): 0.8x")
+    assert _outcomes(tmp_path / "a", tmp_path / "b")["train loss"] == ("inconclusive", "too few seeds (2 of 6): 0.8x")
 
 
 def test_records_of_schema_1_have_no_operations_to_compare(tmp_path):
@@ -149,7 +159,7 @@ def test_records_of_schema_1_have_no_operations_to_compare(tmp_path):
     for path in (tmp_path / "a" / "runs").iterdir():
         path.write_text(re.sub(r'"gradient_equivalents":[^,]*,', "", as_schema_2(path.read_text())))
     outcomes = _outcomes(tmp_path / "a", tmp_path / "a")
-    assert outcomes["gradients to 0.95"] == ("not compared", "not recorded")
+    assert outcomes["gradient-equivalents to 0.95"] == ("not compared", "not recorded")
     assert outcomes["epochs to 0.95"] == ("same", "the same")
 
 
@@ -183,7 +193,8 @@ def test_bad_input_is_one_line(kronbench, tmp_path, content, message, side):
 
 @pytest.mark.parametrize("folder", ["published/digits-cross-entropy", "gpu/NVIDIA-H100-80GB-HBM3/convergence"])
 def test_published_records_are_the_same_as_themselves(folder):
-    records = read_folder(ROOT / "results" / folder)
+    records, unread = read_folder(ROOT / "results" / folder)
+    assert not unread
     found = diff(records, records)
     assert found.differences
     assert not found.only_before
@@ -193,17 +204,36 @@ def test_published_records_are_the_same_as_themselves(folder):
         assert {row.outcome for row in difference.rows} == {"same"}
 
 
+def test_what_is_left_out_is_said_and_is_exit_code_2(kronbench, tmp_path):
+    """Records cut to four lines have no end: they are no worse, they are no runs that could be compared."""
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "b", [0.5] * 6)
+    _write(tmp_path / "b", [0.5] * 8, optimizer="kfac", epochs=4)
+    broken, *cut = sorted((tmp_path / "b" / "runs").glob("kfac*"))
+    for path in cut:
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:4]))
+    broken.write_text(broken.read_text().replace('"train_loss":0.5', '"train_loss":0.4'))
+    code, out, error = kronbench("diff", tmp_path / "a", tmp_path / "b")
+    assert code == 2
+    assert "worse" not in out
+    assert "8 same" in out
+    lines = error.splitlines()
+    assert len(lines) == 8
+    assert f"left out: {broken}, line 8: its digest" in lines[0]
+    assert all(f"left out: {path}: it has no end" in line for path, line in zip(cut, lines[1:], strict=True))
+
+
+def _commit():
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c"]):
+        subprocess.run(["git", *command], check=True)
+
+
 def test_commits_are_compared_by_what_they_hold(tmp_path, monkeypatch):
     """Two commits of results, by name and with a folder; a third side is the folder at hand."""
     monkeypatch.chdir(tmp_path)
     for number, loss in enumerate((0.5, 0.25)):
         _write(tmp_path / "results" / "mine", [loss] * 6)
-        for command in (
-            ["init", "-q"],
-            ["add", "."],
-            ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c"],
-        ):
-            subprocess.run(["git", *command], check=True)
+        _commit()
         subprocess.run(["git", "tag", f"v{number}"], check=True)
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(tmp_path / "below")  # sides of a commit count from the top
@@ -211,8 +241,24 @@ def test_commits_are_compared_by_what_they_hold(tmp_path, monkeypatch):
         shown = CliRunner().invoke(app, ["diff", *sides])
         assert shown.exit_code == 0, shown.output
         assert "lower by 2x" in shown.output
-    for side in ("v2", "v1:results/yours", "nowhere"):
-        refused = CliRunner().invoke(app, ["diff", side, "v1"])
-        assert refused.exit_code == 2
+    before = sorted(tmp_path.rglob("*"))
+    files = ("-ofile", "-ofile:results", "--output=file", "--remote=file", "v1:-ofile", "v1:--output=file", "v1:*")
+    for side in ("v2", "v1:results/yours", "nowhere", "", ":results", *files):
+        refused = CliRunner().invoke(app, ["diff", "--", side, "v1"])
+        assert refused.exit_code == 2, side
         assert refused.output.count("\n") == 1
         assert side in refused.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_commit_with_a_link_to_elsewhere_is_one_line(tmp_path, monkeypatch):
+    if not hasattr(tarfile, "data_filter"):
+        pytest.skip("this Python takes any link from an archive")
+    monkeypatch.chdir(tmp_path)
+    _write(tmp_path / "results", [0.5])
+    (tmp_path / "results" / "link").symlink_to("/etc")
+    _commit()
+    refused = CliRunner().invoke(app, ["diff", "HEAD", "HEAD"])
+    assert refused.exit_code == 2
+    assert refused.output.count("\n") == 1
+    assert "error: HEAD: the commit holds a file that cannot be taken from it" in refused.output

@@ -11,10 +11,13 @@ from typer.testing import CliRunner
 
 from suites.harness.cli import app
 from suites.harness.records.config import read_toml, write_config
-from suites.harness.records.record import Record, read
+from suites.harness.records.facts import End
+from suites.harness.records.journal import Journal
+from suites.harness.records.record import read
 from suites.harness.reproduce.figures import FIGURE_SCALES, FIGURES, draw, lines_of
 from suites.harness.reproduce.request import Request
 from suites.harness.show.pictures import _mark
+from tests.example_records import header, point
 
 _SMOKE = replace(FIGURE_SCALES["cifar10"]["smoke"], epochs=2)
 
@@ -129,7 +132,12 @@ def test_figures_take_each_others_runs(figure1):
 def test_the_ring_stands_where_half_of_the_runs_reach_the_target(accuracies, where):
     """Runs that never reach it count: with two of three there is none."""
     group = [
-        Record(None, {}, [{"epoch": e, "test_accuracy": accuracy * (e >= 1)} for e in range(4)], None)
+        Journal(
+            Path("run.jsonl"),
+            header(epochs=3),
+            [point(epoch, test_accuracy=accuracy * (epoch >= 1)) for epoch in range(4)],
+            End(status="finished"),
+        )
         for accuracy in accuracies
     ]
     axes = Canvas().subplots()

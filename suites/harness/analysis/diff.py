@@ -1,47 +1,96 @@
 """Two folders of records, before and after: what got better or worse, what cannot be told apart, and why not.
 
-An *experiment* is what makes losses comparable: data, criterion, network, batch, epochs. Within one, runs of the same
-optimizer are paired by seed. *Conditions* are what decides about times: the machine, its threads, CUDA graphs; where
-they differ, times are not compared.
+A *setup* is what makes losses comparable: data, criterion, network, batch, epochs. Within one, runs of the same
+optimizer are paired by seed. *Conditions* decide about times: the machine, its threads, CUDA graphs. Where they differ,
+times are not compared.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from suites.harness.analysis.metrics import Metric, metrics, values_by_seed
-from suites.harness.analysis.statistics import median_interval
-from suites.harness.analysis.verdicts import paired, verdict
+from suites.harness.analysis.metrics import METRICS, Metric
+from suites.harness.analysis.statistics import Interval, median_interval
+from suites.harness.analysis.verdicts import Paired, paired, verdict
 from suites.harness.problems.problem import target_of
 from suites.harness.records.facts import Experiment
 from suites.harness.records.groups import by_optimizer
 from suites.harness.records.record import Record, read
+
+Outcome = Literal["better", "worse", "same", "inconclusive", "not compared"]
 
 _ENVIRONMENT = ("platform", "cpu", "cores", "threads")
 _SOFTWARE = ("torch", "blas", "python", "kronbench")
 
 
 @dataclass(frozen=True)
+class Setup:
+    """What the runs of a comparison share."""
+
+    dataset: str
+    train_images: int
+    test_images: int
+    synthetic: bool
+    criterion: str
+    activation: str
+    network: tuple[int, ...]
+    batch_size: int
+    dtype: str
+    epochs: int
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Setup":
+        return cls(*(getattr(experiment, name) for name in cls.__dataclass_fields__))
+
+    def __str__(self) -> str:
+        images = f"{self.train_images} + {self.test_images} {'synthetic ' if self.synthetic else ''}images"
+        return (
+            f"{self.dataset} ({images}), {self.criterion}, {self.activation}, {'-'.join(map(str, self.network))}, "
+            f"batch {self.batch_size}, {self.dtype}, {self.epochs} epochs"
+        )
+
+
+@dataclass(frozen=True)
 class Row:
-    """One metric of one optimizer. ``outcome``: better, worse, same, untold or not compared."""
+    """One metric of one optimizer.
+
+    metric: None where no metric of the optimizer is compared.
+    before, after: the medians with their intervals; None where nothing is known.
+    change: seed by seed; None where it is not compared. reason: why it is not compared.
+    """
 
     optimizer: str
-    metric: str
-    before: str
-    after: str
-    outcome: str
-    verdict: str
+    metric: Metric | None
+    before: Interval | None = None
+    after: Interval | None = None
+    change: Paired | None = None
+    reason: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.metric is None or self.reason:
+            return "not compared"
+        if self.change and not self.change.changed:
+            return "same"
+        if self.change and self.change.direction:
+            return "better" if (self.change.direction > 0) == self.metric.larger_is_better else "worse"
+        return "inconclusive"
+
+    @property
+    def verdict(self) -> str:
+        """The change in words, or why it is not compared."""
+        return self.reason or (verdict(self.change, self.metric.smaller, self.metric.larger) if self.metric else "")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An experiment that both sides have.
+    """A setup that both sides have.
 
-    notes: what differs between the environments; one_sided: optimizers that one side alone has.
+    notes: what differs between the environments. one_sided: optimizers that only one side has.
     """
 
-    experiment: str
+    setup: Setup
     notes: list[str]
     rows: list[Row]
     one_sided: list[str]
@@ -49,56 +98,62 @@ class Difference:
 
 @dataclass(frozen=True)
 class Diff:
-    """All experiments of two folders: those of both, and the names of those that one side alone has."""
+    """The setups that both folders have, and those that only one has."""
 
     differences: list[Difference]
-    only_before: list[str]
-    only_after: list[str]
+    only_before: list[Setup]
+    only_after: list[Setup]
 
 
-def read_folder(folder: Path) -> list[Record]:
-    """All records in the folders called ``runs`` in and below a folder.
+def read_folder(folder: Path) -> tuple[list[Record], list[str]]:
+    """The records in the folders called ``runs`` in and below a folder, and a line for each that is left out.
+
+    A record is left out if it cannot be read or has no end.
 
     Raises:
-        ValueError: if there is none, or one that cannot be read.
+        ValueError: if there is no record, or none that can be compared.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; give one that kronbench compare wrote")
     paths = sorted(path for path in folder.resolve().rglob("*.jsonl") if path.parent.name == "runs")
     if not paths:
         raise ValueError(f"{folder}: no records in it; there should be runs/*.jsonl, as kronbench compare writes")
-    return [read(path) for path in paths]
+    records: list[Record] = []
+    unread: list[str] = []
+    for path in paths:
+        try:
+            record = read(path)
+        except (OSError, ValueError) as error:
+            unread.append(str(error))
+            continue
+        if record.end:
+            records.append(record)
+        else:
+            unread.append(f"{path}: it has no end, the run is unfinished")
+    if not records:
+        more = f"; nor can the {len(unread) - 1} others" if len(unread) > 1 else ""
+        raise ValueError(f"{unread[0]}{more}")
+    return records, unread
 
 
 def diff(before: Iterable[Record], after: Iterable[Record]) -> Diff:
-    """Compare experiment by experiment, optimizer by optimizer."""
-    old, new = _by_experiment(before), _by_experiment(after)
+    """Compare setup by setup, optimizer by optimizer."""
+    old, new = _by_setup(before), _by_setup(after)
     return Diff(
-        [_difference(name, old[name], new[name]) for name in old if name in new],
-        [name for name in old if name not in new],
-        [name for name in new if name not in old],
+        [_difference(setup, old[setup], new[setup]) for setup in old if setup in new],
+        [setup for setup in old if setup not in new],
+        [setup for setup in new if setup not in old],
     )
 
 
-def _by_experiment(records: Iterable[Record]) -> dict[str, list[Record]]:
-    groups: dict[str, list[Record]] = {}
+def _by_setup(records: Iterable[Record]) -> dict[Setup, list[Record]]:
+    groups: dict[Setup, list[Record]] = {}
     for record in records:
-        groups.setdefault(_title(record.experiment), []).append(record)
+        groups.setdefault(Setup.of(record.experiment), []).append(record)
     return groups
 
 
-def _title(experiment: Experiment) -> str:
-    """All that makes an experiment, in words."""
-    synthetic = "synthetic " if experiment.synthetic else ""
-    images = f"{experiment.train_images} + {experiment.test_images} {synthetic}images"
-    sizes = "-".join(map(str, experiment.network))
-    return (
-        f"{experiment.dataset} ({images}), {experiment.criterion}, {experiment.activation}, {sizes}, "
-        f"batch {experiment.batch_size}, {experiment.dtype}, {experiment.epochs} epochs"
-    )
-
-
-def _difference(title: str, before: Sequence[Record], after: Sequence[Record]) -> Difference:
+def _difference(setup: Setup, before: Sequence[Record], after: Sequence[Record]) -> Difference:
     old, new = by_optimizer(before), by_optimizer(after)
     target = target_of(before[0].header)
     rows = [row for name in old if name in new for row in _rows(name, old[name], new[name], target)]
@@ -107,35 +162,27 @@ def _difference(title: str, before: Sequence[Record], after: Sequence[Record]) -
         *_changes(_software, before, after),
     ]
     one_sided = [f"{name} (before)" for name in old if name not in new]
-    return Difference(title, notes, rows, one_sided + [f"{name} (after)" for name in new if name not in old])
+    return Difference(setup, notes, rows, one_sided + [f"{name} (after)" for name in new if name not in old])
 
 
 def _rows(name: str, before: Sequence[Record], after: Sequence[Record], target: float) -> list[Row]:
     options = _changes(lambda record: record.experiment.options, before, after, missing_counts=False)
     if options:
-        return [Row(name, "all", "", "", "not compared", f"other options: {', '.join(options)}")]
+        return [Row(name, None, reason=f"other options: {', '.join(options)}")]
     elsewhere = bool(_changes(_conditions, before, after))
-    return [_row(name, metric, before, after, target, elsewhere) for metric in metrics(target)]
+    return [_row(name, metric.at(target), before, after, target, elsewhere) for metric in METRICS.values()]
 
 
 def _row(
     name: str, metric: Metric, before: Sequence[Record], after: Sequence[Record], target: float, elsewhere: bool
 ) -> Row:
-    old, new = (values_by_seed(metric, records, target) for records in (before, after))
-    was, is_now = (metric.form(median_interval(side.values()).median) if side else "-" for side in (old, new))
-    outcome, words = "not compared", "another machine"
+    old, new = (metric.by_seed(records, target) for records in (before, after))
+    was, is_now = (median_interval(side.values()) if side else None for side in (old, new))
     if not old or not new:
-        words = "not recorded"
-    elif not (metric.timed and elsewhere):
-        comparison = paired(old, new, metric.kind, metric.exact)
-        words = verdict(comparison, metric.smaller, metric.larger)
-        if comparison and not comparison.changed:
-            outcome = "same"
-        elif comparison and comparison.direction:
-            outcome = "better" if (comparison.direction > 0) == metric.larger_is_better else "worse"
-        else:
-            outcome = "untold"
-    return Row(name, metric.name, was, is_now, outcome, words)
+        return Row(name, metric, was, is_now, reason="not recorded")
+    if metric.timed and elsewhere:
+        return Row(name, metric, was, is_now, reason="another machine")
+    return Row(name, metric, was, is_now, paired(old, new, metric.kind, metric.exact))
 
 
 def _conditions(record: Record) -> dict[str, Any]:

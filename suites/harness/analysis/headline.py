@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isinf
 
-from suites.harness.analysis.metrics import metrics, values_by_seed
+from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import Estimate, Interval, median_interval, probability_of_improvement
 from suites.harness.analysis.verdicts import paired
 from suites.harness.records.conventions import REFERENCE
@@ -28,9 +28,9 @@ def headline(groups: Groups, target: float) -> Headline:
     Runs that shared the machine say nothing of seconds.
     """
     runs = [record for group in groups.values() for record in group]
-    costs = {"gradient-equivalents": values_of(groups, "gradients to", target)}
+    costs = {"gradient-equivalents": values_of(groups, "gradients", target)}
     if all(record.header.at_a_time == 1 for record in runs):
-        costs["seconds"] = values_of(groups, "seconds to", target)
+        costs["seconds"] = values_of(groups, "seconds", target)
     goal, facts = f"test accuracy {target:g}", runs[0].experiment
     sentence = _sentence(
         costs["gradient-equivalents"], costs.get("seconds", {}), goal, f"{facts.dataset} with {facts.criterion}"
@@ -40,9 +40,8 @@ def headline(groups: Groups, target: float) -> Headline:
 
 
 def values_of(groups: Groups, metric: str, target: float) -> dict[str, dict[int, float]]:
-    """One value a seed by method, of the metric whose name begins so; methods without one are left out."""
-    (chosen,) = (one for one in metrics(target) if one.name.startswith(metric))
-    found = {method: values_by_seed(chosen, records, target) for method, records in groups.items()}
+    """One value a seed by method, of the metric with this key; methods without one are left out."""
+    found = {method: METRICS[metric].by_seed(records, target) for method, records in groups.items()}
     return {method: values for method, values in found.items() if values}
 
 

@@ -1,85 +1,124 @@
-"""Numbers that every run has: what it reached, what that cost, and what a change of each is called."""
+"""The registry of metrics: what is read off a run, what it is called, how it is written, and which way is better.
+
+Tables, pictures, verdicts and the page take names, labels and formats from here.
+"""
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from suites.harness.analysis.verdicts import Kind, by_seed
 from suites.harness.records.groups import to_reach
 from suites.harness.records.record import Record
 from suites.harness.units import shown_bytes
 
+Form: TypeAlias = str | Callable[[float], str]
+
 
 @dataclass(frozen=True)
 class Metric:
-    """A number, and what a change of it is called.
+    """A number of a run.
 
-    value: of a run, given the target accuracy; None where it is unknown.
-    smaller, larger: what it is called when the number becomes that.
-    timed: it depends on the machine. exact: it depends on no seed.
+    key: by which code finds it. label: what readers see; ``{target}`` stands for the target.
+    form: how it is written, a format such as ``.3g`` or a function.
+    of: the number, given the target; None where it is unknown, as of a run that is unfinished.
+    fell: what a run that failed or diverged counts as, where runs are ranked; None: as what ``of`` says.
+    smaller, larger: what a change to it is called. kind: whether changes are ratios or differences.
+    timed: it depends on the machine. exact: it does not depend on the seed.
+    to_target: it is infinite for a run that did not reach the target.
     """
 
-    name: str
-    value: Callable[[Record, float], float | None]
+    key: str
+    label: str
+    form: Form
+    of: Callable[[Record, float], float | None]
     smaller: str
     larger: str
-    form: Callable[[float], str]
+    fell: float | None = math.inf
     kind: Kind = "ratio"
     larger_is_better: bool = False
     timed: bool = False
     exact: bool = False
+    to_target: bool = False
+
+    def at(self, target: float) -> "Metric":
+        """With the target in its label."""
+        return replace(self, label=self.label.format(target=f"{target:g}"))
+
+    def text(self, value: float) -> str:
+        """The number as readers see it."""
+        if self.to_target and math.isinf(value):
+            return "not reached"
+        return self.form(value) if callable(self.form) else format(value, self.form)
+
+    def ranked(self, record: Record, target: float) -> float | None:
+        """The number where runs are ranked against each other: one that failed or diverged counts as :attr:`fell`."""
+        if self.fell is not None and record.status in ("failed", "diverged"):
+            return self.fell
+        return self.of(record, target)
+
+    def by_seed(self, records: Iterable[Record], target: float) -> dict[int, float]:
+        """One value a seed, see :func:`suites.harness.analysis.verdicts.by_seed`; unknown ones are left out."""
+        values = ((record.experiment.seed, self.ranked(record, target)) for record in records)
+        return by_seed((seed, value) for seed, value in values if value is not None)
 
 
-def metrics(target: float) -> list[Metric]:
-    """What is compared. A run that failed or diverged, or missed the target, is infinite; its accuracy is zero."""
-    accuracy = _at_the_end("test_accuracy", 0.0)
-    return [
-        Metric("train loss", _at_the_end("train_loss", math.inf), "lower", "higher", "{:.3g}".format),
-        Metric("test accuracy", accuracy, "lower", "higher", "{:.3f}".format, "difference", larger_is_better=True),
-        Metric(f"epochs to {target:g}", _to_target("epoch"), "fewer", "more", _or_not_reached),
-        Metric(f"gradients to {target:g}", _to_target("gradient_equivalents"), "fewer", "more", _or_not_reached),
+def _last(quantity: str) -> Callable[[Record, float], float | None]:
+    """A field of the last measuring point of a run that went to its end."""
+    return lambda record, _: getattr(record.points[-1], quantity) if record.completed else None
+
+
+def _to_reach(quantity: str) -> Callable[[Record, float], float | None]:
+    return lambda record, target: to_reach(record, target, quantity)
+
+
+def _a_step(quantity: str) -> Callable[[Record, float], float | None]:
+    """What a step took in the mean, over all steps of a run that ended."""
+
+    def of(record: Record, _: float) -> float | None:
+        last = record.points[-1] if record.points and record.ended else None
+        total = last and getattr(last, quantity)
+        return total / last.step if last and last.step and total is not None else None
+
+    return of
+
+
+def _peak_state(record: Record, _: float) -> float | None:
+    return record.end and record.end.peak_state_bytes
+
+
+METRICS = {
+    metric.key: metric
+    for metric in (
+        Metric("train_loss", "train loss", ".3g", _last("train_loss"), "lower", "higher"),
         Metric(
-            f"seconds to {target:g}", _to_target("training_seconds"), "faster", "slower", _or_not_reached, timed=True
+            *("test_accuracy", "test accuracy", ".3f", _last("test_accuracy"), "lower", "higher"),
+            fell=0.0,
+            kind="difference",
+            larger_is_better=True,
         ),
-        Metric("seconds / step", _seconds_a_step, "faster", "slower", "{:.3g}".format, timed=True),
-        Metric("peak state", _peak_state, "smaller", "larger", shown_bytes, exact=True),
-    ]
-
-
-def values_by_seed(metric: Metric, records: Iterable[Record], target: float) -> dict[int, float]:
-    """One value a seed, see :func:`by_seed`; runs of which it is unknown are left out."""
-    values = ((record.experiment.seed, metric.value(record, target)) for record in records)
-    return by_seed((seed, value) for seed, value in values if value is not None)
-
-
-def _fell(record: Record) -> bool:
-    return record.status in ("failed", "diverged")
-
-
-def _at_the_end(name: str, worst: float) -> Callable[[Record, float], float | None]:
-    def value(record: Record, target: float) -> float | None:
-        if _fell(record):
-            return worst
-        return getattr(record.points[-1], name) if record.completed else None
-
-    return value
-
-
-def _to_target(name: str) -> Callable[[Record, float], float | None]:
-    def value(record: Record, target: float) -> float | None:
-        return to_reach(record, target, name)
-
-    return value
-
-
-def _seconds_a_step(record: Record, target: float) -> float | None:
-    last = record.points[-1] if record.points else None
-    return last.training_seconds / last.step if last and last.step and record.ended else None
-
-
-def _peak_state(record: Record, target: float) -> float | None:
-    return record.end.peak_state_bytes if record.end else None
-
-
-def _or_not_reached(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "not reached"
+        Metric("epochs", "epochs to {target}", ".0f", _to_reach("epoch"), "fewer", "more", to_target=True),
+        Metric(
+            *("seconds", "seconds to {target}", ".3g", _to_reach("training_seconds"), "faster", "slower"),
+            timed=True,
+            to_target=True,
+        ),
+        Metric(
+            *("gradients", "gradient-equivalents to {target}", ".0f", _to_reach("gradient_equivalents")),
+            *("fewer", "more"),
+            to_target=True,
+        ),
+        Metric(
+            *("gradients_a_step", "gradient-equivalents / step", ".2f", _a_step("gradient_equivalents")),
+            *("fewer", "more"),
+            fell=None,
+        ),
+        Metric(
+            *("seconds_a_step", "seconds / step", ".3g", _a_step("training_seconds"), "faster", "slower"),
+            fell=None,
+            timed=True,
+        ),
+        Metric("peak_state", "peak state", shown_bytes, _peak_state, "smaller", "larger", fell=None, exact=True),
+    )
+}

@@ -164,7 +164,7 @@ class ProblemFacts:
     source: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Header(Generic[X]):
     """The first line. ``run``: see :mod:`suites.harness.training.identity`; ``at_a_time``: runs that shared the
     machine."""

@@ -25,7 +25,7 @@ P = TypeVar("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Journal(Generic[X, P]):
     """A journal as read back: of an experiment of type X, with points of type P."""
 

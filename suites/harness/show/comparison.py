@@ -8,14 +8,16 @@ from dataclasses import replace
 from statistics import median
 
 from suites.harness.analysis.headline import told
+from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import Estimate, improvements, median_interval, stratified_interval
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.facts import SolverHealth
-from suites.harness.records.groups import by_optimizer, to_reach
+from suites.harness.records.groups import by_optimizer
 from suites.harness.records.record import Record
 from suites.harness.show.experiment import Experiment, Tuning
 from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
-from suites.harness.units import shown_bytes
+
+_TRAINED = ("train_loss", "test_accuracy", "epochs", "seconds", "gradients", "gradients_a_step")
 
 
 def comparison_table(records: Sequence[Record], step_seconds: Mapping[str, Sequence[float]], target: float) -> Table:
@@ -31,14 +33,9 @@ def comparison_table(records: Sequence[Record], step_seconds: Mapping[str, Seque
     """
     columns = [
         Column("optimizer", "optimizer"),
-        Column("train_loss", "train loss", ".3g"),
-        Column("test_accuracy", "test accuracy", ".3f"),
-        Column("epochs", f"epochs to {target:g}", ".0f"),
-        Column("seconds", f"seconds to {target:g}", ".3g"),
-        Column("gradients", f"gradient-equivalents to {target:g}", ".0f"),
-        Column("gradients_a_step", "gradient-equivalents / step", ".2f"),
+        *(metric_column(key, target) for key in _TRAINED),
         Column("step_ratio", "step time / SGD", ".2f"),
-        Column("peak_state", "peak state", shown_bytes),
+        metric_column("peak_state", target),
         Column("runs", "runs"),
     ]
     return Table(columns, [_row(name, group, step_seconds, target) for name, group in by_optimizer(records).items()])
@@ -47,30 +44,30 @@ def comparison_table(records: Sequence[Record], step_seconds: Mapping[str, Seque
 def _row(
     name: str, group: Sequence[Record], step_seconds: Mapping[str, Sequence[float]], target: float
 ) -> dict[str, Content]:
-    finished = [record for record in group if record.completed]
-    last = [record.points[-1] for record in finished]
-    epochs, seconds, gradients = (
-        median_cell([to_reach(record, target, name) for record in group if record.ended])
-        for name in ("epoch", "training_seconds", "gradient_equivalents")
-    )
     timed = {name, REFERENCE} <= step_seconds.keys()
     ratios = [own / sgd for own, sgd in zip(step_seconds[name], step_seconds[REFERENCE], strict=True)] if timed else []
-    peaks = [
-        record.end.peak_state_bytes for record in finished if record.end and record.end.peak_state_bytes is not None
-    ]
-    totals = [(point.gradient_equivalents, point.step) for point in last]  # schema 1 did not count them
     return {
         "optimizer": name,
-        "train_loss": median_cell([point.train_loss for point in last]),
-        "test_accuracy": median_cell([point.test_accuracy for point in last]),
-        "epochs": epochs,
-        "seconds": seconds,
-        "gradients": gradients,
-        "gradients_a_step": median_cell([None if total is None else total / max(steps, 1) for total, steps in totals]),
+        **{key: metric_cell(key, group, target) for key in (*_TRAINED, "peak_state")},
         "step_ratio": median_cell(ratios),
-        "peak_state": Cell(median(peaks)) if peaks else None,
         "runs": statuses(group),
     }
+
+
+def metric_column(key: str, target: float) -> Column:
+    """The column of a metric, with the name and the format of the registry."""
+    metric = METRICS[key].at(target)
+    return Column(key, metric.label, metric.form)
+
+
+def metric_cell(key: str, group: Sequence[Record], target: float) -> Cell | None:
+    """The median of a metric over runs, see :func:`median_cell`.
+
+    What reaching the target took counts all that ended; any other metric those that were trained to the end.
+    """
+    metric = METRICS[key]
+    counted = [record for record in group if (record.ended if metric.to_target else record.completed)]
+    return median_cell([metric.of(record, target) for record in counted])
 
 
 def median_cell(values: Sequence[float | None]) -> Cell | None:
@@ -95,7 +92,7 @@ def with_tuning(experiment: Experiment) -> Table:
     """The comparison, and what reaching the target costs with the search for the setting."""
     table = comparison_table(experiment.records, experiment.step_seconds, experiment.target)
     for unit, spent in (("seconds", "training_seconds"), ("gradients", "gradient_equivalents")):
-        costs = experiment.costs(f"{unit} to")
+        costs = experiment.costs(unit)
         table = table.with_column(
             Column(f"{unit}_with_tuning", f"{unit} with tuning"),
             [_with_tuning(experiment.tunings.get(name), spent, costs.get(name, {})) for name in experiment.methods],
@@ -111,15 +108,16 @@ def _with_tuning(tuning: Tuning | None, spent: str, costs: Mapping[int, float]) 
 
 def middle_means(experiments: Sequence[Experiment], name: str, title: str) -> Table:
     """Interquartile means over the runs of all experiments, with stratified bootstrap intervals."""
-    measures = (("gradients to", ".4g"), ("seconds to", ".3g"), ("test accuracy", ".3f"))
+    measures = ("gradients", "seconds", "test_accuracy")
     measures = measures if len(experiments) == 1 else measures[2:]  # costs of several problems have no common scale
     columns = [Column("optimizer", "optimizer"), Column("problems", "problems")]
     rows: dict[str, dict[str, Content]] = {}
-    for metric, form in measures:
-        columns.append(Column(metric, f"{metric.removesuffix(' to')} (IQM)", form))
-        for method, strata in _strata(experiments, metric).items():
+    for key in measures:
+        column = metric_column(key, experiments[0].target)
+        columns.append(replace(column, title=f"{column.title} (IQM)"))
+        for method, strata in _strata(experiments, key).items():
             row = rows.setdefault(method, {"optimizer": method, "problems": len(strata)})
-            row[metric] = _estimated(stratified_interval(strata))
+            row[key] = _estimated(stratified_interval(strata))
     note = (
         "Interquartile mean: of the middle half of the runs. Its 95 % interval comes from a bootstrap that draws seeds "
         "anew within each problem; with fewer than 5 seeds there is none. A run that missed the target counts as "
@@ -142,7 +140,7 @@ def _estimated(estimate: Estimate) -> Cell:
 
 def pairs(experiments: Sequence[Experiment], name: str, title: str) -> Table:
     """The probability of improvement of every pair, in gradient-equivalents to the target, over shared problems."""
-    of_problems = [experiment.costs("gradients to") for experiment in experiments]
+    of_problems = [experiment.costs("gradients") for experiment in experiments]
     names = list(dict.fromkeys(method for costs in of_problems for method in costs))
     found: dict[tuple[str, str], Estimate] = {}
     for pair in itertools.combinations(names, 2):

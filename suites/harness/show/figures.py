@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from suites.harness.analysis.curves import AXES, Curve, common_end, curve
+from suites.harness.analysis.metrics import METRICS, Metric
 from suites.harness.analysis.profiles import Profile
 from suites.harness.records.facts import Point
 from suites.harness.records.measured import MemoryPeak
@@ -73,22 +74,24 @@ class Styles:
         }
 
 
-def convergence(experiment: Experiment, styles: Styles, quantity: str, title: str, log: bool) -> Figure:
-    """A quantity over training by method: medians with bands, and every run that broke off, up to its last point."""
+def convergence(experiment: Experiment, styles: Styles, metric: Metric, log: bool) -> Figure:
+    """A metric over training by method: medians with bands, and every run that broke off, up to its last point."""
     traces: list[Trace] = []
     for method, group in experiment.methods.items():
         finished = [record for record in group if record.completed]
         if finished:
-            traces += banded(curve([record.points for record in finished], attrgetter(quantity)), method, styles)
+            traces += banded(curve([record.points for record in finished], attrgetter(metric.key)), method, styles)
         for record in group:
             if not record.completed and record.points:
-                traces.append(_broken_off(record, quantity, method, styles))
+                traces.append(_broken_off(record, metric.key, method, styles))
     layout: dict[str, Any] = {"yaxis": {"type": "log" if log else "linear"}}
     layout["ends"] = {"seconds": _rounded(common_end([r for r in experiment.records if r.points and r.end]))}
-    if quantity == "test_accuracy":
+    if metric is METRICS["test_accuracy"]:
         layout["shapes"] = [_rule("y", experiment.target)]
     who = ", ".join(experiment.methods)
-    return Figure(title, f"{title} of {who} on {experiment.name}, against what is chosen above", traces, layout)
+    return Figure(
+        metric.label, f"{metric.label} of {who} on {experiment.name}, against what is chosen above", traces, layout
+    )
 
 
 def banded(drawn: Curve, method: str, styles: Styles) -> list[Trace]:

@@ -16,6 +16,7 @@ from matplotlib.patches import Polygon
 from matplotlib.ticker import LogLocator, NullLocator
 
 from suites.harness.analysis.curves import AXES, Curve, common_end, curve
+from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import Interval, median_interval
 from suites.harness.records.groups import by_optimizer, to_reach
 from suites.harness.records.record import Record
@@ -180,8 +181,8 @@ def _mark(axes: Axes, group: Sequence[Record], axis: str, target: float, colour:
 
 
 def _label(loss: Axes, accuracy: Axes, axis: str, target: float) -> None:
-    loss.set(xlabel=AXES[axis][1], ylabel="train loss", yscale="log")
-    accuracy.set(xlabel=AXES[axis][1], ylabel="test accuracy")
+    loss.set(xlabel=AXES[axis][1], ylabel=METRICS["train_loss"].label, yscale="log")
+    accuracy.set(xlabel=AXES[axis][1], ylabel=METRICS["test_accuracy"].label)
     accuracy.axhline(target, color="grey", linewidth=1, linestyle=":")
     accuracy.annotate(
         f"target {target:g}", (1, target), xycoords=("axes fraction", "data"), ha="right", va="top", fontsize=8

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from suites.harness.analysis.costs import milliseconds_by_width, phase_seconds
+from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.profiles import profiles
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.record import Record
@@ -72,8 +73,8 @@ def _experiment(experiment: Experiment, styles: Styles, short: str) -> Section:
         axes=True,
         methods=list(drawn.methods),
         figures=[
-            figures.convergence(drawn, styles, "train_loss", "train loss", log=True),
-            figures.convergence(drawn, styles, "test_accuracy", "test accuracy", log=False),
+            figures.convergence(drawn, styles, METRICS["train_loss"], log=True),
+            figures.convergence(drawn, styles, METRICS["test_accuracy"], log=False),
         ],
         tables=[
             comparison.with_tuning(experiment),
@@ -86,7 +87,7 @@ def _experiment(experiment: Experiment, styles: Styles, short: str) -> Section:
 
 
 def _together(experiments: Sequence[Experiment], styles: Styles) -> Section:
-    costs = [found for one in experiments if (found := one.costs("gradients to"))]
+    costs = [found for one in experiments if (found := one.costs("gradients"))]
     return Section(
         "together",
         "All problems together",

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from suites.harness.records.groups import to_reach
+from suites.harness.analysis.metrics import METRICS
 from suites.harness.records.record import Record, write_atomically
 from suites.harness.show.captions import measured
-from suites.harness.show.comparison import median_cell, statuses
+from suites.harness.show.comparison import median_cell, metric_cell, metric_column, statuses
 from suites.harness.show.table import Column, Content, Table, comma_separated, markdown
 from suites.harness.training.experiment import Settings
 from suites.harness.training.parallel import Job, Workers, run_jobs
@@ -57,11 +57,9 @@ def rerun(
     columns = [
         Column("setting", "setting"),
         Column("batch", "batch"),
-        Column("accuracy", "test accuracy", ".3f"),
-        Column("loss", "train loss", ".3g"),
-        Column("seconds", f"seconds to {target:g}", ".3g"),
+        *(metric_column(key, target) for key in ("test_accuracy", "train_loss", "seconds")),
         Column("seconds_with_tuning", "with tuning", ".3g"),
-        Column("gradients", f"gradient-equivalents to {target:g}", ".0f"),
+        metric_column("gradients", target),
         Column("gradients_with_tuning", "gradient-equivalents with tuning", ".0f"),
         Column("runs", "runs"),
     ]
@@ -77,19 +75,15 @@ def rerun(
 
 
 def _row(tuned: Tuned, records: list[Record], target: float) -> dict[str, Content]:
-    last = [record.points[-1] for record in records if record.completed]
     seconds, gradients = (
-        [cost for record in records if (cost := to_reach(record, target, name)) is not None]
-        for name in ("training_seconds", "gradient_equivalents")
+        [cost for record in records if (cost := METRICS[key].of(record, target)) is not None]
+        for key in ("seconds", "gradients")
     )
     return {
         "setting": tuned.setting.choice.spec,
         "batch": tuned.setting.batch_size,
-        "accuracy": median_cell([point.test_accuracy for point in last]),
-        "loss": median_cell([point.train_loss for point in last]),
-        "seconds": median_cell(seconds),
+        **{key: metric_cell(key, records, target) for key in ("test_accuracy", "train_loss", "seconds", "gradients")},
         "seconds_with_tuning": median_cell([tuned.training_seconds + own for own in seconds]),
-        "gradients": median_cell(gradients),
         "gradients_with_tuning": median_cell([tuned.gradient_equivalents + own for own in gradients]),
         "runs": statuses(records),
     }
