@@ -52,7 +52,8 @@ def test_specifications_are_read():
     assert choose("ea_cg[gamma=0, max_iter=20]").options == {"gamma": 0, "max_iter": 20}
     assert choose("ea_cg[gamma=0, max_iter=20]").spec == "ea_cg[gamma=0,max_iter=20]"
     assert choose("fisher+ea_cg").entry.options["tolerance"] == 1e-2
-    assert choose("torch.optim.AdamW[lr=0.01]").options == {"lr": 0.01}
+    assert choose("torch.optim.AdamW[lr=1e-2,betas=(0.9,0.95)]").options == {"lr": 0.01, "betas": (0.9, 0.95)}
+    assert choose(choose("kfac[inverse=gram, damping=.5]").spec).options == {"inverse": "gram", "damping": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,9 @@ def test_specifications_are_read():
     [
         (["--optimizer", "kfcc"], "did you mean 'kfac'"),
         (["--optimizer", "kfac[dampin=0.1]"], "did you mean 'damping'"),
+        (["--optimizer", "kfac[0.1]"], "expected option=value,..., each option once, got '0.1'"),
+        (["--optimizer", "kfac[lr=]"], "expected option=value,..., each option once, got 'lr='"),
+        (["--optimizer", "kfac[lr=1,lr=2]"], "expected option=value,..., each option once, got 'lr=1,lr=2'"),
         (["--optimizer", "kfac[damping=2]"], "damping must be in (0, 1), got 2"),
         (["--optimizer", "kfac[damping=a]"], "damping must be in (0, 1), got 'a'"),
         (["--optimizer", "ea_cg[gamma=1]"], "gamma must be in [-1, 0]"),

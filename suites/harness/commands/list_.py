@@ -14,9 +14,8 @@ from suites.harness.training import catalog
 def list_() -> None:
     """What there is: optimizers, curvatures, solvers, problems, criteria, activations, a line each."""
     sections: dict[str, dict[str, str]] = {
-        "optimizers, with their options": {
-            name: f"{entry.summary} {', '.join(f'{option}={default}' for option, default in entry.options.items())}"
-            for name, entry in catalog.named().items()
+        "optimizers, with their options and what these may be": {
+            name: "\n".join([entry.summary, *_options(entry)]) for name, entry in catalog.named().items()
         },
         "curvatures (curvature+solver is an optimizer)": {name: _summary(value) for name, value in CURVATURES.items()},
         "solvers": {name: _summary(value) for name, value in SOLVERS.items()},
@@ -28,6 +27,14 @@ def list_() -> None:
         typer.echo(title)
         for name, text in rows.items():
             typer.echo(f"  {name:<22}{text}")
+
+
+def _options(entry: catalog.Entry) -> list[str]:
+    allowed = catalog.allowed(entry)
+    return [
+        f"      {f'{option}={default}':<18}{allowed.get(option, '')}".rstrip()
+        for option, default in entry.options.items()
+    ]
 
 
 def _described(problem: Problem) -> str:

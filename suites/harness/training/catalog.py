@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import optimizers
-from optimizers.core import CURVATURES, FCNN, SOLVERS, Criterion, SecondOrder
+from optimizers.core import CROSS_ENTROPY, CURVATURES, FCNN, SOLVERS, Criterion, SecondOrder
 from suites.harness.names import import_file, unknown
 
 _SPEC = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<options>[^\[\]]*)\])?")
@@ -95,7 +95,7 @@ def choose(spec: str) -> Choice:
     if match is None:
         raise ValueError(f"optimizer {spec!r}: expected name or name[option=value,...], as in ea_cg[gamma=0]")
     entry = _find(match["name"].strip())
-    options = dict(_option(spec, text) for text in (match["options"] or "").split(",") if text.strip())
+    options = _options(spec, match["options"] or "")
     for name in options:
         if name not in entry.options:
             raise ValueError(f"optimizer {spec!r}: {unknown('option', name, entry.options)}")
@@ -113,6 +113,12 @@ def refuse_repeated(choices: Sequence[Choice]) -> None:
     repeated = [choice.spec for choice, one in zip(choices, resolved, strict=True) if resolved.count(one) > 1]
     if repeated:
         raise ValueError(f"optimizer given more than once: {', '.join(repeated)}")
+
+
+def allowed(entry: Entry) -> dict[str, str]:
+    """What the options of an optimizer may be, in words; those of which its ``ranges`` say nothing are left out."""
+    ranges = getattr(choose(entry.name).build(FCNN((1, 1), "sigmoid"), CROSS_ENTROPY), "ranges", {})
+    return {option: ranges[option].text for option in entry.options if option in ranges}
 
 
 def _find(name: str) -> Entry:
@@ -169,11 +175,20 @@ def _defaults(function: Callable[..., Any], skip: tuple[str, ...] = _GIVEN) -> d
     }
 
 
-def _option(spec: str, text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"optimizer {spec!r}: expected option=value, got {text.strip()!r}")
+def _options(spec: str, text: str) -> dict[str, Any]:
+    """Written like the keywords of a call, but that a text may stand without quotes."""
     try:
-        return name.strip(), ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError):
-        return name.strip(), value.strip()
+        call = ast.parse(f"f({text})", mode="eval").body
+    except SyntaxError:
+        call = None
+    options = {keyword.arg: _value(keyword.value) for keyword in call.keywords} if isinstance(call, ast.Call) else {}
+    if not isinstance(call, ast.Call) or call.args or None in options or len(options) < len(call.keywords):
+        raise ValueError(f"optimizer {spec!r}: expected option=value,..., each option once, got {text!r}")
+    return {str(name): value for name, value in options.items()}
+
+
+def _value(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
