@@ -1,9 +1,21 @@
 """Many runs at once: the same bits whoever runs them, and a worker that dies costs no run."""
 
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from functools import partial
+from multiprocessing import forkserver
+
+import psutil
 import pytest
 import torch
 
+from suites.harness.cli import main
 from suites.harness.records.record import read
+from suites.harness.training import parallel
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
 
@@ -87,6 +99,45 @@ def test_a_killed_worker_takes_no_other_along(tmp_path):
     assert all(record.completed for record in records)
     assert (tmp_path / "kills.done").exists()
     assert len(set((tmp_path / "slow.pids").read_text().split())) == 1
+
+
+def _compare(folder, server):
+    """What a process does: the command, with workers that are forked off where it was."""
+    forkserver._forkserver._forkserver_address = server
+    forkserver._forkserver.ensure_running = lambda: None
+    forks = multiprocessing.get_context("forkserver")
+    parallel.ProcessPoolExecutor = partial(parallel.ProcessPoolExecutor, context=forks)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with (folder / "said").open("w") as said:
+        os.dup2(said.fileno(), 2)
+    flags = ["--optimizer", str(folder / "slow.py"), "--seeds", "2", "--jobs", "2", "--output", str(folder / "out")]
+    sys.argv = ["kronbench", "compare", *flags]
+    main()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_workers_end_with_their_parent(processes, tmp_path, number, code):
+    """In the middle of a step, however the parent ends; where it can it says how to go on."""
+    (tmp_path / "slow.py").write_text(SLOW.replace("0.2", "600"))
+    parent = processes.Process(target=_compare, args=(tmp_path, forkserver._forkserver._forkserver_address))
+    parent.start()
+    pids = set()
+    for _ in range(600):
+        with suppress(FileNotFoundError):
+            pids = {int(pid) for pid in (tmp_path / "slow.pids").read_text().split()}
+        if len(pids) == 2:
+            break
+        time.sleep(0.1)
+    assert len(pids) == 2
+    os.kill(parent.pid, number)
+    parent.join(20)
+    assert parent.exitcode == code
+    workers = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
+    said = (tmp_path / "said").read_text()
+    assert said == ("" if code < 0 else "stopped: what was written stays; the same command again goes on from there\n")
 
 
 @pytest.mark.usefixtures("processes")

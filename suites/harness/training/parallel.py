@@ -163,7 +163,7 @@ def _in_processes(jobs: Sequence[Job], count: int) -> Iterator[tuple[Job, Record
     finally:
         held.close()
         for executor in [*free, *(executor for executor, _, _ in busy.values())]:
-            executor.shutdown(kill_workers=True)
+            executor.shutdown()
         alive.close()
 
 
