@@ -1,11 +1,14 @@
 """Seconds of steps and of their phases, by a clock that the test sets, and bytes by phase."""
 
+import tempfile
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from optimizers.core import TapeOptimizer
+from suites.harness.measure.clock import PhaseClock, Stopwatch
 from suites.harness.measure.live_bytes import phase_bytes
 from suites.harness.measure.timing import interleaved_phases, interleaved_seconds
 from suites.harness.records.conventions import PHASES
@@ -83,6 +86,78 @@ def test_a_step_slower_than_all_the_time_there_is_warms_up_once(clock):
     assert seconds["step"] == pytest.approx([9.0] * 3)
 
 
+def test_a_slow_first_step_does_not_shorten_the_blocks(clock):
+    calls = iter([0.5])
+    interleaved_seconds({"step": lambda: clock.pass_("step", next(calls, 0.001))}, "cpu", rounds=1)
+    assert len(clock.took) == 5 + 4
+
+
+class Event:
+    """A CUDA event on a GPU that is not there; its times are in milliseconds, as torch's are."""
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def record(self):
+        self.at = self.clock.now
+
+    def synchronize(self):
+        self.clock.took.append("waited")
+
+    def elapsed_time(self, later):
+        return 1000 * (later.at - self.at)
+
+
+@pytest.fixture
+def gpu(clock, monkeypatch, tmp_path):
+    """The least of torch.cuda that a clock needs."""
+    monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: Event(clock))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: clock.took.append("waited"))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="gpu"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    return clock
+
+
+def test_seconds_on_a_gpu(gpu):
+    """Events tell milliseconds; nothing waits within a block."""
+    seconds = interleaved_seconds({"step": lambda: gpu.pass_("step", 0.001)}, "cuda", rounds=2)
+    assert seconds["step"] == pytest.approx([0.001] * 2)
+    assert gpu.took[-10:] == [*["step"] * 4, "waited"] * 2
+
+
+def test_phases_on_a_gpu(gpu):
+    clock = PhaseClock("cuda")
+    for seconds in (0.001, 0.003):
+        clock.mark("solve")
+        gpu.pass_("solve", seconds)
+        clock.mark("update")
+        gpu.pass_("update", 0.5)
+        clock.mark(None)
+    clock.mark("solve")
+    assert gpu.took.count("waited") == 0
+    assert clock.drain() == {"solve": pytest.approx([0.001, 0.003]), "update": pytest.approx([0.5, 0.5])}
+    assert gpu.took.count("waited") == 1
+    gpu.pass_("solve", 0.25)
+    clock.mark(None)
+    assert clock.drain() == {"solve": pytest.approx([0.25])}
+
+
+def test_a_stopwatch_adds_up(clock):
+    stopwatch = Stopwatch("cpu", seconds=10.0)
+    for seconds in (1.0, 2.0):
+        with stopwatch:
+            clock.pass_("work", seconds)
+        clock.pass_("pause", 5.0)
+    assert stopwatch.seconds == pytest.approx(13.0)
+
+
+def test_a_stopwatch_waits_for_the_gpu_at_both_ends(gpu):
+    with Stopwatch("cuda"):
+        gpu.pass_("work", 1.0)
+    assert gpu.took == ["waited", "work", "waited"]
+
+
 def test_every_round_is_told(clock):
     told = []
     interleaved_seconds({"step": lambda: clock.pass_("step", 1.0)}, "cpu", rounds=3, on_round=told.append)
@@ -95,14 +170,14 @@ def test_blocks_of_a_given_length(clock):
 
 
 class Timed(TapeOptimizer):
-    """Takes 2 ms in one phase and 5 in the next."""
+    """Takes .2 ms in one phase and .5 in the next, so that a block has six steps."""
 
     def __init__(self, params, clock):
         super().__init__(params, {"lr": 1.0})
         self.clock = clock
 
     def step(self, tape):
-        for phase, seconds in (("curvature", 0.002), ("solve", 0.005)):
+        for phase, seconds in (("curvature", 0.0002), ("solve", 0.0005)):
             self.on_phase(phase)
             self.clock.pass_(phase, seconds)
 
@@ -111,8 +186,9 @@ def test_seconds_by_phase_are_those_of_one_step(clock, task):
     step = task.step(choose("sgd"), seed=0)
     step.optimizer = Timed(step.network.parameters(), clock)
     seconds = interleaved_phases({"timed": step}, "cpu", rounds=2)["timed"]
-    assert seconds["curvature"] == pytest.approx([0.002] * 2)
-    assert seconds["solve"] == pytest.approx([0.005] * 2)
+    assert seconds["curvature"] == pytest.approx([0.0002] * 2)
+    assert seconds["solve"] == pytest.approx([0.0005] * 2)
+    assert clock.took[-6 * 2 :] == ["curvature", "solve"] * 6
 
 
 def test_seconds_by_phase(task):
@@ -134,3 +210,23 @@ def test_bytes_by_phase(known):
     assert set(peaks) == set(PHASES)
     assert peaks["solve"] - peaks["curvature"] == 8000
     assert peaks["curvature"] - peaks["update"] == 3000
+
+
+class TwoSolves(TapeOptimizer):
+    """Solves twice in a step, the second time with less."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 1.0})
+
+    def step(self, tape):
+        for numbers in (5000, 10):
+            self.on_phase("curvature")
+            self.on_phase("solve")
+            made = torch.empty(numbers)
+            del made
+
+
+def test_a_phase_that_comes_twice_has_the_larger_bytes(known):
+    known.optimizer = TwoSolves(known.network.parameters())
+    peaks = phase_bytes(known)
+    assert peaks["solve"] - peaks["curvature"] == 20000

@@ -70,7 +70,6 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     **dict.fromkeys((aten.addr, aten.addr_), lambda matrix, *vectors, **named: 2 * matrix.numel()),
     aten.cholesky_solve: lambda right, factor, *rest, **named: _solves(factor, right, times=2),
     aten.linalg_solve_triangular: lambda triangle, right, **named: _solves(triangle, right),
-    aten.triangular_solve: lambda right, triangle, *rest, **named: _solves(triangle, right),
     aten.cholesky_inverse: _cubic(0, 2, 3),
 }
 _FACTORIZATIONS: dict[Any, Callable[..., int]] = {
