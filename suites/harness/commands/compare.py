@@ -1,4 +1,4 @@
-"""``kronbench compare``: train optimizers on one problem and print who wins, at which cost."""
+"""``kronbench compare``: train optimizers on one problem and print who wins, and at what cost."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,7 +59,7 @@ def compare(
     address: Address = None,
     config: Config = None,
 ) -> None:
-    """Train optimizers on one problem and print who wins, at which cost."""
+    """Train optimizers on one problem and print who wins, and at what cost."""
     with bad_input_is_one_line():
         at_least_one(epochs=epochs, seeds=seeds)
         if target is not None and not 0 < target <= 1:

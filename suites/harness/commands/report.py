@@ -1,4 +1,4 @@
-"""``kronbench report``: what was recorded, as a page that opens from disk, tables and pictures."""
+"""``kronbench report``: recorded results as a page that opens from disk, tables and pictures."""
 
 import http.server
 import webbrowser

@@ -1,4 +1,4 @@
-"""``kronbench reproduce``: what the paper shows, computed again."""
+"""``kronbench reproduce``: the paper's results, computed again."""
 
 from pathlib import Path
 from typing import Annotated

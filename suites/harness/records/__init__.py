@@ -1,1 +1,1 @@
-"""What was measured, as it lies on disk: records, configurations, commits; nothing here needs torch."""
+"""What is written to disk: records, configurations, commits. Nothing here needs torch."""

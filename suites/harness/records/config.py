@@ -46,7 +46,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_config(path: Path, values: dict[str, Any]) -> None:
-    """Write flags so that :func:`read_config` gives them back; None, which TOML lacks, is left out."""
+    """Write flags; :func:`read_config` gives them back. TOML has no None, so None is left out."""
     import tomli_w
 
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

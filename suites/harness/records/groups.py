@@ -1,4 +1,4 @@
-"""Records in groups, and what reaching a target took."""
+"""Records in groups, and the cost of reaching a target."""
 
 import math
 from collections.abc import Iterable
@@ -15,14 +15,14 @@ def by_optimizer(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def to_reach(record: Record, target: float, quantity: str) -> float | None:
-    """A number of the first measuring point at or above the target; infinite if none is, or if the run failed or
+    """A number of the first measuring point that reaches the target; infinite if there is none, or if the run failed or
     diverged.
 
     Args:
         quantity: the name of a field of :class:`suites.harness.records.facts.Point`.
 
     Returns:
-        None where the run has no end of its own, or its record does not count this.
+        None if the run has no end, or its record lacks this number.
     """
     if not record.ended or any(getattr(point, quantity) is None for point in record.points):
         return None

@@ -1,4 +1,4 @@
-"""What ``kronbench gpu`` writes in its journals, a type for the rows of each stage."""
+"""The rows that ``kronbench gpu`` writes in its journals: a type for each stage."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageExperiment:
-    """A stage and the device that it ran on."""
+    """A stage and its device."""
 
     stage: str
     device: str
@@ -20,7 +20,7 @@ class StageExperiment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """How it went, and why where it did not go well."""
+    """The outcome, and the reason if it is not good."""
 
     status: str
     reason: str | None = None
@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check(Row):
-    """A check of an optimizer; one with a bound is of a difference."""
+    """A check of an optimizer. A check with a bound compares a difference with it."""
 
     check: str
     bound: float | None = None
@@ -38,7 +38,7 @@ class Check(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTime(Row):
-    """Seconds of a step; of what was not measured there is no median."""
+    """Seconds of a step; there is no median if it could not be measured."""
 
     network: str
     batch: int
@@ -54,7 +54,7 @@ class StepTime(Row):
 
     @property
     def milliseconds(self) -> tuple[float, float, float] | None:
-        """The median with its interval; None where nothing was measured."""
+        """The median with its interval; None if there is none."""
         if self.median is None or self.low is None or self.high is None:
             return None
         return 1e3 * self.median, 1e3 * self.low, 1e3 * self.high
@@ -77,7 +77,7 @@ class MemoryPeak(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained(Row):
-    """A run, whose record has the rest; without an optimizer, why there are other images."""
+    """A run, whose record has the rest. Without an optimizer: why other images are used."""
 
     dataset: str | None = None
     criterion: str | None = None

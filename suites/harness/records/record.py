@@ -36,7 +36,7 @@ def read(path: Path) -> Record:
 
 
 def finite(value: Any) -> Any:
-    """The same with null for every number that JSON cannot hold."""
+    """The same value with null for every number that JSON cannot hold."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

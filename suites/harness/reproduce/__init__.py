@@ -1,1 +1,1 @@
-"""What the paper shows, computed again: results by name, at three scales, beside the paper's values."""
+"""The paper's results, computed again: by name, at three scales, beside the paper's values."""

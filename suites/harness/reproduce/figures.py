@@ -78,10 +78,10 @@ class Figure:
         return tuple(lines)
 
     def prepare(self, request: Request) -> Callable[[], Reproduction]:
-        """Load what the figure needs; what is returned trains and draws it.
+        """Load what the figure needs, and return a function that trains and draws it.
 
         Raises:
-            ValueError: one line, if the scale, a number, the data or a tuned setting are not as they must be.
+            ValueError: one line, if the scale, a number, the data or a tuned setting is bad.
         """
         request.only(self.name, "seeds", "epochs", "tuned", "resume", "workers")
         scale = pick("scale", request.scale, FIGURE_SCALES[self.dataset])
@@ -198,7 +198,7 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
 
 
 def title(figure: Figure, scale: FigureScale, lines: Sequence[Line], tuned: Path | None) -> str:
-    """What the figure is, and all that stands in for what the paper had."""
+    """The name of the figure, and all that differs from the paper's data and length."""
     task = lines[0].task
     batches = sorted({line.task.settings.batch_size for line in lines})
     found = [

@@ -1,4 +1,4 @@
-"""What of the paper can be reproduced by name: what it shows, what it costs at each scale, and how it is run."""
+"""The results of the paper that can be computed again: what each shows, its cost at each scale, and how it runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class Result:
         return "; ".join(f"{scale}: {cost}" for scale, cost in self.by_scale.items())
 
     def done_in(self, folder: Path) -> list[Path]:
-        """Folders that hold it, below a folder of results."""
+        """The folders below a folder of results that hold it."""
         pages = (f"*/{self.name}/table.md", f"*/{self.name}-*/table.md", f"*/*/*/{self.name}.md")
         return sorted(page.parent for pattern in pages for page in folder.glob(pattern))
 
@@ -83,7 +83,7 @@ RESULTS = {
 
 
 def prepare(name: str, request: Request) -> Callable[[], Reproduction]:
-    """What runs the result called ``name``.
+    """A function that computes the result called ``name``.
 
     Raises:
         ValueError: one line, if there is no such result, or the request is bad.

@@ -1,4 +1,4 @@
-"""Table 1: what the paper states of each method, beside the growth that is measured here."""
+"""Table 1: what the paper states about each method, beside the growth measured here."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -65,11 +65,11 @@ _LINES = {
 
 
 def prepare(request: Request) -> Callable[[], Reproduction]:
-    """Check what is asked for; what is returned measures it and writes growth.jsonl, table.md, table.csv,
-    pictures, and config.toml with the flags that make it again.
+    """Check the request, and return a function that measures and writes growth.jsonl, table.md, table.csv, pictures,
+    and config.toml with the flags.
 
     Raises:
-        ValueError: one line, for what cannot be.
+        ValueError: one line, if the request is bad.
     """
     request.only("table1", "resume")  # costs depend on sizes alone
     scale, device = pick("scale", request.scale, GROWTH_SCALES), resolve_device(request.device)
@@ -96,9 +96,9 @@ def prepare(request: Request) -> Callable[[], Reproduction]:
 
 
 def exponents_frame(scale: GrowthScale, record: GrowthRecord) -> pd.DataFrame:
-    """One exponent a row: of the stated term, and of what was measured with its interval.
+    """One exponent in each row: of the stated term, and of the measurement with its interval.
 
-    Each is fitted to the largest :data:`FITTED` sizes. Seconds are the shortest of all rounds, for other work on the
+    Each is fitted to the largest :data:`FITTED` sizes. Seconds are the shortest of all rounds, since other work on the
     machine makes a step slower and never faster.
     """
     rows: list[dict[str, Any]] = []
@@ -131,7 +131,7 @@ def exponents_frame(scale: GrowthScale, record: GrowthRecord) -> pd.DataFrame:
 
 
 def _values(record: GrowthRecord, sweep: Sweep, method: str, part: str, quantity: str) -> list[float]:
-    """One number a size."""
+    """One number for each size."""
     costs = [point.figures[method] for point in record.points if point.over == sweep.over]
     if part == "space":
         return [max(one.bytes.values()) for one in costs]

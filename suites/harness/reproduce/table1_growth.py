@@ -1,13 +1,13 @@
-"""How the cost of each method grows: one thing is varied, all else stands still.
+"""How the cost of each method grows when one size is varied and all others stay the same.
 
 symbol     name           meaning
 n          width          of every hidden layer, in the network 64-n-...-n-10 of the digits
 k - 1      depth          hidden layers
 B          batch          images of a mini-batch
-|CG|       iterations     of CG, all of them done: its tolerance is 0
+|CG|       iterations     of CG, always all of them: its tolerance is 0
 
-Of a step, curvature and solve apart, are taken the seconds (many steps, methods in turn), the operations (counted, see
-:mod:`suites.harness.measure.operations`) and the bytes that are alive at once
+Curvature and solve of a step are measured apart: seconds (many steps, methods in turn), counted operations (see
+:mod:`suites.harness.measure.operations`), and the peak of bytes
 (:func:`suites.harness.measure.live_bytes.phase_bytes`).
 """
 
@@ -57,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Costs:
-    """What a method takes at one size, by phase: ``seconds`` of many steps, ``operations`` and ``bytes`` of one."""
+    """The cost of a method at one size, by phase: ``seconds`` of many steps, ``operations`` and ``bytes`` of one."""
 
     optimizer: str
     seconds: dict[str, list[float]]
@@ -67,7 +67,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The field of a case that is varied, and through which values."""
+    """The field of a case that is varied, and its values."""
 
     over: str
     values: tuple[int, ...]
@@ -84,7 +84,9 @@ class Sweep:
 
 @dataclass(frozen=True)
 class GrowthScale:
-    """What is measured. ``seconds``: of steps at each size, at most, unless three rounds of all methods take longer."""
+    """What is measured. ``seconds``: the limit for the steps at each size, unless three rounds of all methods take
+    longer.
+    """
 
     name: str
     seconds: float
@@ -180,7 +182,7 @@ def measure_growth(
 
 
 def measure(case: Case, methods: tuple[str, ...], device: str, at_most_seconds: float) -> dict[str, Costs]:
-    """What each method takes at one size.
+    """The cost of each method at one size.
 
     Raises:
         RuntimeError: if CG stopped before its iterations were done.
@@ -209,7 +211,7 @@ def count_and_weigh(step: Step, case: Case) -> tuple[dict[str, int], dict[str, i
 
 
 def _require_iterations(step: Step, asked: int) -> None:
-    """The hidden layers, all as wide, are one block of products: where there is CG, it must have gone on to the end."""
+    """Check that CG did all its iterations. The hidden layers have one width, so they are one block of products."""
     assert isinstance(step.optimizer, SecondOrder)
     (solution,) = step.optimizer.solutions
     _, *blocks = iterations_run(solution, solution.iterations, asked).tolist()

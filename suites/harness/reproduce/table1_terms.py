@@ -1,12 +1,12 @@
-"""The terms of the paper's Table 1, as numbers: what each method is said to take, and what the code here takes.
+"""The terms of the paper's Table 1 as numbers: the stated cost of each method, and the cost of the code here.
 
 symbol        meaning
 n_t           outputs of layer t = 1..k, n_0 the inputs; O = n_t, I = n_{t-1}
 B, |CG|       batch, CG iterations
 s(n)          a symmetric product in strips, on a CPU: half of n^2, and half a strip of n
 
-The paper's terms have no coefficients. Those of the code here are multiply-adds: where terms of several powers meet,
-their shares decide the exponent.
+The paper's terms have no coefficients. Those of the code here are multiply-adds: if a sum has several powers, their
+shares decide its exponent.
 """
 
 from collections.abc import Callable

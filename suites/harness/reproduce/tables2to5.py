@@ -87,7 +87,7 @@ class Table:
         return task
 
     def title(self, scale: Scale, task: Task) -> str:
-        """What the table is, and all that stands in for what the paper had."""
+        """The name of the table, and all that differs from the paper's data and length."""
         found = stand_ins(task, self.dataset)
         if scale.images:
             found.append(f"the mean over {scale.images} of the {len(task.dataset.train)} training images")
@@ -96,10 +96,10 @@ class Table:
         return f"{of} (scale {scale.name}: {'; '.join(found)})"
 
     def prepare(self, request: Request) -> Callable[[], Reproduction]:
-        """Load what the table needs; what is returned computes it.
+        """Load what the table needs, and return a function that computes it.
 
         Raises:
-            ValueError: one line, if the scale, a number or the data are not as they must be.
+            ValueError: one line, if the scale, a number or the data are bad.
         """
         request.only(self.name, "seed", "iterates", "steps_between", "images", "resume")
         scale = adapted(
@@ -130,10 +130,10 @@ TABLES = {
 
 
 def balanced(task: Task, images: int | None) -> Split:
-    """The first training images of each class, as many of each; all training images where ``images`` is none.
+    """The first training images of each class, the same number of each; all training images if ``images`` is None.
 
     Raises:
-        ValueError: if a class has too few, or the images are no multiple of the classes.
+        ValueError: if a class has too few, or ``images`` is no multiple of the number of classes.
     """
     train, classes = task.dataset.train, len(task.dataset.classes)
     if images is None:
@@ -213,7 +213,7 @@ def _measure(
 
 
 def _step_after(task: Task, seed: int, steps: int) -> Step:
-    """A fresh step whose next batch is the one that follows so many."""
+    """A fresh step that skips this many batches."""
     epochs, rest = divmod(steps, task.steps_per_epoch)
     step = task.step(choose(OPTIMIZER), seed, epochs + 1)
     for _ in range(rest):

@@ -30,8 +30,8 @@ class LayerErrors:
 
     curvatures: by name, the distance to the target.
     hessian: the norm of the target itself.
-    expectation: the error of Eq. (6); for each layer but the last, which nothing is propagated to.
-    bound: of that error, by Eq. (7).
+    expectation: the error of Eq. (6), for each layer but the last.
+    bound: the bound of this error, Eq. (7).
     """
 
     curvatures: Mapping[str, list[float]]

@@ -106,7 +106,9 @@ def order(frame: pd.DataFrame, by: str) -> str:
 
 
 def accumulation(frame: pd.DataFrame) -> str:
-    """Each curvature's errors over the norm of the Hessian, by layer, and which grow all the way to the first."""
+    """The errors of each curvature over the norm of the Hessian, by layer, and which of them grow towards the first
+    layer.
+    """
     here = frame[frame["by"] == HERE].set_index("curvature").drop(columns=["by", TOTAL]).dropna(axis=1)
     shares = here.drop(HESSIAN) / here.loc[HESSIAN]
     listed = "; ".join(f"{name} {', '.join(f'{share:.2g}' for share in row)}" for name, row in shares.iterrows())
@@ -118,7 +120,7 @@ def accumulation(frame: pd.DataFrame) -> str:
 
 
 def _caption(frame: pd.DataFrame, iterates: Sequence[Iterate], record: ErrorsRecord) -> str:
-    """How the values came about, in which order the totals are, and on what it was measured."""
+    """How the values were computed, the order of the totals, and the machine."""
     experiment, first, last = record.experiment, iterates[0], iterates[-1]
     images = experiment.scale.images or experiment.train_images
     return (

@@ -1,4 +1,4 @@
-"""What stands below a table in words: data, network, machine, and how numbers are meant."""
+"""What stands below a table in words: data, network, machine, and what the numbers mean."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from suites.harness.records.record import Record
 
 
 def caption(records: Sequence[Record], target: float) -> str:
-    """What a comparison shows and on what it was measured, in one paragraph."""
+    """What a comparison shows and the machine it was measured on, in one paragraph."""
     return (
         f"{measured(records, target)} Step time: ratio to SGD with momentum, interleaved in one process. "
         "Peak state: the most that the optimizer holds within a step beside parameters, activations and deltas."
@@ -16,7 +16,7 @@ def caption(records: Sequence[Record], target: float) -> str:
 
 
 def measured(records: Sequence[Record], target: float) -> str:
-    """On what records were measured, and how medians, a target and gradient-equivalents are meant."""
+    """The machine that records were measured on, and what medians, a target and gradient-equivalents mean."""
     experiment = records[0].experiment
     seeds = len({record.experiment.seed for record in records})
     batches = sorted({record.experiment.batch_size for record in records})
@@ -39,7 +39,7 @@ def _shared(records: Sequence[Record]) -> str:
 
 
 def machine(environment: Environment) -> str:
-    """On what and with which versions something was measured, in a few words."""
+    """The machine and the versions, in a few words."""
     name = environment.gpu.name if environment.gpu else f"{environment.cpu}, {environment.threads} threads"
     commit = f", commit {environment.commit}" if environment.commit else ""
     return f"{name}, torch {environment.torch}{commit}"

@@ -1,4 +1,4 @@
-"""What lies in a folder of results, read into facts: nothing is computed here, and nothing that is there is dropped."""
+"""Reads a folder of results into facts. Nothing is computed here, and nothing that is there is dropped."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Measurement(Generic[R]):
-    """A file of figures: its rows, and the environment that they were measured in."""
+    """A file of figures: its rows, and the environment of the measurement."""
 
     path: Path
     rows: list[R]
@@ -32,7 +32,7 @@ class Measurement(Generic[R]):
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper, computed again: cells as they stand in its CSV."""
+    """A table of the paper, computed again: the cells of its CSV file."""
 
     path: Path
     title: str
@@ -42,7 +42,7 @@ class PaperTable:
 
 @dataclass(frozen=True)
 class Results:
-    """All of a folder; ``unread`` says in a line each what could not be read."""
+    """All of a folder. ``unread``: one line for each file that could not be read."""
 
     folder: Path
     experiments: list[Experiment]
@@ -125,7 +125,7 @@ def _tunings(results: Path) -> Iterator[Tuning]:
 
 
 def _searched(tuning: Tuning, optimizer: str, record: Record) -> bool:
-    """Whether the search found this very setting for this very problem."""
+    """Whether the search found exactly this setting for this problem."""
     flags, experiment = tuning.flags, record.experiment
     same = all(flags.get(name) == getattr(experiment, name) for name in ("criterion", "batch_size"))
     return same and name_of(str(flags.get("problem"))) == experiment.dataset and tuning.found["setting"] == optimizer
@@ -142,7 +142,7 @@ def _stages(results: Path, name: str, row: type[R], unread: list[str]) -> Iterat
 
 
 def _memory(results: Path) -> Iterator[Measurement[MemoryPeak]]:
-    """Rows as in ``memory.jsonl`` from the files of ``kronbench memory``."""
+    """Rows like those of ``memory.jsonl``, from the files of ``kronbench memory``."""
     for path in sorted(results.rglob("memory.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
         case = found["case"]

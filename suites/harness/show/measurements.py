@@ -1,4 +1,4 @@
-"""Tables and figures of what was measured apart from training, and the machines that it was measured on."""
+"""Tables and figures of measurements other than training, and the machines they were made on."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -67,7 +67,7 @@ def bench(measurement: Measurement[dict[str, Any]], name: str) -> Table:
 
 
 def growth(sources: Mapping[str, Series]) -> Table:
-    """The exponents of growth with the width, of lines with three points or more."""
+    """The exponents of growth with the width, for lines of three points or more."""
     rows: list[dict[str, Content]] = [
         {"where": where, "part": part, "widths": f"{min(p)[0]:g} to {max(p)[0]:g}", "exponent": Cell(*exponent(p))}
         for where, series in sources.items()
@@ -85,7 +85,7 @@ def paper(found: PaperTable) -> Table:
 
 
 def measured(results: Results) -> Table:
-    """Of everything shown the machine, the software and the commit."""
+    """Machine, software and commit of everything shown."""
     sources = {e.name: [record.environment for record in e.records] for e in results.experiments}
     for one in [*results.step_times, *results.memory, *results.benches]:
         if one.environment:
@@ -149,7 +149,7 @@ def step_time_figures(measurement: Measurement[StepTime], styles: Styles) -> lis
 
 
 def errors_by_layer(paper: PaperTable, styles: Styles) -> Figure | None:
-    """The errors of a table by layer, ours and the paper's; None of a table of another kind."""
+    """The errors of a table by layer, ours and the paper's; None for other tables."""
     layers = [name for name in paper.columns if name.isdigit()]
     if paper.columns[:2] != ["curvature", "by"] or not layers:
         return None

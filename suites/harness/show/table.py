@@ -1,4 +1,4 @@
-"""Tables: cells carry numbers with their intervals until a writer makes text of them, at the very end."""
+"""Tables: cells carry numbers with their intervals until a writer turns them into text, at the very end."""
 
 import csv
 import io
@@ -15,9 +15,9 @@ UNKNOWN = "-"
 
 @dataclass(frozen=True)
 class Cell:
-    """A number, the ends of its interval where it has one, and a few words behind it.
+    """A number, the ends of its interval if it has one, and a few words behind it.
 
-    An infinite number is one that was never reached.
+    An infinite number was never reached.
     """
 
     value: float
@@ -32,11 +32,11 @@ Form: TypeAlias = str | Callable[[float], str]
 
 @dataclass(frozen=True)
 class Column:
-    """What stands in a column.
+    """A column of a table.
 
-    key: by which code finds it. title: what readers see.
-    form: how numbers are written, a format such as ``.3g`` or a function. Counts, of type int, stand as they are.
-    narrow: whether an interval is shown whose ends read like the number itself.
+    key: its name in code. title: its name for readers.
+    form: the format of numbers, such as ``.3g``, or a function. Counts (int) are written as they are.
+    narrow: whether to show an interval whose ends read like the number itself.
     """
 
     key: str
@@ -64,7 +64,7 @@ class Column:
 class Table:
     """Rows by column key; a key that a row lacks is not known.
 
-    name: the stem of its files. note: a sentence below it. folded: whether the page shows it only when asked.
+    name: the stem of its files. note: a sentence below it. folded: whether the page shows it only on request.
     """
 
     columns: Sequence[Column]
@@ -84,7 +84,7 @@ class Table:
 
     @property
     def cells(self) -> list[list[tuple[str, float | None]]]:
-        """The text of each cell, and the number by which it is sorted, where it has one."""
+        """For each cell its text, and the number that sorts it, if it has one."""
         return [[(c.text(row.get(c.key)), _number(row.get(c.key))) for c in self.columns] for row in self.rows]
 
     def column(self, key: str) -> list[Content]:
@@ -104,7 +104,7 @@ class Table:
 def table_of(
     rows: Sequence[Mapping[str, Content]], forms: Mapping[str, Form] | Form = ".4g", narrow: bool = False
 ) -> Table:
-    """A table whose columns are called by their keys, in the order in which they first appear.
+    """A table whose column titles are the keys, in order of first appearance.
 
     Args:
         forms: see :class:`Column`; one for all columns, or some by key.
@@ -120,7 +120,7 @@ def slug(name: str) -> str:
 
 
 def markdown(table: Table) -> str:
-    """The table as Markdown; signs of Markdown and HTML in names are shown as they are."""
+    """The table as Markdown. Signs of Markdown and HTML in names are escaped."""
     titles, *rows = ([_literal(text) for text in row] for row in (table.titles, *table.texts))
     return _tabulate(titles, rows, "github")
 
@@ -136,7 +136,7 @@ def plain(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """The table as CSV: numbers with all their digits, the ends of intervals in columns of their own."""
+    """The table as CSV: numbers with all digits, the ends of intervals in columns of their own."""
     has_ends = {
         column.key: any(isinstance(cell, Cell) and cell.low is not None for cell in table.column(column.key))
         for column in table.columns

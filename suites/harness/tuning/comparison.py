@@ -1,4 +1,4 @@
-"""The main job: several optimizers on one problem, several seeds each, to records, a table and pictures."""
+"""The main job: several optimizers on one problem with several seeds, to records, a table and pictures."""
 
 import json
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def compare(
 ) -> Comparison:
     """Train every optimizer with seeds 0 ... seeds - 1, time their steps against SGD, and write all into ``output``.
 
-    Seeds go round the optimizers, so that a machine that slows down slows all of them.
+    All optimizers train with one seed before the next seed begins, so a machine that slows down slows all of them.
     """
     runs = [(task, choice, seed) for seed in range(seeds) for choice in choices]
     with progress_bars() as progress:
@@ -76,12 +76,12 @@ def train(
     resume: bool = True,
     workers: Workers | None = None,
 ) -> list[Record]:
-    """Train each problem's choice with its seed, here in turn or by workers, and return the records in that order.
+    """Train each task's choice with its seed, in turn here or by workers; returns the records in that order.
 
     Args:
         folder: of the records.
         progress: gets a bar that counts epochs.
-        workers: one of this machine, as None, is this process, which shows every epoch.
+        workers: None, or one worker of this machine, is this process, which shows every epoch.
     """
     bar = progress.add_task("epochs".ljust(36), total=len(runs) * epochs)
     if workers not in (None, Workers()):
