@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from optimizers.core import Params, SecondOrder, ea_cg, pch
+from optimizers.core import SOLVERS, Curvature, Params, SecondOrder, pch
 from optimizers.core.curvature import check_gamma
 
 
@@ -33,8 +33,8 @@ class EACG(SecondOrder):
         super().__init__(
             params,
             lr=lr,
-            curvature=partial(pch, gamma=gamma),
-            solver=ea_cg,
+            curvature=Curvature("pch", partial(pch, gamma=gamma)),
+            solver=SOLVERS["ea_cg"],
             capturable=capturable,
             damping=damping,
             max_iter=max_iter,

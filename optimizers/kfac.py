@@ -4,7 +4,7 @@ from typing import cast
 
 from torch import Generator, Tensor
 
-from optimizers.core import Criterion, Params, SecondOrder, Tape, fisher, kfi
+from optimizers.core import CURVATURES, SOLVERS, Criterion, Curvature, Params, SecondOrder, Tape
 from optimizers.core.curvature import sampled_fisher
 
 
@@ -15,7 +15,7 @@ class KFAC(SecondOrder):
         params: parameters of an ``FCNN``, or groups of them.
         lr: learning rate, above 0.
         damping: alpha, Eq. (12), in (0, 1).
-        inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.kfi`.
+        inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.solvers.kfi`.
         labels: of the Fisher matrix: ``batch``, as in the paper, or ``sampled`` from the model, as Martens and Grosse.
         criterion: of the tapes to come; any will do.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
@@ -35,12 +35,12 @@ class KFAC(SecondOrder):
             raise ValueError(f"labels must be batch or sampled, got {labels!r}")
         if capturable and labels == "sampled":
             raise ValueError("labels=sampled draws anew in every step, which a captured step cannot: use labels=batch")
-        curvature = fisher if labels == "batch" else self._sampled_fisher
+        sampled = Curvature("sampled_fisher", self._sampled_fisher)
         super().__init__(
             params,
             lr=lr,
-            curvature=curvature,
-            solver=kfi,
+            curvature=CURVATURES["fisher"] if labels == "batch" else sampled,
+            solver=SOLVERS["kfi"],
             criterion=criterion,
             capturable=capturable,
             damping=damping,

@@ -1,6 +1,6 @@
 """KFRA: the Gauss-Newton matrix by recursion with the Kronecker-factored inverse."""
 
-from optimizers.core import CROSS_ENTROPY, Criterion, Params, SecondOrder, gauss_newton, kfi
+from optimizers.core import CROSS_ENTROPY, CURVATURES, SOLVERS, Criterion, Params, SecondOrder
 
 
 class KFRA(SecondOrder):
@@ -10,7 +10,7 @@ class KFRA(SecondOrder):
         params: parameters of an ``FCNN``, or groups of them.
         lr: learning rate, above 0.
         damping: alpha, Eq. (12), in (0, 1).
-        inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.kfi`.
+        inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.solvers.kfi`.
         criterion: of the tapes to come; one that is not convex is refused.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
     """
@@ -27,8 +27,8 @@ class KFRA(SecondOrder):
         super().__init__(
             params,
             lr=lr,
-            curvature=gauss_newton,
-            solver=kfi,
+            curvature=CURVATURES["gauss_newton"],
+            solver=SOLVERS["kfi"],
             criterion=criterion,
             capturable=capturable,
             damping=damping,

@@ -1,8 +1,11 @@
 """SGD with momentum."""
 
+from types import MappingProxyType
+
 import torch
 
-from optimizers.core import Params, Tape, TapeOptimizer, add_scaled, check_hyper_parameters
+from optimizers.core import Params, Tape, TapeOptimizer, add_scaled
+from optimizers.core.ranges import BELOW_1
 
 
 class SGD(TapeOptimizer):
@@ -17,8 +20,9 @@ class SGD(TapeOptimizer):
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
     """
 
+    ranges = MappingProxyType({**TapeOptimizer.ranges, "momentum": BELOW_1})
+
     def __init__(self, params: Params, lr: float = 0.1, momentum: float = 0.9, capturable: bool = False) -> None:
-        check_hyper_parameters(lr=lr, momentum=momentum)
         super().__init__(params, {"lr": lr, "momentum": momentum, "capturable": capturable})
 
     @torch.no_grad()

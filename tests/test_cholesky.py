@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from optimizers.core.cholesky import solve_damped
+from optimizers.core.solvers.cholesky import solve_damped
 
 
 @pytest.mark.parametrize(

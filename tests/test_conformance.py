@@ -104,13 +104,27 @@ def test_the_same_seed_gives_the_same_bits(task, choice):
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
-def test_a_zero_gradient_moves_nothing_to_nan(choice):
-    """A batch that is fitted perfectly, with inputs of zero: no division by zero anywhere."""
+def test_inputs_of_zero_move_nothing_to_nan(choice):
+    """No input, no mean input: no division by zero anywhere."""
     task = Task.load(Settings(device="cpu", network=(64, 20, 10), activation="relu"))
     step = task.step(choice, seed=0)
     step.batches = itertools.repeat((torch.zeros(8, 64), torch.zeros(8, dtype=torch.int64)))
     steps(step, 3)
     assert all(torch.isfinite(parameter).all() for parameter in step.network.parameters())
+
+
+def test_a_zero_gradient_moves_nothing(task, choice):
+    """A batch that is fitted perfectly: a logit of 1000 leaves exp(-1000) = 0 to the other classes."""
+    step = task.step(choice, seed=0)
+    with torch.no_grad():
+        step.network.linears[-1].bias[0] = 1000.0
+    step.batches = itertools.repeat((torch.rand(8, 64), torch.zeros(8, dtype=torch.int64)))
+    assert not any(layer.delta.any() for layer in step.record().layers)
+    before = copies(step)
+    steps(step, 3)
+    assert all(torch.isfinite(parameter).all() for parameter in step.network.parameters())
+    if not choice.spec.startswith("torch."):  # AdamW decays weights without a gradient
+        assert all(torch.equal(a, b) for a, b in zip(before, copies(step), strict=True))
 
 
 @pytest.mark.parametrize("criterion", CRITERIA.values(), ids=lambda criterion: criterion.name)

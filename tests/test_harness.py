@@ -238,7 +238,7 @@ def test_a_record_says_that_the_factor_did_not_fit(task, tmp_path, monkeypatch):
     def does_not_fit(layer, lam):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(importlib.import_module("optimizers.core.kfi"), "_factor", does_not_fit)
+    monkeypatch.setattr(importlib.import_module("optimizers.core.solvers.kfi"), "_factor", does_not_fit)
     with pytest.warns(UserWarning, match="falling back to rank_one"):
         record = run(task, choose("kfac[inverse=auto]"), seed=0, epochs=1, folder=tmp_path)
     assert record.status == "finished"

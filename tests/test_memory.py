@@ -35,12 +35,13 @@ NETS = (  # each makes another phase or part the largest
 )
 USERS_OWN = '''"""A composition of the package's parts, and what kills its process."""
 import os, signal
-from optimizers.core import Params, SecondOrder, kfi, pch
+from optimizers.core import CURVATURES, SOLVERS, Params, SecondOrder
 
 
 class Own(SecondOrder):
     def __init__(self, params: Params, lr: float = 0.1) -> None:
-        super().__init__(params, lr=lr, curvature=pch, solver=kfi, damping=0.01, inverse="gram")
+        parts = {"curvature": CURVATURES["pch1"], "solver": SOLVERS["kfi"]}
+        super().__init__(params, lr=lr, **parts, damping=0.01, inverse="gram")
 '''
 KILLED = """
     def step(self, tape) -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder, TapeOptimizer, ea_cg, pch
-from optimizers.core.cholesky import solve_damped
+from optimizers.core import CROSS_ENTROPY, CURVATURES, FCNN, SOLVERS, SecondOrder, TapeOptimizer
+from optimizers.core.solvers.cholesky import solve_damped
 from suites.harness.measure.operations import OperationCounter, count, count_gradient, iterations_run, probe
 from suites.harness.measure.step import Step
 from suites.harness.training.catalog import choose, grid, named
@@ -125,7 +125,8 @@ def test_groups_have_their_own_iterations(task):
             {"params": list(first.parameters()), "max_iter": 3},
             {"params": [parameter for linear in others for parameter in linear.parameters()]},
         ]
-        optimizer = SecondOrder(groups, lr=0.1, curvature=pch, solver=ea_cg, damping=0.01, max_iter=20, tolerance=1e-3)
+        parts = {"curvature": CURVATURES["pch1"], "solver": SOLVERS["ea_cg"]}
+        optimizer = SecondOrder(groups, lr=0.1, **parts, damping=0.01, max_iter=20, tolerance=1e-3)
         return Step(network, optimizer, task.criterion, task.dataset.batches(BATCH, 0, seed))
 
     probed, counted = step(0), step(1)

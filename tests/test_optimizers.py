@@ -1,6 +1,8 @@
 """Optimizers: updates against torch and against solvers called by hand, parameter groups, refusals, and learning."""
 
 import io
+import pickle
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -177,6 +179,16 @@ def test_solutions_report_the_solves(problem):
         assert (solution.residual > 1e-8).all()
 
 
+@every_named
+@pytest.mark.parametrize("copy", [deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["deepcopy", "pickle"])
+def test_a_copy_keeps_what_the_optimizer_has(problem, build, copy):
+    """Groups with their options, and the ranges that a group added later is held to."""
+    copied = copy(build(problem().network.parameters(), lr=0.3))
+    assert copied.param_groups[0]["lr"] == 0.3
+    with pytest.raises(ValueError, match="lr must be above 0, got -1"):
+        copied.add_param_group({"params": [torch.zeros(1)], "lr": -1})
+
+
 # refusals
 
 
@@ -221,7 +233,9 @@ def test_groups_out_of_range_are_refused(problem, build):
 
 
 @pytest.mark.parametrize(
-    "build", [KFRA, partial(SecondOrder, lr=0.1, curvature=gauss_newton, solver=ea_cg)], ids=["KFRA", "SecondOrder"]
+    "build",
+    [KFRA, partial(SecondOrder, lr=0.1, curvature=CURVATURES["gauss_newton"], solver=SOLVERS["ea_cg"])],
+    ids=["KFRA", "SecondOrder"],
 )
 def test_gauss_newton_refuses_the_bounded_criterion_at_construction(problem, build):
     """A criterion that is not convex is refused before the first step, with what to use instead."""

@@ -1,6 +1,5 @@
 """Solvers: every direction against conjugate gradients on matrices or a dense solve written out here."""
 
-import importlib
 import math
 from copy import deepcopy
 from dataclasses import replace
@@ -8,12 +7,14 @@ from functools import partial
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from optimizers.core import Direction, Status, ea_cg, fisher, gauss_newton, kfi, pch
-from optimizers.core.cg import conjugate_gradient
+from optimizers.core.solvers.cg import conjugate_gradient
+from optimizers.core.solvers.kfi import INVERSES
 from optimizers.core.tape import Layer
 
-KFI = importlib.import_module("optimizers.core.kfi")  # the package's name ``kfi`` is the function
 LARGE = (16, 14, 12)  # inputs, hidden, classes: enough distinct eigenvalues to keep CG busy for ten iterations
 every_form = pytest.mark.parametrize("inverse", ["factor", "gram", "exact", "auto"])  # of Eq. (12)
 
@@ -340,7 +341,7 @@ def test_kfi_rank_one_is_eq_13(problem, assert_close, batch):
         assert_close(direction.dense(), _kfi_oracle(layer, G, 0.05, torch.outer(hbar, hbar)))
 
 
-@pytest.mark.parametrize("inverse", KFI.INVERSES)
+@pytest.mark.parametrize("inverse", INVERSES)
 def test_kfi_biases(problem, assert_close, inverse):
     """d = -(G + a I)^{-1} grad b."""
     tape = problem().record()
@@ -352,7 +353,7 @@ def test_kfi_biases(problem, assert_close, inverse):
     assert solution.residual.isnan().all()
 
 
-@pytest.mark.parametrize("inverse", KFI.INVERSES)
+@pytest.mark.parametrize("inverse", INVERSES)
 def test_kfi_falls_back_on_the_gradient(problem, assert_close, inverse):
     """Where G + damping is not positive definite, d = -grad and the status says so; the other layers are solved."""
     tape = problem().record()
@@ -367,25 +368,32 @@ def test_kfi_falls_back_on_the_gradient(problem, assert_close, inverse):
     assert torch.equal(solution.weights[0].dense(), good.weights[0].dense())
 
 
-def test_kfi_never_forms_the_right_factor_unless_told(problem, monkeypatch):
-    """``exact`` takes the Gram matrix where B < I and the factor elsewhere."""
-    chosen = []
+class _Largest(TorchDispatchMode):
+    """Watches the largest tensor that is made; raises ``error`` where one of ``refused`` numbers is."""
 
-    def spy(name):
-        return lambda layer, lam: chosen.append(name) or KFI._rank_one(layer, lam)
+    def __init__(self, refused=None, error=None):
+        super().__init__()
+        self.numbers, self.refused, self.error = 0, refused, error
 
-    monkeypatch.setattr(KFI, "_gram", spy("gram"))
-    monkeypatch.setattr(KFI, "_factor", spy("factor"))
-    tape = problem((6, 3, 4), batch=4).record()
-    kfi(tape.layers, fisher(tape), damping=0.05, inverse="exact")
-    assert chosen == ["gram", "factor"]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        made = [one.numel() for one in tree_leaves(result) if isinstance(one, torch.Tensor)]
+        if self.refused in made:
+            raise self.error
+        self.numbers = max(self.numbers, *made, 0)
+        return result
 
 
-def _raise(error):
-    def fail(layer, lam):
-        raise error
-
-    return fail
+def test_kfi_never_forms_the_right_factor_unless_told(problem):
+    """``exact`` takes the Gram matrix where B < I, and no number of I x I or O x I is made; the factor elsewhere."""
+    tape = problem((60, 5, 4), batch=6).record()
+    factors = fisher(tape)
+    for inverse, largest in (("gram", 6 * 60), ("exact", 6 * 60), ("factor", 60 * 60)):
+        with _Largest() as made:
+            solution = kfi(tape.layers[:1], factors[:1], damping=0.05, inverse=inverse)
+        assert made.numbers == largest
+        assert (solution.weights[0].left is None) == (inverse == "factor")
+    assert kfi(tape.layers[1:], factors[1:], damping=0.05, inverse="exact").weights[0].left is None  # B > I
 
 
 OUT_OF_MEMORY = [
@@ -398,22 +406,24 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cpu", "cuda"])
-def test_auto_falls_back_on_rank_one_out_of_memory(problem, monkeypatch, error):
+def test_auto_falls_back_on_rank_one_out_of_memory(problem, error):
     """The paper's way: Eq. (12), and Eq. (13) with a warning where E[h h^T] does not fit."""
-    tape = problem().record()
-    expected = kfi(tape.layers, fisher(tape), damping=0.05, inverse="rank_one")
-    monkeypatch.setattr(KFI, "_factor", _raise(error))
-    with pytest.warns(UserWarning, match=r"\d x \d factor .* falling back to rank_one, Eq\. \(13\); inverse='exact'"):
+    tape = problem((60, 5, 4)).record()
+    expected = kfi(tape.layers, fisher(tape), damping=0.05, inverse="rank_one").weights[0]
+    warning = pytest.warns(
+        UserWarning, match=r"60 x 60 factor .* falling back to rank_one, Eq\. \(13\); inverse='exact'"
+    )
+    with warning, _Largest(refused=60 * 60, error=error):
         solution = kfi(tape.layers, fisher(tape), damping=0.05, inverse="auto")
-    for fallen, direction in zip(solution.weights, expected.weights, strict=True):
-        assert torch.equal(fallen.dense(), direction.dense())
+    assert torch.equal(solution.weights[0].dense(), expected.dense())
+    assert solution.weights[1].left is None  # the factor of the other layer fits
 
 
-def test_auto_passes_other_errors_on(problem, monkeypatch):
+def test_auto_passes_other_errors_on(problem):
     """Only a refused allocation is answered by Eq. (13)."""
-    tape = problem().record()
-    monkeypatch.setattr(KFI, "_factor", _raise(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+    tape = problem((60, 5, 4)).record()
+    other = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    with _Largest(refused=60 * 60, error=other), pytest.raises(RuntimeError, match="mat1 and mat2"):
         kfi(tape.layers, fisher(tape), damping=0.05, inverse="auto")
 
 
@@ -460,7 +470,7 @@ def _ea_cg(layers, factors):
     return ea_cg(layers, factors, damping=0.05, max_iter=100, tolerance=1e-5)
 
 
-SOLVES = {"ea_cg": _ea_cg, **{f"kfi {form}": partial(kfi, damping=0.05, inverse=form) for form in KFI.INVERSES}}
+SOLVES = {"ea_cg": _ea_cg, **{f"kfi {form}": partial(kfi, damping=0.05, inverse=form) for form in INVERSES}}
 every_solver = pytest.mark.parametrize("solve", SOLVES.values(), ids=SOLVES)
 
 

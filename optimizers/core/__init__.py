@@ -3,12 +3,13 @@
 from optimizers.core.activations import ACTIVATIONS, Activation
 from optimizers.core.criteria import CRITERIA, CROSS_ENTROPY, Criterion, bounded
 from optimizers.core.curvature import CURVATURES, Curvature, fisher, gauss_newton, pch
-from optimizers.core.ea_cg import ea_cg
-from optimizers.core.kfi import kfi
 from optimizers.core.network import FCNN
-from optimizers.core.optimizer import Params, SecondOrder, TapeOptimizer, check_hyper_parameters
-from optimizers.core.solution import Direction, Solution, Status, add_scaled
-from optimizers.core.solvers import SOLVERS
+from optimizers.core.optimizer import Params, SecondOrder, TapeOptimizer
+from optimizers.core.ranges import Range
+from optimizers.core.solvers import SOLVERS, Solver
+from optimizers.core.solvers.ea_cg import ea_cg
+from optimizers.core.solvers.kfi import kfi
+from optimizers.core.solvers.solution import Direction, Solution, Status, add_scaled
 from optimizers.core.tape import Layer, Tape
 
 __all__ = [
@@ -24,14 +25,15 @@ __all__ = [
     "Direction",
     "Layer",
     "Params",
+    "Range",
     "SecondOrder",
     "Solution",
+    "Solver",
     "Status",
     "Tape",
     "TapeOptimizer",
     "add_scaled",
     "bounded",
-    "check_hyper_parameters",
     "ea_cg",
     "fisher",
     "gauss_newton",

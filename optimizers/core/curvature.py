@@ -13,6 +13,7 @@ recursion     G^{t-1} = (W^tT G^t W^t) * E[phi' phi'^T] + diag(fix(E[phi'' * (W^
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,7 +22,6 @@ from optimizers.core.criteria import Criterion
 from optimizers.core.symmetric import gram, symmetric
 from optimizers.core.tape import Layer, Tape
 
-Curvature = Callable[[Tape], list[Tensor]]
 _Repair = Callable[[Tensor], Tensor]
 _LARGEST_WEIGHT = 19.0  # a, for c = 99
 
@@ -159,9 +159,28 @@ def propagate(layer: Layer, G: Tensor, repair: _Repair | None) -> Tensor:
     return below
 
 
+@dataclass(frozen=True)
+class Curvature:
+    """A curvature by name; called like its function.
+
+    function: takes a tape and returns one G^t [n_t, n_t] for each layer.
+    needs_convex: whether it is positive semi-definite for convex criteria only; others are refused at construction.
+    """
+
+    name: str
+    function: Callable[[Tape], list[Tensor]]
+    needs_convex: bool = False
+
+    def __call__(self, tape: Tape) -> list[Tensor]:
+        return self.function(tape)
+
+
 CURVATURES: dict[str, Curvature] = {
-    "fisher": fisher,
-    "gauss_newton": gauss_newton,
-    "pch1": pch1,
-    "pch2": pch2,
+    curvature.name: curvature
+    for curvature in (
+        Curvature("fisher", fisher),
+        Curvature("gauss_newton", gauss_newton, needs_convex=True),
+        Curvature("pch1", pch1),
+        Curvature("pch2", pch2),
+    )
 }

@@ -1,16 +1,17 @@
 """Optimizers that step from a tape: the base of all, and the composition of a curvature with a solver."""
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from optimizers.core.criteria import Criterion
-from optimizers.core.curvature import Curvature, gauss_newton, require_convex
-from optimizers.core.kfi import INVERSES
-from optimizers.core.solution import Solution, add_scaled
+from optimizers.core.curvature import Curvature, require_convex
+from optimizers.core.ranges import LEARNING_RATE, Range, check
+from optimizers.core.solvers.solution import Solution, add_scaled
+from optimizers.core.solvers.solver import Solver
 from optimizers.core.tape import Tape
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -21,10 +22,13 @@ class TapeOptimizer(torch.optim.Optimizer):
 
     Everything else is as in PyTorch: parameter groups, ``state_dict``, ``torch.optim.lr_scheduler``, checkpoints.
 
+    ``ranges``: of the hyper-parameters, which are checked at construction and of each group that is added.
+
     ``on_phase`` is called with ``curvature``, ``solve`` or ``update`` where such a part of a step begins, for those who
     measure; what comes before the first call counts as ``update``.
     """
 
+    ranges: Mapping[str, Range] = MappingProxyType({"lr": LEARNING_RATE})
     on_phase: Callable[[str], None] = staticmethod(lambda phase: None)
 
     def step(self, tape: Tape) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -37,7 +41,7 @@ class TapeOptimizer(torch.optim.Optimizer):
         With ``capturable`` the learning rate becomes a tensor on the device of the parameters, so that a step that was
         captured in a CUDA graph follows a scheduler.
         """
-        check_hyper_parameters(**{**self.defaults, **param_group})
+        check(self.ranges, {**self.defaults, **param_group})
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         if group.get("capturable") and not isinstance(group["lr"], Tensor):
@@ -53,8 +57,7 @@ class SecondOrder(TapeOptimizer):
     Args:
         params: parameters of an ``FCNN``, or groups of them; a layer is solved with the options of its group.
         lr: learning rate, above 0.
-        curvature: a tape to one G^t [n_t, n_t] per layer.
-        solver: called with layers, their G^t, and ``options``; returns a :class:`Solution`.
+        curvature, solver: for example ``CURVATURES["pch1"]`` and ``SOLVERS["kfi"]``; or your own.
         criterion: the criterion of the tapes to come, so that one that does not suit the curvature is refused now.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
         options: the solver's hyper-parameters, kept in ``param_groups`` where schedulers can reach them.
@@ -69,13 +72,14 @@ class SecondOrder(TapeOptimizer):
         *,
         lr: float,
         curvature: Curvature,
-        solver: Callable[..., Solution],
+        solver: Solver,
         criterion: Criterion | None = None,
         capturable: bool = False,
         **options: Any,
     ) -> None:
-        check_hyper_parameters(lr=lr, **options)
-        if criterion is not None and curvature is gauss_newton:
+        self.ranges = {**self.ranges, **solver.ranges}
+        check(self.ranges, {"lr": lr, **options})
+        if criterion is not None and curvature.needs_convex:
             require_convex(criterion)
         self.curvature = curvature
         self.solver = solver
@@ -85,7 +89,7 @@ class SecondOrder(TapeOptimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and ``copy.deepcopy``; torch's own keeps its fields only."""
-        own = ("curvature", "solver", "solutions", "_options")
+        own = ("curvature", "solver", "ranges", "solutions", "_options")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     @torch.no_grad()
@@ -111,27 +115,3 @@ class SecondOrder(TapeOptimizer):
                 if layer.bias in moving:
                     add_scaled(layer.bias, bias, group["lr"])
             self.solutions.append(solution)
-
-
-_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "lr": (lambda value: isinstance(value, Tensor) or 0 < value < math.inf, "above 0"),
-    "momentum": (lambda value: 0 <= value < 1, "in [0, 1)"),
-    "damping": (lambda value: 0 < value < 1, "in (0, 1)"),
-    "max_iter": (lambda value: isinstance(value, int) and value >= 1, "a whole number of 1 or more"),
-    "tolerance": (lambda value: 0 <= value < 1, "in [0, 1)"),
-    "inverse": (lambda value: value in INVERSES, f"one of {', '.join(INVERSES)}"),
-}
-
-
-def check_hyper_parameters(**values: Any) -> None:
-    """Refuse a hyper-parameter that is out of its range; names that are not known here pass."""
-    for name, value in values.items():
-        if name not in _RANGES:
-            continue
-        fits, expected = _RANGES[name]
-        try:
-            good = fits(value)
-        except TypeError:  # not even a number
-            good = False
-        if not good:
-            raise ValueError(f"{name} must be {expected}, got {value!r}")

@@ -27,6 +27,15 @@ from optimizers.core.criteria import Criterion
 from optimizers.core.symmetric import gram
 
 
+def factors_are_cheaper(batch: int, inputs: int, outputs: int) -> bool:
+    """Whether ``left @ input`` is a cheaper way to carry a direction than a dense [O, I] matrix.
+
+    A dense gradient costs about three passes over O x I numbers, the Gram matrices of the factors 2 B^2 (I + O)
+    operations; processors do some 50 operations in the time that one number of a pass takes.
+    """
+    return batch**2 * (inputs + outputs) < 75 * inputs * outputs
+
+
 @dataclass(eq=False)
 class Layer:
     """One layer of a tape; the module header gives the shapes."""
@@ -78,13 +87,9 @@ class Layer:
 
     @property
     def prefers_factors(self) -> bool:
-        """Whether ``left @ input`` is a cheaper way to carry a direction than a dense [O, I] matrix.
-
-        A dense gradient costs about three passes over O x I numbers, the Gram matrices of the factors
-        2 B^2 (I + O) operations; processors do some 50 operations in the time that one number of a pass takes.
-        """
+        """Whether a direction is carried as ``left @ input``, rather than as a dense [O, I] matrix."""
         outputs, inputs = self.weight.shape
-        return self.batch**2 * (inputs + outputs) < 75 * inputs * outputs
+        return factors_are_cheaper(self.batch, inputs, outputs)
 
     @cached_property
     def gradient_norm(self) -> Tensor:

@@ -1,11 +1,8 @@
 """``kronbench list``: what there is, a line each."""
 
-from collections.abc import Callable
-from typing import Any
-
 import typer
 
-from optimizers.core import ACTIVATIONS, CRITERIA, CURVATURES, SOLVERS
+from optimizers.core import ACTIVATIONS, CRITERIA, CURVATURES, SOLVERS, Curvature, Solver
 from suites.harness.problems.problem import Problem
 from suites.harness.problems.problem import named as problems
 from suites.harness.training import catalog
@@ -43,5 +40,5 @@ def _described(problem: Problem) -> str:
     return f"{problem.summary}; network {sizes}; {problem.criterion}{aim}"
 
 
-def _summary(function: Callable[..., Any]) -> str:
-    return (function.__doc__ or "").strip().splitlines()[0]
+def _summary(named: Curvature | Solver) -> str:
+    return (named.function.__doc__ or "").strip().splitlines()[0]

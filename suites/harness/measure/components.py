@@ -1,6 +1,5 @@
 """Calls of one solver or one curvature, on a tape that was recorded before."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -8,7 +7,7 @@ from functools import partial
 import torch
 
 from optimizers.core import SOLVERS, Curvature, Layer, Solution, Tape, pch
-from optimizers.core.kfi import INVERSES
+from optimizers.core.solvers.kfi import INVERSES
 
 Solver = Callable[..., Solution]
 
@@ -17,11 +16,10 @@ def solvers() -> dict[str, Solver]:
     """Every solver in each of its forms. CG takes all its iterations, so that rounding does not change the work."""
     found: dict[str, Solver] = {}
     for name, solver in SOLVERS.items():
-        known = inspect.signature(solver).parameters
-        if "inverse" in known:
+        if "inverse" in solver.options:
             found |= {f"{name}[{inverse}]": partial(solver, inverse=inverse) for inverse in INVERSES}
         else:
-            found[name] = partial(solver, tolerance=0) if "tolerance" in known else solver
+            found[name] = partial(solver, tolerance=0) if solver.iterative else solver
     return found
 
 

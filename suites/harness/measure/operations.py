@@ -195,7 +195,7 @@ def probe(step: Step) -> StepCost:
         return StepCost(gradient, Counter({name: _ratio(number, _PROBED_STEPS) for name, number in total.items()}))
     groups = step.optimizer.param_groups
     kept = [dict(group) for group in groups]
-    solved_by_cg = [(number, group) for number, group in enumerate(groups) if "max_iter" in group]
+    solved_by_cg = list(enumerate(groups)) if step.optimizer.solver.iterative else []
     for group in groups:
         group["lr"] = 0.0
     for _, group in solved_by_cg:

@@ -46,7 +46,7 @@ def predict(
         ledger.hold(parameters=parameters, state=parameters)
         step = sgd
     elif isinstance(optimizer, SecondOrder) and unwrap(type(optimizer).step) is unwrap(SecondOrder.step):
-        curvature, solver = CURVATURES.get(_plain(optimizer.curvature)), SOLVERS.get(_plain(optimizer.solver))
+        curvature, solver = CURVATURES.get(optimizer.curvature.name), SOLVERS.get(optimizer.solver.name)
         if curvature is None or solver is None:
             return None
         ledger.hold(parameters=parameters)
@@ -56,13 +56,6 @@ def predict(
     for _ in range(2):  # from the second step on, the last one's directions are there at first
         step(net, ledger)
     return ledger.footprint()
-
-
-def _plain(function: Any) -> Any:
-    """The function behind a partial application or a method."""
-    while isinstance(function, partial):
-        function = function.func
-    return getattr(function, "__func__", function)
 
 
 def _options(optimizer: SecondOrder) -> dict[str, Any]:

@@ -27,17 +27,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import torch
 
-from optimizers import KFAC
-from optimizers.core import ea_cg, fisher, gauss_newton, kfi, pch
-from optimizers.core.cholesky import LARGE, blocks_of, by_blocks
-from optimizers.core.curvature import pch1, pch2
-from optimizers.core.ea_cg import blocks
+from optimizers.core.solvers.cholesky import LARGE, blocks_of, by_blocks
+from optimizers.core.solvers.ea_cg import blocks
+from optimizers.core.solvers.kfi import exact_form
 from optimizers.core.symmetric import STRIP
-from optimizers.core.tape import Layer
+from optimizers.core.tape import factors_are_cheaper
 from suites.harness.memory.ledger import Ledger
 
 Formula = Callable[..., None]
@@ -185,7 +182,7 @@ def _rank_one(net: Net, ledger: Ledger, i: int, o: int) -> int:
 
 
 def _exact(net: Net, ledger: Ledger, i: int, o: int) -> int:
-    return (_gram if net.batch < i else _factor)(net, ledger, i, o)
+    return _INVERSES[exact_form(net.batch, i)](net, ledger, i, o)
 
 
 def _auto(net: Net, ledger: Ledger, i: int, o: int) -> int:
@@ -208,7 +205,7 @@ def _ea_cg(net: Net, ledger: Ledger) -> None:
     with ledger.during(workspace=rows):  # right
         for i, o in net.layers:
             ledger.hold(activations=i, gradients=2 * o)
-            if _prefers_factors(B, i, o):
+            if factors_are_cheaper(B, i, o):
                 with ledger.during(workspace=B**2):  # delta delta^T
                     _symmetric(net, ledger, B, "inverse")
             else:
@@ -219,31 +216,25 @@ def _ea_cg(net: Net, ledger: Ledger) -> None:
             with ledger.during(workspace=5 * rows):  # -right, r, p, q, and one of a line's own
                 ledger.hold(directions=rows)  # x, of which the biases are views
             for i, o in net.layers:
-                if _prefers_factors(B, i, o):
+                if factors_are_cheaper(B, i, o):
                     ledger.hold(directions=B * o)
                     ledger.borrow(B * i)
                 else:
                     ledger.hold(directions=o * i)
 
 
-def _prefers_factors(batch: int, inputs: int, outputs: int) -> bool:
-    weight, bias, h, delta = (
-        _empty(*size) for size in ((outputs, inputs), (outputs,), (batch, inputs), (batch, outputs))
-    )
-    return Layer(weight, bias, h, None, delta).prefers_factors
-
-
 def _empty(*size: int) -> torch.Tensor:
     return torch.empty(size, device="meta")
 
 
-CURVATURES: dict[Any, Formula] = {
-    fisher: _fisher,
-    KFAC._sampled_fisher: _sampled_fisher,
-    gauss_newton: partial(_recursion, bends=False),
-    **dict.fromkeys((pch, pch1, pch2), partial(_recursion, bends=True)),
+# by the names of curvatures and solvers
+CURVATURES: dict[str, Formula] = {
+    "fisher": _fisher,
+    "sampled_fisher": _sampled_fisher,
+    "gauss_newton": partial(_recursion, bends=False),
+    **dict.fromkeys(("pch", "pch1", "pch2"), partial(_recursion, bends=True)),
 }
-SOLVERS: dict[Any, Formula] = {kfi: _kfi, ea_cg: _ea_cg}
+SOLVERS: dict[str, Formula] = {"kfi": _kfi, "ea_cg": _ea_cg}
 _INVERSES: dict[str, Callable[..., int]] = {
     "exact": _exact,
     "factor": _factor,

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from optimizers.core import CROSS_ENTROPY, FCNN
-from optimizers.core.kfi import is_out_of_memory
+from optimizers.core.solvers.kfi import is_out_of_memory
 from suites.harness.measure.clock import Stopwatch
 from suites.harness.measure.step import Step
 from suites.harness.names import pick

@@ -79,7 +79,7 @@ def grid() -> dict[str, Entry]:
     for curvature in CURVATURES:
         for solver in SOLVERS:
             make = partial(SecondOrder, curvature=CURVATURES[curvature], solver=SOLVERS[solver])
-            options = {"lr": 0.1, **_defaults(SOLVERS[solver], skip=("layers", "factors"))}
+            options = {"lr": 0.1, **SOLVERS[solver].options}
             name = f"{curvature}+{solver}"
             entries[name] = Entry(name, f"{curvature} with {solver}", partial(make, **options), options, True)
     return entries

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock
 
-from optimizers.core.kfi import is_out_of_memory
+from optimizers.core.solvers.kfi import is_out_of_memory
 from suites.harness.measure.clock import gpu_alone
 from suites.harness.measure.step import Step
 from suites.harness.records.facts import SCHEMA, End, Header, Status

@@ -64,7 +64,7 @@ class Accounts:
         if self._optimizer is not None and solves:
             pairs = zip(self._optimizer.param_groups, self._optimizer.solutions, strict=True)
             for (group, solution), (iterations, _, _) in zip(pairs, solves, strict=True):
-                if "max_iter" in group:
+                if self._optimizer.solver.iterative:
                     ran.append(iterations_run(solution, iterations, group["max_iter"]).tolist())
         steps = [self._cost.of(iterations) for iterations in (zip(*ran, strict=True) if ran else [()] * self._steps)]
         for counts in steps:

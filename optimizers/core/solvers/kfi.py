@@ -18,8 +18,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from optimizers.core.cholesky import solve_damped
-from optimizers.core.solution import Direction, Solution, Status
+from optimizers.core.solvers.cholesky import solve_damped
+from optimizers.core.solvers.solution import Direction, Solution, Status
 from optimizers.core.streams import side_by_side
 from optimizers.core.symmetric import gram
 from optimizers.core.tape import Layer
@@ -109,8 +109,13 @@ def _rank_one(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
     return Direction(rows.T, layer.input), torch.zeros_like(lam, dtype=torch.int32)
 
 
+def exact_form(batch: int, inputs: int) -> str:
+    """Which form ``exact`` takes for a layer: the one with the smaller matrix."""
+    return "gram" if batch < inputs else "factor"
+
+
 def _exact(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
-    return (_gram if layer.batch < layer.input.shape[1] else _factor)(layer, lam)
+    return INVERSES[exact_form(*layer.input.shape)](layer, lam)
 
 
 def _auto(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:

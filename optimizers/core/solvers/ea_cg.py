@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from optimizers.core.cg import conjugate_gradient
-from optimizers.core.solution import Direction, Solution, Status
+from optimizers.core.solvers.cg import conjugate_gradient
+from optimizers.core.solvers.solution import Direction, Solution, Status
 from optimizers.core.streams import side_by_side
 from optimizers.core.tape import Layer
 

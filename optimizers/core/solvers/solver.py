@@ -1,0 +1,38 @@
+"""What a solver is: a function from layers and their curvature to directions, with what others need to know of it."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from optimizers.core.ranges import Range
+from optimizers.core.solvers.solution import Solution
+from optimizers.core.tape import Layer
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A solver by name; called like its function.
+
+    function: takes L layers, their G^t ([O, O] each) and options by name, and returns a :class:`Solution`. It never
+        asks the device for a number: iterations, residual and status stay tensors until somebody reads them.
+    ranges: of those options that can be out of range.
+    iterative: whether it iterates. It then has the options ``max_iter`` and ``tolerance``, its solutions have
+        ``blocks``, and its cost depends on the iterations.
+    """
+
+    name: str
+    function: Callable[..., Solution]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    iterative: bool = False
+
+    def __call__(self, layers: Sequence[Layer], factors: Sequence[Tensor], **options: Any) -> Solution:
+        return self.function(layers, factors, **options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that the function takes, with their defaults."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
