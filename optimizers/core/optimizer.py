@@ -57,7 +57,8 @@ class SecondOrder(TapeOptimizer):
     Args:
         params: parameters of an ``FCNN``, or groups of them; a layer is solved with the options of its group.
         lr: learning rate, above 0.
-        curvature, solver: for example ``CURVATURES["pch1"]`` and ``SOLVERS["kfi"]``; or your own.
+        curvature: for example ``CURVATURES["pch1"]``.
+        solver: for example ``SOLVERS["kfi"]``.
         criterion: the criterion of the tapes to come, so that one that does not suit the curvature is refused now.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
         options: the solver's hyper-parameters, kept in ``param_groups`` where schedulers can reach them.
