@@ -324,7 +324,7 @@ def test_training_is_that_of_float64_digits():
         for _ in range(task.steps_per_epoch):
             step()
         with torch.no_grad():
-            logits = step.network(task.dataset.train.images)
+            logits = step.network(task.dataset.inputs(task.dataset.train.images))
         losses.append(torch.nn.functional.cross_entropy(logits, task.dataset.train.labels).item())
         if (logits.argmax(1) == task.dataset.train.labels).double().mean() >= 0.9:
             reached.append(epoch)
