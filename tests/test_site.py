@@ -20,11 +20,11 @@ from suites.harness.analysis.history import Measured
 from suites.harness.analysis.profiles import profiles
 from suites.harness.records.facts import NegativeCurvature, SolverHealth
 from suites.harness.records.groups import by_optimizer
+from suites.harness.show.captions import main_experiment, readme_block, with_headline
 from suites.harness.show.collect import collect
 from suites.harness.show.comparison import solver_failures
 from suites.harness.show.figures import Styles, literal, solver_health
 from suites.harness.show.page import build
-from suites.harness.show.readme import main_experiment, readme_block, with_headline
 from suites.harness.show.table import WRITERS, Cell, Column, Table
 from suites.harness.units import shown_bytes
 from tests.example_records import as_schema_2, header, phase, point, write

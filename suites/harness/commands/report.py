@@ -45,8 +45,8 @@ def report(
 def _rewrite(readme: Path, found: "Results") -> None:
     from suites.harness.analysis.headline import headline
     from suites.harness.records.record import write_atomically
+    from suites.harness.show.captions import PREFERRED, readme_block, with_headline
     from suites.harness.show.pictures import draw_headline
-    from suites.harness.show.readme import PREFERRED, readme_block, with_headline
 
     experiment = next((one for one in found.experiments if one.name == PREFERRED), None)
     if experiment is None:

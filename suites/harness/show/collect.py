@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from suites.harness.analysis.experiment import Experiment, Tuning
 from suites.harness.analysis.history import Benchmark, read_history
 from suites.harness.problems.problem import name_of, target_of
 from suites.harness.records.config import read_toml
@@ -16,7 +17,6 @@ from suites.harness.records.facts import Environment
 from suites.harness.records.groups import by_optimizer
 from suites.harness.records.measured import MemoryPeak, StepTime, read_stage
 from suites.harness.records.record import Record, read
-from suites.harness.show.experiment import Experiment, Tuning
 
 R = TypeVar("R")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
+from suites.harness.analysis.experiment import Experiment, Tuning
 from suites.harness.analysis.headline import told
 from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import Estimate, improvements, median_interval, stratified_interval
@@ -14,7 +15,6 @@ from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.facts import SolverHealth
 from suites.harness.records.groups import by_optimizer
 from suites.harness.records.record import Record
-from suites.harness.show.experiment import Experiment, Tuning
 from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
 
 _TRAINED = ("train_loss", "test_accuracy", "epochs", "seconds", "gradients", "gradients_a_step")

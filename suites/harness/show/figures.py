@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from suites.harness.analysis.curves import AXES, Curve, common_end, curve
+from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.metrics import METRICS, Metric
 from suites.harness.analysis.profiles import Profile
 from suites.harness.records.facts import Point
 from suites.harness.records.measured import MemoryPeak
 from suites.harness.records.record import Record
-from suites.harness.show.experiment import Experiment
 from suites.harness.show.pictures import COLOURS, LINES, MARKERS
 
 DASHES = ("solid", "dash", "dashdot", "dot", "longdashdot")  # as LINES

@@ -14,11 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from suites.harness.analysis.curves import AXES
 from suites.harness.analysis.headline import Headline, headline
 from suites.harness.records.record import finite, write_atomically
-from suites.harness.show.captions import problem
+from suites.harness.show.captions import main_experiment, problem
 from suites.harness.show.collect import Results
 from suites.harness.show.figures import DASHES, Styles
 from suites.harness.show.pictures import COLOURS, draw_curves, draw_headline
-from suites.harness.show.readme import main_experiment
 from suites.harness.show.sections import Section, all_sections
 from suites.harness.show.table import WRITERS, slug
 

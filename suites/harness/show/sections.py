@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from suites.harness.analysis.costs import milliseconds_by_width, phase_seconds
+from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.profiles import profiles
 from suites.harness.records.conventions import PHASES
@@ -12,7 +13,6 @@ from suites.harness.records.record import Record
 from suites.harness.show import comparison, figures, measurements
 from suites.harness.show.captions import caption, problem
 from suites.harness.show.collect import Results
-from suites.harness.show.experiment import Experiment
 from suites.harness.show.figures import Figure, Styles
 from suites.harness.show.table import Table, slug
 
