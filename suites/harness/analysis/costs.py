@@ -1,12 +1,12 @@
 """What a step costs by phase, and how the cost of its parts grows with the width of a layer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from suites.harness.analysis.history import Benchmark
 from suites.harness.analysis.statistics import Estimate, growth_exponent
+from suites.harness.records.beside import Bench
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.record import Record
 
@@ -31,9 +31,7 @@ def exponent(points: Sequence[tuple[float, float]]) -> Estimate:
     return growth_exponent(widths, values)
 
 
-def milliseconds_by_width(
-    benches: Mapping[str, Sequence[Mapping[str, Any]]], history: Iterable[Benchmark]
-) -> dict[str, Series]:
+def milliseconds_by_width(benches: Mapping[str, Sequence[Bench]], history: Iterable[Benchmark]) -> dict[str, Series]:
     """Widths and milliseconds of curvatures and solvers alone, by where they were measured.
 
     Args:
@@ -45,12 +43,16 @@ def milliseconds_by_width(
         if benchmark.name == _ASV_WIDTH:
             for part, measured in benchmark.series.items():
                 series = found.setdefault(f"asv on {benchmark.machine}", {})
-                series.setdefault(part, []).append((float(benchmark.case), 1e3 * measured[-1].value))
+                if benchmark.case.isdigit():
+                    series.setdefault(part, []).append((float(benchmark.case), 1e3 * measured[-1].value))
     for name, rows in benches.items():
         for row in rows:
-            extra = row.get("extra_info", {})
-            part = extra.get("solver") or extra.get("curvature")
-            if part and "width" in extra:
-                points = found.setdefault(name, {}).setdefault(str(part), [])
-                points.append((extra["width"], 1e3 * row["stats"]["median"]))
-    return {where: {part: sorted(points) for part, points in series.items()} for where, series in found.items()}
+            extra = row.extra_info
+            if (part := extra.solver or extra.curvature) and extra.width:
+                found.setdefault(name, {}).setdefault(part, []).append((extra.width, 1e3 * row.stats.median))
+    return {where: {part: _by_width(points) for part, points in series.items()} for where, series in found.items()}
+
+
+def _by_width(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """One value above 0 a width, in their order."""
+    return sorted({width: value for width, value in points if width > 0 and value > 0}.items())

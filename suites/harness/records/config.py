@@ -40,7 +40,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"config {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no TOML, or no UTF-8
         raise ValueError(f"config {path}: {error}") from error
     return {_FORMERLY.get(name, name): value for name, value in values.items()}
 

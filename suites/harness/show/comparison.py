@@ -91,19 +91,20 @@ def statuses(group: Sequence[Record]) -> str:
 def with_tuning(experiment: Experiment) -> Table:
     """The comparison, and what reaching the target costs with the search for the setting."""
     table = comparison_table(experiment.records, experiment.step_seconds, experiment.target)
-    for unit, spent in (("seconds", "training_seconds"), ("gradients", "gradient_equivalents")):
+    for unit in ("seconds", "gradients"):
         costs = experiment.costs(unit)
         table = table.with_column(
             Column(f"{unit}_with_tuning", f"{unit} with tuning"),
-            [_with_tuning(experiment.tunings.get(name), spent, costs.get(name, {})) for name in experiment.methods],
+            [_with_tuning(experiment.tunings.get(name), unit, costs.get(name, {})) for name in experiment.methods],
         )
     return replace(table, name=slug(experiment.name), title="Medians over seeds", folded=False)
 
 
-def _with_tuning(tuning: Tuning | None, spent: str, costs: Mapping[int, float]) -> Content:
+def _with_tuning(tuning: Tuning | None, unit: str, costs: Mapping[int, float]) -> Content:
     if tuning is None or not costs:
         return "no tuning recorded"
-    return tuning.found[spent] + median(costs.values())
+    spent = tuning.found.training_seconds if unit == "seconds" else tuning.found.gradient_equivalents
+    return None if spent is None else spent + median(costs.values())
 
 
 def middle_means(experiments: Sequence[Experiment], name: str, title: str) -> Table:
@@ -162,13 +163,13 @@ def tunings(found: Sequence[Tuning]) -> Table:
     """What every search found, and what it cost."""
     rows: list[dict[str, Content]] = [
         {
-            "best setting": one.found["setting"],
+            "best setting": one.found.setting,
             "problem": one.flags.get("problem"),
             "criterion": one.flags.get("criterion"),
-            "batch": one.found.get("batch_size"),
-            "runs": one.found.get("runs"),
-            "seconds": one.found["training_seconds"],
-            "gradient-equivalents": one.found.get("gradient_equivalents"),
+            "batch": one.found.batch_size,
+            "runs": one.found.runs,
+            "seconds": one.found.training_seconds,
+            "gradient-equivalents": one.found.gradient_equivalents,
         }
         for one in found
     ]
