@@ -1,4 +1,4 @@
-"""What a step costs by phase, and how the cost of its parts grows with the width of a layer."""
+"""The cost of a step by phase, and how the cost of its parts grows with the width of a layer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,7 +15,7 @@ _ASV_WIDTH = "scaling.Width.track_seconds"
 
 
 def phase_seconds(groups: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, float]]:
-    """By method and phase, the median over runs and epochs of the mean seconds; empty where none were recorded."""
+    """By method and phase, the median over runs and epochs of the mean seconds; empty if none were recorded."""
     found = {}
     for method, records in groups.items():
         points = [point.phases for record in records for point in record.points if point.phases]
@@ -26,17 +26,17 @@ def phase_seconds(groups: Mapping[str, Sequence[Record]]) -> dict[str, dict[str,
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> Estimate:
-    """k where values go as width^k, fitted to the wider half, three points at the least."""
+    """k if the values grow like width^k, fitted to the wider half, at least three points."""
     widths, values = zip(*sorted(points)[-max(3, (len(points) + 1) // 2) :], strict=True)
     return growth_exponent(widths, values)
 
 
 def milliseconds_by_width(benches: Mapping[str, Sequence[Bench]], history: Iterable[Benchmark]) -> dict[str, Series]:
-    """Widths and milliseconds of curvatures and solvers alone, by where they were measured.
+    """Widths and milliseconds of curvatures and solvers alone, by source.
 
     Args:
         benches: by name, the rows of a file of pytest-benchmark.
-        history: of asv; of each machine the newest commit counts.
+        history: of asv; the newest commit of each machine counts.
     """
     found: dict[str, Series] = {}
     for benchmark in history:
@@ -54,5 +54,5 @@ def milliseconds_by_width(benches: Mapping[str, Sequence[Bench]], history: Itera
 
 
 def _by_width(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """One value above 0 a width, in their order."""
+    """One value above 0 for each width, in order."""
     return sorted({width: value for width, value in points if width > 0 and value > 0}.items())

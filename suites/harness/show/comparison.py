@@ -1,4 +1,4 @@
-"""The tables of training: medians and means with intervals, pairs, searches, and how solves went."""
+"""The tables of training: medians and means with intervals, pairs, searches, and the health of solves."""
 
 import itertools
 import math
@@ -21,13 +21,13 @@ _TRAINED = ("train_loss", "test_accuracy", "epochs", "seconds", "gradients", "gr
 
 
 def comparison_table(records: Sequence[Record], step_seconds: Mapping[str, Sequence[float]], target: float) -> Table:
-    """One row an optimizer: medians over its seeds with intervals, see :func:`median_cell`.
+    """One row for each optimizer: medians over its seeds with intervals, see :func:`median_cell`.
 
-    A run that failed or diverged counts as one that never reached the target, and its losses are left out. A run
-    without an end is left out. The column ``runs`` counts all.
+    A run that failed or diverged counts as one that never reached the target; its losses are left out. A run without an
+    end is left out. The column ``runs`` counts all.
 
     Args:
-        step_seconds: samples by optimizer, interleaved: sample i of each was taken in the same round. Optimizers whose
+        step_seconds: interleaved samples by optimizer: sample i of each was taken in the same round. Optimizers whose
             steps fail have none.
         target: test accuracy to reach.
     """
@@ -63,7 +63,7 @@ def metric_column(key: str, target: float) -> Column:
 def metric_cell(key: str, group: Sequence[Record], target: float) -> Cell | None:
     """The median of a metric over runs, see :func:`median_cell`.
 
-    What reaching the target took counts all that ended; any other metric those that were trained to the end.
+    Costs of the target count all runs that ended; other metrics count completed runs.
     """
     metric = METRICS[key]
     counted = [record for record in group if (record.ended if metric.to_target else record.completed)]
@@ -71,7 +71,7 @@ def metric_cell(key: str, group: Sequence[Record], target: float) -> Cell | None
 
 
 def median_cell(values: Sequence[float | None]) -> Cell | None:
-    """The median of a sample with its interval; None for an empty one, or where a value is not known.
+    """The median of a sample with its interval; None if it is empty or a value is unknown.
 
     A median that was never reached says how many of the runs got there.
     """
@@ -89,7 +89,7 @@ def statuses(group: Sequence[Record]) -> str:
 
 
 def with_tuning(experiment: Experiment) -> Table:
-    """The comparison, and what reaching the target costs with the search for the setting."""
+    """The comparison, and the cost of the target including the search for the setting."""
     table = comparison_table(experiment.records, experiment.step_seconds, experiment.target)
     for unit in ("seconds", "gradients"):
         costs = experiment.costs(unit)
@@ -160,7 +160,7 @@ def pairs(experiments: Sequence[Experiment], name: str, title: str) -> Table:
 
 
 def tunings(found: Sequence[Tuning]) -> Table:
-    """What every search found, and what it cost."""
+    """What every search found, and its cost."""
     rows: list[dict[str, Content]] = [
         {
             "best setting": one.found.setting,
@@ -177,7 +177,7 @@ def tunings(found: Sequence[Tuning]) -> Table:
 
 
 def solver_failures(experiments: Sequence[Experiment]) -> Table:
-    """Of each method how many solves of its runs met trouble."""
+    """For each method, how many solves of its runs had problems."""
     rows: list[dict[str, Content]] = []
     for experiment in experiments:
         for method, records in experiment.methods.items():
@@ -199,6 +199,6 @@ def solver_failures(experiments: Sequence[Experiment]) -> Table:
 
 
 def _total(solvers: Sequence[SolverHealth], name: str) -> int | None:
-    """Over all steps; None where a record does not count it."""
+    """The sum over all steps; None if a record does not count it."""
     counts = [count for solver in solvers if (count := getattr(solver, name)) is not None]
     return sum(map(sum, counts)) if len(counts) == len(solvers) else None
