@@ -1,0 +1,102 @@
+"""What is read off runs, by hand: metrics, changes seed by seed, and curves."""
+
+import math
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+
+from suites.harness.analysis.curves import common_end, curve
+from suites.harness.analysis.metrics import METRICS
+from suites.harness.analysis.verdicts import paired
+from suites.harness.records.facts import End
+from suites.harness.records.journal import Journal
+from tests.example_records import header, point
+
+ACCURACIES = (0.1, 0.5, 0.8, 0.9)
+
+
+def _run(status="finished", accuracies=ACCURACIES, seed=0, **more):
+    points = [point(epoch, test_accuracy=value, train_loss=2.0 - value) for epoch, value in enumerate(accuracies)]
+    end = None if status is None else End(status=status, peak_state_bytes=8000)
+    return Journal(Path("run.jsonl"), header(epochs=len(points) - 1, seed=seed, **more), points, end)
+
+
+def _values(record, target=0.8):
+    return {key: metric.ranked(record, target) for key, metric in METRICS.items()}
+
+
+def test_a_run_that_finished():
+    """A target is reached at the first point that is at it or above."""
+    assert _values(_run()) == pytest.approx(
+        {
+            "train_loss": 1.1,
+            "test_accuracy": 0.9,
+            "epochs": 2,
+            "seconds": 0.2,
+            "gradients": 28.0,
+            "gradients_a_step": 1.0,
+            "seconds_a_step": 0.3 / 42,
+            "peak_state": 8000,
+        }
+    )
+    assert _values(_run(), target=0.81)["epochs"] == 3
+    assert _values(_run(), target=0.95)["epochs"] == math.inf
+    assert _values(_run(accuracies=(0.1, 0.8, 0.9, 0.2)))["epochs"] == 1
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_a_run_that_fell_is_infinite_to_every_target(status):
+    found = _values(_run(status))
+    assert [found[key] for key in ("train_loss", "epochs", "seconds", "gradients")] == [math.inf] * 4
+    assert found["test_accuracy"] == 0
+    assert METRICS["train_loss"].of(_run(status), 0.8) is None
+
+
+def test_a_run_at_chance_reached_nothing_and_its_last_numbers_count():
+    found = _values(_run("at chance"))
+    assert [found[key] for key in ("epochs", "seconds", "gradients")] == [math.inf] * 3
+    assert (found["train_loss"], found["test_accuracy"]) == (pytest.approx(1.1), 0.9)
+
+
+@pytest.mark.parametrize("status", [None, "stopped"])
+def test_nothing_is_known_of_a_run_without_an_end_of_its_own(status):
+    found = _values(_run(status))
+    assert {value for key, value in found.items() if key != "peak_state"} == {None}
+    assert METRICS["epochs"].by_seed([_run(status)], 0.8) == {}
+
+
+def test_numbers_are_written_as_the_registry_says():
+    assert METRICS["epochs"].at(0.95).label == "epochs to 0.95"
+    assert METRICS["epochs"].text(math.inf) == "not reached"
+    assert METRICS["train_loss"].text(0.123456) == "0.123"
+    assert METRICS["peak_state"].text(77_000) == "77 kB"
+
+
+def test_changes_are_those_of_each_seed():
+    """Sorted by themselves both sides are the same; seed by seed each value doubles but one."""
+    before, after = {0: 1.0, 1: 2.0, 2: 4.0}, {0: 2.0, 1: 4.0, 2: 1.0}
+    change = paired(before, after)
+    assert (change.changed, change.seeds) == (3, 3)
+    assert change.change == (2.0, 0.25, 2.0)
+    seeds = {seed: float(seed + 1) for seed in range(7)}
+    more = paired(seeds, {seed: value * (2 if seed else 0.5) for seed, value in seeds.items()})
+    assert more.sign_p == pytest.approx(2 * (1 + 7) / 2**7)
+
+
+def test_a_curve_has_the_median_and_the_ends_over_the_points_that_all_have():
+    runs = [_run(accuracies=values).points for values in ((0.1, 0.2, 0.3), (0.3, 0.8), (0.2, 0.3))]
+    drawn = curve(runs, attrgetter("test_accuracy"))
+    assert drawn.low.tolist() == [0.1, 0.2]
+    assert drawn.middle.tolist() == [0.2, 0.3]
+    assert drawn.high.tolist() == [0.3, 0.8]
+    assert drawn.along["epochs"].tolist() == [0, 1]
+    assert set(drawn.along) == {"epochs", "seconds", "gradients"}
+
+
+def test_the_end_that_is_shown_is_three_times_the_median_at_most():
+    """Of runs of 0.1, 0.1 and 1 seconds."""
+    runs = [_run(accuracies=(0.1,) * count) for count in (2, 2, 11)]
+    assert common_end(runs) == pytest.approx(0.3)
+    assert common_end(runs[:2]) == pytest.approx(0.1)
+    assert common_end([]) is None
