@@ -19,7 +19,7 @@ class KFAC(SecondOrder):
         damping: alpha, Eq. (12), in (0, 1).
         inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.solvers.kfi`.
         labels: of the Fisher matrix: ``batch``, as in the paper, or ``sampled`` from the model, as Martens and Grosse.
-        criterion: of the tapes to come; any will do.
+        criterion: of the tapes to come. Any fits.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
     """
 

@@ -24,8 +24,8 @@ class TapeOptimizer(torch.optim.Optimizer):
 
     ``ranges``: of the hyper-parameters, which are checked at construction and of each group that is added.
 
-    ``on_phase`` is called with ``curvature``, ``solve`` or ``update`` where such a part of a step begins, for those who
-    measure; what comes before the first call counts as ``update``.
+    ``on_phase`` is for measuring: it is called with ``curvature``, ``solve`` or ``update`` when that part of a step
+    begins. What comes before the first call counts as ``update``.
     """
 
     ranges: Mapping[str, Range] = MappingProxyType({"lr": LEARNING_RATE})
@@ -51,15 +51,14 @@ class TapeOptimizer(torch.optim.Optimizer):
 class SecondOrder(TapeOptimizer):
     """A curvature composed with a solver: theta <- theta + lr d, where the solver finds d from G and the gradient.
 
-    After each step ``solutions`` holds what the solver returned, one :class:`Solution` for each parameter group, for
-    those who watch the health of the solves.
+    After each step ``solutions`` holds one :class:`Solution` for each parameter group, which says how the solves went.
 
     Args:
         params: parameters of an ``FCNN``, or groups of them; a layer is solved with the options of its group.
         lr: learning rate, above 0.
         curvature: for example ``CURVATURES["pch1"]``.
         solver: for example ``SOLVERS["kfi"]``.
-        criterion: the criterion of the tapes to come, so that one that does not suit the curvature is refused now.
+        criterion: the criterion of the tapes to come. One that does not suit the curvature is refused at once.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
         options: the solver's hyper-parameters, kept in ``param_groups`` where schedulers can reach them.
 
