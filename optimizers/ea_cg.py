@@ -1,10 +1,9 @@
 """EA-CG: the positive-curvature Hessian with conjugate gradients under the expectation approximation."""
 
 from functools import partial
-from types import MappingProxyType
 
 from optimizers.core import SOLVERS, Curvature, Params, SecondOrder, pch
-from optimizers.core.ranges import GAMMA, check
+from optimizers.core.curvature import check_gamma
 
 
 class EACG(SecondOrder):
@@ -20,8 +19,6 @@ class EACG(SecondOrder):
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
     """
 
-    ranges = MappingProxyType({**SecondOrder.ranges, "gamma": GAMMA})
-
     def __init__(
         self,
         params: Params,
@@ -32,7 +29,7 @@ class EACG(SecondOrder):
         tolerance: float = 1e-2,
         capturable: bool = False,
     ) -> None:
-        check(self.ranges, {"gamma": gamma})
+        check_gamma(gamma)
         super().__init__(
             params,
             lr=lr,

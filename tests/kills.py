@@ -59,6 +59,7 @@ COMMANDS = {
         *("reproduce", "figure9", "--device", "cpu", "--epochs", "4", "--seeds", "1", "--jobs", "2"),
     ),
 }
+_MOST = 20  # kills of one command, which may end after that
 _PRELOADED = ("torch._dynamo", "sklearn.model_selection", "matplotlib.pyplot", "joblib.externals.loky")
 _ROOMS = ("compare", "reproduce", "tune")
 
@@ -173,7 +174,7 @@ def main() -> None:
         if left <= 0:
             break
         output = folder / f"killed-{number}"
-        kills[name] += episode(COMMANDS[name], output, takes[name], chance, left)
+        kills[name] += episode(COMMANDS[name], output, takes[name], chance, min(left, _MOST))
         time.sleep(0.1)
         if records(output) == whole[name] and not workers(output):
             shutil.rmtree(output)
@@ -181,7 +182,7 @@ def main() -> None:
         else:
             wrong.append(output)
             print(f"{name}: {output} differs, or processes were left behind", flush=True)
-        if number % 10 == 0:
+        if number % 3 == 0:
             print(f"{sum(kills.values())} kills, {number + 1} commands, {len(wrong)} differ", flush=True)
     print(f"{sum(kills.values())} kills: {kills}; commands that were run to their end: {number}, {len(wrong)} differ")
     if wrong:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from suites.harness.training.catalog import choose
+from suites.harness.training.evaluation import negative_curvature
 from suites.harness.training.experiment import Settings, Task
-from suites.harness.training.negative_curvature import negative_curvature
 from suites.harness.training.runner import run
 
 

@@ -20,7 +20,7 @@ from suites.harness.reproduce.request import Request
 from suites.harness.reproduce.tables2to5 import SCALES, TABLES, balanced, reproduce
 from suites.harness.reproduce.tables2to5_errors import layer_errors, record_in_chunks, total
 from suites.harness.reproduce.tables2to5_text import HESSIAN, accumulation, errors_frame, order, read_errors
-from suites.harness.training import resumable as once
+from suites.harness.training import resumable
 from suites.harness.training.experiment import Settings, Task
 
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
@@ -195,7 +195,7 @@ class _Died(BaseException):
 @pytest.mark.parametrize("steps_between", [20, 7])  # an epoch has 14
 def test_a_table_that_died_goes_on_and_is_not_made_twice(tmp_path, monkeypatch, steps_between):
     """With the numbers of one that did not; another seed is another table, whose checkpoint is not taken."""
-    monkeypatch.setattr(once, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
     table, scale = TABLES["table2"], replace(SCALES["smoke"], iterates=4, steps_between=steps_between)
     task = table.load(scale, "cpu", None)
     measured = []

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from suites.harness.records.record import read
-from suites.harness.training import identity
-from suites.harness.training import resumable as once
+from suites.harness.training import identity, resumable
 from suites.harness.training.catalog import choose
 from suites.harness.training.checkpoint import Checkpoint
 from suites.harness.training.experiment import Settings, Task
@@ -26,7 +25,7 @@ SETTINGS = Settings(device="cpu", network=(64, 16, 10))
 def _run(spec, seed, folder, bytes_of_a_file=resource.RLIM_INFINITY):
     """What a process does: keep a checkpoint of every epoch, in files that may not grow beyond some size."""
     torch.set_num_threads(1)
-    once.CHECKPOINT_SECONDS = 0.0
+    resumable.CHECKPOINT_SECONDS = 0.0
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_of_a_file, resource.RLIM_INFINITY))
     run(Task.load(replace(SETTINGS, batch_size=300)), choose(spec), seed, 12, folder)
 
@@ -117,7 +116,7 @@ def test_two_processes_share_a_folder(start, same_numbers, tmp_path):
 @pytest.fixture
 def died(task, tmp_path, monkeypatch):
     """A run of six epochs that died in the fifth; returns its part and its checkpoint."""
-    monkeypatch.setattr(once, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
 
     def dies(epoch):
         if epoch == 4:

@@ -30,8 +30,8 @@ from suites.harness.measure.step import Step
 from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.training.catalog import choose, named
+from suites.harness.training.evaluation import evaluate
 from suites.harness.training.experiment import Settings, Task
-from suites.harness.training.runner import evaluate
 
 _NETWORK = (64, 160, 10)  # steps below a millisecond, and a layer wider than the strips of curvature and Cholesky
 _BATCH_SIZE = 32

@@ -14,8 +14,9 @@ from suites.harness.records.measured import Trained
 from suites.harness.records.record import write_atomically
 from suites.harness.show.pictures import draw_convergence
 from suites.harness.training.catalog import Choice, choose
+from suites.harness.training.evaluation import evaluate
 from suites.harness.training.experiment import Settings, Task
-from suites.harness.training.runner import evaluate, run
+from suites.harness.training.runner import run
 
 _ROUNDS = 10  # of step times, which decide how many epochs there are
 _SHARE_OF_TIMING = 0.1

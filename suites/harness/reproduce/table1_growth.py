@@ -27,7 +27,7 @@ from suites.harness.records.journal import Journal, read_journal
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.identity import run_id
-from suites.harness.training.resumable import Work, once
+from suites.harness.training.resumable import Work, run_once
 
 PHASES = ("curvature", "solve")
 SPECS = {  # "factor" is the form of the paper
@@ -165,7 +165,7 @@ def measure_growth(
     resume: bool = True,
 ) -> GrowthRecord:
     """Measure every size of a scale into the record ``path``, one point each as it is done, see
-    :func:`suites.harness.training.resumable.once`."""
+    :func:`suites.harness.training.resumable.run_once`."""
     header = Header(experiment=GrowthExperiment(scale=scale), environment=describe(device))
     header = replace(header, run=run_id(header, Path(__file__)))
 
@@ -176,7 +176,7 @@ def measure_growth(
             on_case(under_way.points)
         return "finished", None
 
-    record = once(path, header, device, read_growth, work, resume, needs_checkpoint=False)
+    record = run_once(path, header, device, read_growth, work, resume, needs_checkpoint=False)
     on_case(len(record.points))
     return record
 

@@ -37,7 +37,7 @@ from suites.harness.training.catalog import choose
 from suites.harness.training.checkpoint import restore
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.identity import run_id
-from suites.harness.training.resumable import Work, once
+from suites.harness.training.resumable import Work, run_once
 
 # the paper does not say which optimizer its iterates come from
 OPTIMIZER = "ea_cg[lr=0.1,damping=0.01,gamma=-1]"
@@ -158,7 +158,7 @@ def reproduce(
     request: Request,
     on_iterate: Callable[[int], None] = lambda done: None,
 ) -> Reproduction:
-    """Train and measure the errors at every iterate, see :func:`suites.harness.training.resumable.once`.
+    """Train and measure the errors at every iterate, see :func:`suites.harness.training.resumable.run_once`.
 
     Writes errors.jsonl, table.md, table.csv, bound.csv, and config.toml with the flags that make it again.
     """
@@ -175,7 +175,7 @@ def reproduce(
     def work(under_way: Work) -> tuple[Status, str | None]:
         return _measure(table, scale, task, seed, under_way, on_iterate)
 
-    done = once(output / "errors.jsonl", header, device, read_errors, work, request.resume)
+    done = run_once(output / "errors.jsonl", header, device, read_errors, work, request.resume)
     on_iterate(len(done.points))
     if not done.completed:
         return Reproduction([done])

@@ -54,7 +54,7 @@ class Work:
             self._kept = time.monotonic()
 
 
-def once(
+def run_once(
     path: Path,
     header: Header[X],
     device: str,

@@ -8,29 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from scipy.stats import binom
-from torch import Tensor
-
-from optimizers.core import FCNN, SecondOrder
+from optimizers.core import SecondOrder
 from suites.harness.measure.clock import Stopwatch
 from suites.harness.measure.environment import describe
 from suites.harness.measure.live_bytes import peak_state_bytes, state_bytes
 from suites.harness.measure.operations import StepCost, probe
+from suites.harness.measure.step import Step
 from suites.harness.names import file_name
-from suites.harness.problems.dataset import Split
 from suites.harness.records.facts import Header, Point, Status
 from suites.harness.records.record import Record, read
 from suites.harness.training.catalog import Choice
 from suites.harness.training.checkpoint import restore
+from suites.harness.training.evaluation import evaluate, negative_curvature, status_after_training
 from suites.harness.training.experiment import Task
 from suites.harness.training.identity import run_id
-from suites.harness.training.negative_curvature import negative_curvature
-from suites.harness.training.resumable import Work, once
+from suites.harness.training.resumable import Work, run_once
 from suites.harness.training.step_log import Accounts
 
 _WARM_UP_STEPS = 2
-_CHANCE_LEVEL = 0.999
 _AT_THE_START = {"training": 0.0, "evaluation": 0.0, "resumed": [], "first_loss": math.nan, "best_accuracy": 0.0}
 
 
@@ -45,7 +40,7 @@ def run(
     resume: bool = True,
     at_a_time: int = 1,
 ) -> Record:
-    """Train once, see :func:`suites.harness.training.resumable.once`.
+    """Train once, see :func:`suites.harness.training.resumable.run_once`.
 
     Args:
         folder: of the record, ``<optimizer>_seed<seed>_<run id>.jsonl``.
@@ -74,7 +69,7 @@ def run(
         return ended
 
     name = f"{file_name(choice.spec)}_seed{seed}_{header.run}"
-    return once(folder / f"{name}.jsonl", header, task.settings.device, read, work, resume)
+    return run_once(folder / f"{name}.jsonl", header, task.settings.device, read, work, resume)
 
 
 @contextmanager
@@ -114,7 +109,6 @@ class _Training:
         step = task.training_step(self.choice, self.seed, max(first, 1))
         if saved:
             restore(step, saved)
-        second_order = isinstance(step.optimizer, SecondOrder)
         resumed = [*progress["resumed"], *([first] if saved else [])]
         first_loss, best_accuracy, train_loss = progress["first_loss"], progress["best_accuracy"], math.nan
         accounts = Accounts(step, cost, device, progress.get("total"))
@@ -133,25 +127,20 @@ class _Training:
                         step()
                         accounts.watch()
             with evaluation:
-                train_loss, train_accuracy = evaluate(task, step.network, task.dataset.train)
-                test_loss, test_accuracy = evaluate(task, step.network, task.dataset.test)
-                negative = negative_curvature(task, step.network) if second_order else None
+                measured = self._measure(step)
             point = Point(
                 step=epoch * task.steps_per_epoch,
                 epoch=epoch,
                 training_seconds=training.seconds,
                 evaluation_seconds=evaluation.seconds,
-                train_loss=train_loss,
-                train_accuracy=train_accuracy,
-                test_loss=test_loss,
-                test_accuracy=test_accuracy,
-                negative_curvature=negative,
+                **measured,
                 **accounts.close(),
             )
             self.work.point(point)
             self.on_epoch(epoch)
+            train_loss = measured["train_loss"]
             first_loss = first_loss if epoch else train_loss
-            best_accuracy = max(best_accuracy, test_accuracy)
+            best_accuracy = max(best_accuracy, measured["test_accuracy"])
             self.work.measured["state_bytes"] = state_bytes(step.optimizer)
             if not math.isfinite(train_loss):
                 return "diverged", f"train loss is {train_loss} after epoch {epoch}"
@@ -167,6 +156,21 @@ class _Training:
                 )
         return status_after_training(first_loss, train_loss, best_accuracy, task.dataset.test.labels)
 
+    def _measure(self, step: Step) -> dict[str, Any]:
+        """Losses, accuracies, and for a second-order optimizer negative curvature, by their names in a point."""
+        task, network = self.task, step.network
+        train_loss, train_accuracy = evaluate(task, network, task.dataset.train)
+        test_loss, test_accuracy = evaluate(task, network, task.dataset.test)
+        return {
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+            "negative_curvature": (
+                negative_curvature(task, network) if isinstance(step.optimizer, SecondOrder) else None
+            ),
+        }
+
 
 def _warm_up(task: Task, choice: Choice, seed: int) -> tuple[int, StepCost]:
     """Take a few steps of a throw-away network, off the clock. Returns the peak of the optimizer's bytes, and the
@@ -177,46 +181,3 @@ def _warm_up(task: Task, choice: Choice, seed: int) -> tuple[int, StepCost]:
     for _ in range(_WARM_UP_STEPS):
         step()
     return peak_state_bytes(step), cost
-
-
-@torch.no_grad()
-def evaluate(task: Task, network: FCNN, split: Split) -> tuple[float, float]:
-    """Mean of the criterion and accuracy over a whole split."""
-    total = torch.zeros(2, dtype=torch.float64, device=split.images.device)
-    for inputs, labels in task.dataset.chunks(split):
-        logits = network(inputs)
-        total[0] += task.criterion.value(logits, labels).sum()
-        total[1] += (logits.argmax(1) == labels).sum()
-    loss, accuracy = (total / len(split)).tolist()
-    return loss, accuracy
-
-
-def status_after_training(
-    first_loss: float, last_loss: float, best_accuracy: float, labels: Tensor
-) -> tuple[Status, str | None]:
-    """Status and reason.
-
-    ``diverged``: the train loss ended above where it began. ``at chance``: the test accuracy was never above
-    :func:`chance`. Otherwise ``finished``.
-
-    Args:
-        first_loss, last_loss: mean train loss before the first step and after the last, both finite.
-        best_accuracy: the highest test accuracy of all measuring points.
-        labels: of the test images, [N].
-    """
-    if last_loss > first_loss:
-        return "diverged", f"train loss ended at {last_loss:.4g}, above {first_loss:.4g} where it began"
-    if best_accuracy <= (bound := chance(labels)):
-        return "at chance", f"test accuracy was never above {bound:.4f}, which guessing may reach"
-    return "finished", None
-
-
-def chance(labels: Tensor) -> float:
-    """The accuracy that guessing does not exceed in 99.9 % of cases.
-
-    A guess is right with probability p at most, the share of the largest class. So the number of right guesses out of N
-    is at most binomial(N, p), and the bound is its 99.9 % quantile over N.
-    """
-    count = len(labels)
-    largest = torch.bincount(labels).max().item() / count
-    return float(binom.ppf(_CHANCE_LEVEL, count, largest)) / count

@@ -1,0 +1,80 @@
+"""What a run measures of its network, off the clock, and what it says of the run when it ends."""
+
+import torch
+from scipy.stats import binom
+from torch import Tensor
+
+from optimizers.core import FCNN
+from suites.harness.problems.dataset import Split
+from suites.harness.records.facts import NegativeCurvature, Status
+from suites.harness.training.experiment import Task
+
+_LEVEL = 0.999  # of guesses stay at or below what counts as chance
+
+
+@torch.no_grad()
+def evaluate(task: Task, network: FCNN, split: Split) -> tuple[float, float]:
+    """Mean of the criterion and accuracy over a whole split."""
+    total = torch.zeros(2, dtype=torch.float64, device=split.images.device)
+    for inputs, labels in task.dataset.chunks(split):
+        logits = network(inputs)
+        total[0] += task.criterion.value(logits, labels).sum()
+        total[1] += (logits.argmax(1) == labels).sum()
+    loss, accuracy = (total / len(split)).tolist()
+    return loss, accuracy
+
+
+@torch.no_grad()
+def negative_curvature(task: Task, network: FCNN) -> NegativeCurvature | None:
+    """Negative curvature on the first batch of the training set, the same batch each time; off the clock.
+
+    Returns:
+        ``eigenvalues``: how many eigenvalues of E[hess_z C] are negative; 0 for a convex criterion. ``share``: the sum
+        of their absolute values over that of all. ``bends``: for each hidden layer, first to last, the share of
+        negative entries of E[phi'' * (W^tT delta^t)], which PCH-1 makes positive and PCH-2 removes. None if the Hessian
+        is not finite: the run has diverged.
+    """
+    train, size = task.dataset.train, task.settings.batch_size
+    x, labels = next(iter(task.dataset.chunks(Split(train.images[:size], train.labels[:size]))))
+    tape = network.record(task.criterion, x, labels)
+    if not tape.mean_hessian.isfinite().all():
+        return None
+    eigenvalues = torch.linalg.eigvalsh(tape.mean_hessian.double())
+    eigenvalues = eigenvalues[eigenvalues.abs() > 1e-6 * eigenvalues.abs().max()]  # below it is rounding
+    negative = eigenvalues[eigenvalues < 0]
+    return NegativeCurvature(
+        eigenvalues=len(negative),
+        share=float(f"{(negative.sum().abs() / eigenvalues.abs().sum()).item():.3g}") if len(negative) else 0.0,
+        bends=tuple(round((layer.mean_bend < 0).double().mean().item(), 3) for layer in tape.layers[1:]),
+    )
+
+
+def status_after_training(
+    first_loss: float, last_loss: float, best_accuracy: float, labels: Tensor
+) -> tuple[Status, str | None]:
+    """Status and reason.
+
+    ``diverged``: the train loss ended above where it began. ``at chance``: the test accuracy was never above
+    :func:`chance`. Otherwise ``finished``.
+
+    Args:
+        first_loss, last_loss: mean train loss before the first step and after the last, both finite.
+        best_accuracy: the highest test accuracy of all measuring points.
+        labels: of the test images, [N].
+    """
+    if last_loss > first_loss:
+        return "diverged", f"train loss ended at {last_loss:.4g}, above {first_loss:.4g} where it began"
+    if best_accuracy <= (bound := chance(labels)):
+        return "at chance", f"test accuracy was never above {bound:.4f}, which guessing may reach"
+    return "finished", None
+
+
+def chance(labels: Tensor) -> float:
+    """The accuracy that guessing does not exceed in 99.9 % of cases.
+
+    A guess is right with probability p at most, the share of the largest class. So the number of right guesses out of N
+    is at most binomial(N, p), and the bound is its 99.9 % quantile over N.
+    """
+    count = len(labels)
+    largest = torch.bincount(labels).max().item() / count
+    return float(binom.ppf(_LEVEL, count, largest)) / count
