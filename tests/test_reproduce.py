@@ -141,6 +141,10 @@ def test_smoke_scale(kronbench, tmp_path, name):
     record = read_errors(tmp_path / "out" / "errors.jsonl")
     assert record.status == "finished"
     assert [point.step for point in record.points] == [0, 20, 40]
+    task = TABLES[name].load(SCALES["smoke"], "cpu", None)
+    chunks = task.dataset.chunks(balanced(task, SCALES["smoke"].images))
+    untrained = record_in_chunks(task.network(0), task.criterion, chunks)
+    assert record.points[0].loss == pytest.approx(untrained.loss.item(), rel=1e-6)  # of theta^0
     assert record.points[-1].loss < record.points[0].loss
     with (tmp_path / "out" / "table.csv").open() as file:
         rows = {(row["curvature"], row["by"]): row for row in DictReader(file)}
