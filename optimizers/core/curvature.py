@@ -92,6 +92,7 @@ def require_convex(criterion: Criterion) -> None:
 
 def positive_output_hessian(tape: Tape) -> Tensor:
     """G^k of PCH: Pos-Eig of the mean Hessian in the logits; that of a convex criterion needs no repair."""
+    # deviates: absolute values for every gamma; the paper's gamma is of the diagonal in Eq. (8b) alone
     return tape.mean_hessian if tape.criterion.convex else pos_eig(tape.mean_hessian)
 
 

@@ -67,6 +67,7 @@ class FCNN(nn.Module):
         self.layers = nn.ModuleList()
         for inputs, outputs in pairwise(sizes):
             linear = cast(nn.Linear, nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype))
+            # deviates: uniform, and biases are zero; the paper says "Xavier" alone
             _draw_xavier(linear.weight.data, generator)
             nn.init.zeros_(linear.bias)
             self.layers.append(linear.to(device))

@@ -72,6 +72,7 @@ def _layer(layer: Layer, G: Tensor, damping: float, inverse: _Inverse) -> tuple[
     left, right = math.sqrt(damping) / pi, math.sqrt(damping) * pi
     half, half_info = inverse(layer, right)
     is_dense = half.left is None
+    # deviates: biases are solved with (G + alpha I)^-1; the paper states Eq. (12) for weights alone
     sides = (left, half.right if half.left is None else half.left), (damping, layer.bias_gradient.unsqueeze(1))
     (whole, whole_info), (bias, bias_info) = solve_damped(G, *sides)
     info = half_info + whole_info
@@ -103,6 +104,7 @@ def _rank_one(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
 
     (hbar hbar^T + lam I)^-1 = (I - hbar hbar^T / (lam + ||hbar||^2)) / lam, and hbar^T is the mean of the rows of h.
     """
+    # deviates: pi is that of the other forms, from tr E[h h^T]; the paper does not say which
     hbar = layer.mean_input
     shrink = (layer.delta.T @ (layer.input @ hbar)) / layer.batch / (lam + torch.dot(hbar, hbar))
     rows = (layer.delta - shrink) / (lam * layer.batch)
@@ -115,6 +117,7 @@ def exact_form(batch: int, inputs: int) -> str:
 
 
 def _exact(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
+    # deviates: the paper always forms the I x I factor; the direction is the same
     return INVERSES[exact_form(*layer.input.shape)](layer, lam)
 
 

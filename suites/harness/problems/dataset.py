@@ -62,6 +62,7 @@ class Dataset:
         # mixed by numpy, so that (seed 0, epoch 1) and (seed 1, epoch 0) are unlike
         mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])
         order = torch.randperm(total, generator=torch.Generator().manual_seed(mixed))
+        # deviates: the last, incomplete batch is left out; the paper says nothing of it
         rows = order[: total - total % batch_size].to(self.train.labels.device).split(batch_size)
         return ((self.inputs(self.train.images[batch]), self.train.labels[batch]) for batch in rows)
 
@@ -129,6 +130,7 @@ def load(
     channels = problem.channels or features
     if features % channels:
         raise DataError(f"problem {problem.name}: {features} inputs cannot be divided into {channels} channels")
+    # deviates: inputs are normalized by channel; the paper says nothing of its inputs
     scale, shift = (_normalize_floats if train.is_floating_point() else _normalize_bytes)(train, channels)
     if train.is_floating_point():
         train, test = ((part * scale + shift).to(dtype) for part in (train, test))
