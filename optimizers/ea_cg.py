@@ -1,9 +1,10 @@
 """EA-CG: the positive-curvature Hessian with conjugate gradients under the expectation approximation."""
 
 from functools import partial
+from types import MappingProxyType
 
 from optimizers.core import SOLVERS, Curvature, Params, SecondOrder, pch
-from optimizers.core.curvature import check_gamma
+from optimizers.core.ranges import GAMMA, check
 
 
 class EACG(SecondOrder):
@@ -19,6 +20,8 @@ class EACG(SecondOrder):
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
     """
 
+    ranges = MappingProxyType({**SecondOrder.ranges, "gamma": GAMMA})
+
     def __init__(
         self,
         params: Params,
@@ -29,7 +32,7 @@ class EACG(SecondOrder):
         tolerance: float = 1e-2,
         capturable: bool = False,
     ) -> None:
-        check_gamma(gamma)
+        check(self.ranges, {"gamma": gamma})
         super().__init__(
             params,
             lr=lr,

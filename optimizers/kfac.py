@@ -1,11 +1,13 @@
 """KFAC: the Fisher matrix with the Kronecker-factored inverse."""
 
+from types import MappingProxyType
 from typing import cast
 
 from torch import Generator, Tensor
 
 from optimizers.core import CURVATURES, SOLVERS, Criterion, Curvature, Params, SecondOrder, Tape
 from optimizers.core.curvature import sampled_fisher
+from optimizers.core.ranges import check, one_of
 
 
 class KFAC(SecondOrder):
@@ -21,6 +23,8 @@ class KFAC(SecondOrder):
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
     """
 
+    ranges = MappingProxyType({**SecondOrder.ranges, "labels": one_of(("batch", "sampled"))})
+
     def __init__(
         self,
         params: Params,
@@ -31,8 +35,7 @@ class KFAC(SecondOrder):
         criterion: Criterion | None = None,
         capturable: bool = False,
     ) -> None:
-        if labels not in ("batch", "sampled"):
-            raise ValueError(f"labels must be batch or sampled, got {labels!r}")
+        check(self.ranges, {"labels": labels})
         if capturable and labels == "sampled":
             raise ValueError("labels=sampled draws anew in every step, which a captured step cannot: use labels=batch")
         sampled = Curvature("sampled_fisher", self._sampled_fisher)

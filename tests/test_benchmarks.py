@@ -133,6 +133,14 @@ def test_what_an_old_commit_lacks_is_not_a_failure(cls, module, monkeypatch):
         cls().setup(*SMALL[cls])
 
 
+def test_a_package_that_the_environment_lacks_is_a_failure(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("suites.harness.measure")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(ModuleNotFoundError, match="pynvml"):
+        common.harness("measure.nvml", "state")
+
+
 def test_an_optimizer_that_an_old_commit_lacks_is_not_a_failure(monkeypatch):
     monkeypatch.setattr(time, "SPECS", ("sgd", "mine"))
     with pytest.raises(NotImplementedError, match="unknown optimizer 'mine'"):

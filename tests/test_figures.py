@@ -16,6 +16,7 @@ from suites.harness.records.journal import Journal
 from suites.harness.records.record import read
 from suites.harness.reproduce.figures import FIGURE_SCALES, FIGURES, draw, lines_of
 from suites.harness.reproduce.request import Request
+from suites.harness.reproduce.tables2to5 import SCALES
 from suites.harness.show.pictures import _mark
 from tests.example_records import header, point
 
@@ -80,6 +81,13 @@ def test_published_figures_have_the_papers_numbers(page):
         assert bool(re.search(f"(<!-- |>){label}( -->|<)", drawn)) == (axis in figure.against)
 
 
+def test_the_scale_called_paper_is_the_papers():
+    """200 epochs, on the figure's own data; tables take the mean over all training images."""
+    for scales in FIGURE_SCALES.values():
+        assert (scales["paper"].epochs, scales["paper"].dataset) == (200, None)
+    assert (SCALES["paper"].images, SCALES["paper"].dataset) == (None, None)
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_methods_of_a_figure(name):
     """The full product of curvatures and solvers; no Gauss-Newton with Eq. (14); KFI twice where factors do not fit."""
@@ -104,6 +112,10 @@ def test_a_figure_writes_picture_data_and_table(figure1):
     with (folder / "figure1.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(records) * (_SMOKE.epochs + 1)
+    drawn = {(r["method"], r["optimizer"]) for r in rows}
+    assert drawn == {(method.label, method.spec) for method in FIGURES["figure1"].methods}
+    flags = read_toml(folder / "figure1.toml")
+    assert [flags[name] for name in ("seeds", "epochs", "device")] == [_SMOKE.seeds, _SMOKE.epochs, "cpu"]
     for record in records:  # every point is that of its method and seed
         own = [r for r in rows if r["optimizer"] == record.experiment.optimizer]
         own = [r for r in own if int(r["seed"]) == record.experiment.seed]

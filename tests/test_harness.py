@@ -138,6 +138,19 @@ def test_list_names_everything(kronbench):
     assert code == 0
     for name in ("kfac", "ea_cg", "gauss_newton", "kfi", "imagenet10", "bounded", "softplus"):
         assert name in out
+    lines = [line.split(maxsplit=1) for line in out.splitlines()]
+    for option, allowed in {
+        "lr=0.1": "above 0",
+        "momentum=0.9": "in [0, 1)",
+        "damping=0.01": "in (0, 1)",
+        "gamma=-1": "in [-1, 0]",
+        "max_iter=10": "a whole number of 1 or more",
+        "inverse=exact": "one of exact, factor, gram, rank_one, auto",
+        "labels=batch": "one of batch, sampled",
+    }.items():
+        assert [option, allowed] in lines
+    (digits,) = (line for line in out.splitlines() if line.startswith("  digits "))
+    assert digits.endswith("network 64-64-32-16-10; cross-entropy; target 0.95 test accuracy")
 
 
 def test_divergence_is_recorded(tmp_path):

@@ -212,7 +212,7 @@ def test_a_copy_keeps_what_the_optimizer_has(problem, build, copy):
         (EACG, {"tolerance": 1}, r"tolerance must be in \[0, 1\), got 1"),
         (KFAC, {"inverse": "cheap"}, "inverse must be one of exact, factor, gram, rank_one, auto, got 'cheap'"),
         (KFRA, {"inverse": None}, "inverse must be one of exact, .*, got None"),
-        (KFAC, {"labels": "true"}, "labels must be batch or sampled, got 'true'"),
+        (KFAC, {"labels": "true"}, "labels must be one of batch, sampled, got 'true'"),
     ],
 )
 def test_hyper_parameters_out_of_range_are_refused(problem, build, arguments, message):

@@ -4,11 +4,9 @@ import csv
 import filecmp
 import json
 import math
-import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -387,19 +385,3 @@ def test_reading_needs_no_torch():
     )
     code = f"import sys, {commands}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
-
-
-def test_the_wheel_has_the_pages_files(tmp_path):
-    pytest.importorskip("setuptools", minversion="77")
-    source = tmp_path / "source"
-    for name in ("optimizers", "suites"):
-        shutil.copytree(ROOT / name, source / name)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    build_wheel = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
-    subprocess.run(
-        [sys.executable, "-c", build_wheel, tmp_path], check=True, cwd=source, capture_output=True, timeout=120
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    packed = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"suites/harness/show/{name}" for name in ("template.html", "page.css", "page.js", "page.py")} <= packed

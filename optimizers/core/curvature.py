@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from optimizers.core.criteria import Criterion
+from optimizers.core.ranges import GAMMA, check
 from optimizers.core.symmetric import gram, symmetric
 from optimizers.core.tape import Layer, Tape
 
@@ -61,7 +62,7 @@ def pch(tape: Tape, gamma: float = -1) -> list[Tensor]:
     Raises:
         ValueError: if gamma is not in [-1, 0].
     """
-    check_gamma(gamma)
+    check({"gamma": GAMMA}, {"gamma": gamma})
     return _recursion(tape, positive_output_hessian(tape), lambda mean: torch.where(mean < 0, gamma * mean, mean))
 
 
@@ -73,12 +74,6 @@ def pch1(tape: Tape) -> list[Tensor]:
 def pch2(tape: Tape) -> list[Tensor]:
     """PCH-2, the positive-curvature Hessian with negative curvature removed (gamma = 0)."""
     return pch(tape, gamma=0)
-
-
-def check_gamma(gamma: float) -> None:
-    """Refuse a gamma that would leave negative curvature, or make more of it than there is."""
-    if not -1 <= gamma <= 0:
-        raise ValueError(f"gamma must be in [-1, 0], got {gamma}")
 
 
 def require_convex(criterion: Criterion) -> None:

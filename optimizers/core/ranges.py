@@ -37,6 +37,10 @@ def _is_below_1(value: Any) -> bool:
     return 0 <= value < 1
 
 
+def _is_gamma(value: Any) -> bool:
+    return -1 <= value <= 0
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and value >= 1
 
@@ -44,6 +48,7 @@ def _is_count(value: Any) -> bool:
 LEARNING_RATE = Range(_is_rate, "above 0")
 BETWEEN_0_AND_1 = Range(_is_between_0_and_1, "in (0, 1)")
 BELOW_1 = Range(_is_below_1, "in [0, 1)")
+GAMMA = Range(_is_gamma, "in [-1, 0]")  # outside, negative curvature would stay, or become more than it is
 COUNT = Range(_is_count, "a whole number of 1 or more")
 
 

@@ -9,13 +9,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from suites.harness.names import flag_of_today
+
 _COMMANDS = ("compare", "diff", "gpu", "gate", "list", "memory", "report", "reproduce", "tune")
 _GO_ON = ("compare", "reproduce", "tune")  # from what the same command wrote before it was stopped
-
-
-def _flag_of_today(name: str) -> str:
-    """Flags by the names that they had before."""
-    return {"dataset": "problem"}.get(name, name)
 
 
 class _Commands(TyperGroup):
@@ -33,7 +30,7 @@ class _Commands(TyperGroup):
             return None
         name = "list_" if cmd_name == "list" else cmd_name
         alone = typer.Typer(add_completion=False)
-        settings = {"token_normalize_func": _flag_of_today}
+        settings = {"token_normalize_func": flag_of_today}
         alone.command(cmd_name, context_settings=settings)(
             getattr(import_module(f"suites.harness.commands.{name}"), name)
         )

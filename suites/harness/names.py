@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
+_FORMER_FLAGS = {"dataset": "problem"}
 TUNED = ("lr", "damping", "max_iter", "tolerance")  # the options that a search varies
 
 
@@ -41,6 +42,11 @@ def method_of(spec: str) -> str:
 def file_name(text: str) -> str:
     """A text such as ``fisher+ea_cg[damping=0.02]`` as a name that every file system takes, without an ending."""
     return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.")
+
+
+def flag_of_today(name: str) -> str:
+    """The name of a flag, which old command lines and configuration files may call otherwise."""
+    return _FORMER_FLAGS.get(name, name)
 
 
 def import_file(kind: str, path: Path) -> tuple[ModuleType, str]:

@@ -1,4 +1,4 @@
-"""The method of conjugate gradients on many small systems in step."""
+"""The method of conjugate gradients (CG) on many small systems at once."""
 
 from collections.abc import Callable
 
@@ -9,19 +9,20 @@ from torch import Tensor
 def conjugate_gradient(
     operator: Callable[[Tensor, Tensor], Tensor], right: Tensor, max_iter: int, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Solve A x = b from x = 0 for every row of ``right``; a row that has converged stands still.
+    """Solve A x = b from x = 0 for every row of ``right``, with an A of its own. A row that has converged no longer
+    changes.
 
     Args:
-        operator: p [..., n] to A p [..., n], A symmetric and positive definite, another in every row; it is told which
-            rows are active [...], since the product of another is not needed.
+        operator: maps p [..., n] to A p [..., n]; each A is symmetric and positive definite. It also gets a mask [...]
+            of the active rows; the products of the others are not needed.
         right: b, [..., n].
-        max_iter: at most so many iterations.
+        max_iter: the most iterations.
         tolerance: a row stops when ||r|| <= tolerance ||b||.
 
     Returns:
-        x [..., n], iterations [...], ||r|| / ||b|| [...] (0 where b = 0, NaN where a number was not finite), and
-        whether p^T A p <= 0 was met [...]. On a GPU nothing waits for a result: all ``max_iter`` iterations are queued,
-        and a finished row ignores the rest.
+        x [..., n]; iterations [...]; ||r|| / ||b|| [...], which is 0 if b = 0 and NaN if a number was not finite; and
+        whether p^T A p <= 0 occurred [...]. On a GPU nothing waits for a result: all ``max_iter`` iterations are
+        queued, and a row that is done ignores the rest.
     """
     # every row has its largest entry at 1, so that the square of a tiny or a huge one is still a number
     scale = right.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(right.dtype).tiny)

@@ -1,4 +1,5 @@
-"""Damped positive definite systems by Cholesky factorization; large ones on a CPU by blocks, as matrix products.
+"""Damped positive definite systems by Cholesky factorization. On a CPU, large ones are solved by blocks, as matrix
+products.
 
 symbol              name        shape
 M + lambda I        matrix      [n, n]   symmetric; = L L^T
@@ -23,15 +24,15 @@ MANY = 256
 
 
 def solve_damped(matrix: Tensor, *systems: tuple[Tensor | float, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """(matrix + damping I)^-1 right, of each of some systems.
+    """(matrix + damping I)^-1 right for several systems with one matrix.
 
     Args:
         matrix: symmetric, [n, n].
-        systems: of each the damping, a number or a scalar tensor, and the right side [n, m].
+        systems: for each system the damping, a number or a scalar tensor, and the right side [n, m].
 
     Returns:
-        Of each the solution [n, m], and ``info`` [], which is not 0 where the damped matrix is not positive definite
-        and the solution means nothing. Nothing waits for the device.
+        For each system the solution [n, m] and ``info`` []. If ``info`` is not 0, the damped matrix is not positive
+        definite, and the solution means nothing. Nothing waits for the device.
     """
     if matrix.device.type == "cpu" and len(matrix) > LARGE:
         return _solve_by_blocks(matrix, systems)
@@ -39,7 +40,7 @@ def solve_damped(matrix: Tensor, *systems: tuple[Tensor | float, Tensor]) -> lis
 
 
 def _solve(matrix: Tensor, damping: Tensor | float, right: Tensor) -> tuple[Tensor, Tensor]:
-    """One system by one factorization of LAPACK's."""
+    """One system by LAPACK's factorization."""
     factor = matrix.mT.clone()  # column-major, as LAPACK wants it
     factor.diagonal().add_(damping)
     factor, info = torch.linalg.cholesky_ex(factor)
@@ -51,7 +52,7 @@ def _solve(matrix: Tensor, damping: Tensor | float, right: Tensor) -> tuple[Tens
 
 
 def _solve_by_blocks(matrix: Tensor, systems: Sequence[tuple[Tensor | float, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-    """All systems in step."""
+    """All systems at once."""
     factors = matrix.expand(len(systems), -1, -1).clone()
     for factor, (damping, _) in zip(factors, systems, strict=True):
         factor.diagonal().add_(damping)
@@ -64,18 +65,18 @@ def _solve_by_blocks(matrix: Tensor, systems: Sequence[tuple[Tensor | float, Ten
 
 
 def by_blocks(size: int, many: int) -> bool:
-    """Whether a CPU takes a system of this size with so many right sides by blocks."""
+    """Whether a CPU solves a system of this size, with this number of right sides, by blocks."""
     return size > LARGE or many >= MANY
 
 
 def blocks_of(size: int) -> list[slice]:
-    """Blocks of about ``BLOCK`` rows, all of a length but the last, and that a multiple of 16, for aligned products."""
+    """Blocks of about ``BLOCK`` rows. All but the last have the same length, a multiple of 16 for aligned products."""
     length = 16 * math.ceil(size / max(1, round(size / BLOCK)) / 16)
     return [slice(start, min(start + length, size)) for start in range(0, size, length)]
 
 
 def _factorize(factors: Tensor, blocks: list[slice]) -> tuple[list[Tensor], Tensor]:
-    """Turn lower triangles [k, n, n] into L in place, all but the diagonal blocks, of which the inverses return."""
+    """Turn lower triangles [k, n, n] into L in place, except the diagonal blocks; returns the inverses of these."""
     corners, infos = [], []
     for columns in blocks:
         done = slice(columns.start)

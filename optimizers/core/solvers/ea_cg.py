@@ -30,15 +30,15 @@ def ea_cg(
 ) -> Solution:
     """EA-CG, Eqs. (9)-(11): CG on ((1 - alpha) H + alpha I) d = -grad.
 
-    H P = G P hbar hbar^T for a weight, and H = G for a bias. The iterates are those of CG on [O, I] matrices, at the
-    cost of one product with G an iteration: with u = hbar/||hbar|| and grad_perp = grad - (grad u) u^T, the Krylov
-    space lies in { v u^T + c grad_perp/||grad_perp|| }, so an iterate is the vector (c, v) in R^{1+O}, inner products
-    are those of vectors, and the operator maps (c, v) to (alpha c, (1 - alpha) ||hbar||^2 G v + alpha v). All layers,
-    weights and biases alike, run in step as rows of one tensor.
+    H P = G P hbar hbar^T for a weight, and H = G for a bias. The iterates are those of CG on [O, I] matrices, but an
+    iteration costs one product with G. Let u = hbar/||hbar|| and grad_perp = grad - (grad u) u^T. The Krylov space lies
+    in { v u^T + c grad_perp/||grad_perp|| }, so an iterate is a vector (c, v) in R^{1+O}. Inner products are those of
+    vectors, and the operator maps (c, v) to (alpha c, (1 - alpha) ||hbar||^2 G v + alpha v). The weights and biases of
+    all layers are rows of one tensor and are solved at once.
 
     Args:
         damping: alpha, Eq. (9), in (0, 1).
-        max_iter: at most so many iterations.
+        max_iter: the most iterations.
         tolerance: epsilon; stop when ||r|| <= epsilon ||r_0||.
     """
     lengths = [layer.delta.shape[1] for layer in layers]
@@ -98,7 +98,7 @@ def _moments(layer: Layer) -> tuple[Tensor, Tensor]:
 
 
 def blocks(factors: Iterable[Tensor]) -> list[tuple[slice, Tensor]]:
-    """The factors [l, O, O] of neighbours, zeros behind those that are smaller, and their rows."""
+    """The factors of neighbouring layers, [l, O, O], smaller ones padded with zeros, and their rows."""
     found: list[tuple[slice, Tensor]] = []
     left = list(factors)
     while left:

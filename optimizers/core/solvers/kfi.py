@@ -30,14 +30,14 @@ _ROUNDINGS = 32  # a damping below so many roundings of the trace of its matrix 
 def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.01, inverse: str = "exact") -> Solution:
     """The Kronecker-factored inverse, Eq. (12): d = -(G + sqrt(alpha)/pi I)^-1 grad (E[h h^T] + pi sqrt(alpha) I)^-1.
 
-    pi^2 = (tr E[h h^T] / I) / (tr G / O); for biases d = -(G + alpha I)^-1 grad b. A layer whose factorization fails
-    goes along its negative gradient.
+    pi^2 = (tr E[h h^T] / I) / (tr G / O). Biases: d = -(G + alpha I)^-1 grad b. If a factorization fails, the layer
+    takes its negative gradient.
 
     Args:
         damping: alpha, in (0, 1).
-        inverse: how the right factor is inverted: ``factor`` forms E[h h^T] as the paper does; ``gram`` gets the same
-            direction from the B x B matrix h h^T; ``exact`` takes the cheaper of the two for a layer; ``rank_one``
-            puts hbar hbar^T for E[h h^T], Eq. (13); ``auto`` is the paper's way: ``factor``, and ``rank_one`` for a
+        inverse: how the right factor is inverted. ``factor`` forms E[h h^T], as the paper does. ``gram`` gets the same
+            direction from the B x B matrix h h^T. ``exact`` takes the cheaper of the two for each layer. ``rank_one``
+            replaces E[h h^T] by hbar hbar^T, Eq. (13). ``auto`` is the paper's way: ``factor``, and ``rank_one`` for a
             layer whose factor does not fit into memory.
     """
     works = [partial(_layer, layer, G, damping, INVERSES[inverse]) for layer, G in zip(layers, factors, strict=True)]
@@ -88,7 +88,7 @@ def _layer(layer: Layer, G: Tensor, damping: float, inverse: _Inverse) -> tuple[
 
 
 def _factor(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
-    """As it stands, with the I x I factor."""
+    """With the I x I factor, as written."""
     ((half, info),) = solve_damped(gram(layer.input.T, 1 / layer.batch), (lam, layer.weight_gradient.T))
     return Direction(None, half.T), info
 
@@ -112,7 +112,7 @@ def _rank_one(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
 
 
 def exact_form(batch: int, inputs: int) -> str:
-    """Which form ``exact`` takes for a layer: the one with the smaller matrix."""
+    """The form that ``exact`` takes for a layer: the one with the smaller matrix."""
     return "gram" if batch < inputs else "factor"
 
 

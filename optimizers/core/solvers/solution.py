@@ -3,8 +3,9 @@
 symbol             name             shape
 d                  direction        [O, I] for a weight, [O] for a bias
 
-Every direction but those that must be dense is ``left @ right`` with ``right`` = h [B, I] and ``left`` [O, B]: the
-layer's deltas preconditioned, so that nothing of size O x I need be formed beside the weight itself.
+A direction is the product ``left @ right``, with ``right`` = h [B, I] and ``left`` [O, B], the preconditioned deltas of
+the layer. So nothing of size O x I is formed beside the weight itself. Only KFI's ``factor`` form and cases where the
+product costs more give a dense direction.
 """
 
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ _ADVICE = {
 
 
 def add_scaled(target: Tensor, tensor: Tensor, scale: float | Tensor) -> None:
-    """``target += scale * tensor`` in place; a scale that is a scalar tensor is not asked for its number."""
+    """``target += scale * tensor`` in place. If the scale is a scalar tensor, its number is not read."""
     if isinstance(scale, Tensor):
         target.addcmul_(tensor, scale)
     else:
@@ -72,12 +73,15 @@ class Direction(NamedTuple):
 
 @dataclass(frozen=True)
 class Solution:
-    """Descent directions of L layers, and how the solves went; in the last three, columns are weight and bias.
+    """Descent directions of L layers, and how the solves went. In [L, 2] the columns are weight and bias.
 
-    ``weights``: L directions. ``biases``: L tensors [O]. ``iterations`` [L, 2]: CG iterations, 0 for a direct solve.
-    ``residual`` [L, 2]: ||r|| / ||r_0||, NaN for a direct solve. ``status`` [L, 2]: values of :class:`Status`.
-    ``blocks``: of layers, whose products of CG are taken at once, as long as one of their rows goes on.
-    ``pi`` [L]: of Eq. (12), how KFI splits the damping between its two factors; None for other solvers.
+    ``weights``: L directions. ``biases``: L tensors [O].
+    ``iterations`` [L, 2]: CG iterations, 0 for a direct solve.
+    ``residual`` [L, 2]: ||r|| / ||r_0||, NaN for a direct solve.
+    ``status`` [L, 2]: values of :class:`Status`.
+    ``blocks``: CG multiplies the rows of neighbouring layers by their G in one product. Each slice selects the layers
+    of one product, which is computed until all their rows are done.
+    ``pi`` [L]: how KFI splits the damping between its two factors, Eq. (12); None for other solvers.
     """
 
     weights: list[Direction]

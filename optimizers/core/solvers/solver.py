@@ -1,4 +1,4 @@
-"""What a solver is: a function from layers and their curvature to directions, with what others need to know of it."""
+"""A solver: a function from layers and their curvature to directions, and what others need to know about it."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +14,11 @@ from optimizers.core.tape import Layer
 
 @dataclass(frozen=True)
 class Solver:
-    """A solver by name; called like its function.
+    """A solver by name; call it like its function.
 
-    function: takes L layers, their G^t ([O, O] each) and options by name, and returns a :class:`Solution`. It never
-        asks the device for a number: iterations, residual and status stay tensors until somebody reads them.
-    ranges: of those options that can be out of range.
+    function: takes L layers, their G^t ([O, O] each) and options by name; returns a :class:`Solution`. It never reads a
+        number from the device: iterations, residual and status stay tensors.
+    ranges: of the options that can be out of range.
     iterative: whether it iterates. It then has the options ``max_iter`` and ``tolerance``, its solutions have
         ``blocks``, and its cost depends on the iterations.
     """

@@ -1,12 +1,12 @@
-"""What a step costs by phase, and how the cost of its parts grows with the width of a layer."""
+"""The cost of a step by phase, and how the cost of its parts grows with the width of a layer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from suites.harness.analysis.history import Benchmark
 from suites.harness.analysis.statistics import Estimate, growth_exponent
+from suites.harness.records.beside import Bench
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.record import Record
 
@@ -15,7 +15,7 @@ _ASV_WIDTH = "scaling.Width.track_seconds"
 
 
 def phase_seconds(groups: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, float]]:
-    """By method and phase, the median over runs and epochs of the mean seconds; empty where none were recorded."""
+    """By method and phase, the median over runs and epochs of the mean seconds; empty if none were recorded."""
     found = {}
     for method, records in groups.items():
         points = [point.phases for record in records for point in record.points if point.phases]
@@ -26,31 +26,33 @@ def phase_seconds(groups: Mapping[str, Sequence[Record]]) -> dict[str, dict[str,
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> Estimate:
-    """k where values go as width^k, fitted to the wider half, three points at the least."""
+    """k if the values grow like width^k, fitted to the wider half, at least three points."""
     widths, values = zip(*sorted(points)[-max(3, (len(points) + 1) // 2) :], strict=True)
     return growth_exponent(widths, values)
 
 
-def milliseconds_by_width(
-    benches: Mapping[str, Sequence[Mapping[str, Any]]], history: Iterable[Benchmark]
-) -> dict[str, Series]:
-    """Widths and milliseconds of curvatures and solvers alone, by where they were measured.
+def milliseconds_by_width(benches: Mapping[str, Sequence[Bench]], history: Iterable[Benchmark]) -> dict[str, Series]:
+    """Widths and milliseconds of curvatures and solvers alone, by source.
 
     Args:
         benches: by name, the rows of a file of pytest-benchmark.
-        history: of asv; of each machine the newest commit counts.
+        history: of asv; the newest commit of each machine counts.
     """
     found: dict[str, Series] = {}
     for benchmark in history:
         if benchmark.name == _ASV_WIDTH:
             for part, measured in benchmark.series.items():
                 series = found.setdefault(f"asv on {benchmark.machine}", {})
-                series.setdefault(part, []).append((float(benchmark.case), 1e3 * measured[-1].value))
+                if benchmark.case.isdigit():
+                    series.setdefault(part, []).append((float(benchmark.case), 1e3 * measured[-1].value))
     for name, rows in benches.items():
         for row in rows:
-            extra = row.get("extra_info", {})
-            part = extra.get("solver") or extra.get("curvature")
-            if part and "width" in extra:
-                points = found.setdefault(name, {}).setdefault(str(part), [])
-                points.append((extra["width"], 1e3 * row["stats"]["median"]))
-    return {where: {part: sorted(points) for part, points in series.items()} for where, series in found.items()}
+            extra = row.extra_info
+            if (part := extra.solver or extra.curvature) and extra.width:
+                found.setdefault(name, {}).setdefault(part, []).append((extra.width, 1e3 * row.stats.median))
+    return {where: {part: _by_width(points) for part, points in series.items()} for where, series in found.items()}
+
+
+def _by_width(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """One value above 0 for each width, in order."""
+    return sorted({width: value for width, value in points if width > 0 and value > 0}.items())

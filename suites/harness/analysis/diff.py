@@ -55,9 +55,9 @@ class Setup:
 class Row:
     """One metric of one optimizer.
 
-    metric: None where no metric of the optimizer is compared.
-    before, after: the medians with their intervals; None where nothing is known.
-    change: seed by seed; None where it is not compared. reason: why it is not compared.
+    metric: None if no metric of the optimizer is compared.
+    before, after: the medians with their intervals; None if nothing is known.
+    change: seed by seed; None if it is not compared. reason: why it is not compared.
     """
 
     optimizer: str

@@ -9,6 +9,7 @@ from typing import Any
 
 from suites.harness.analysis.headline import values_of
 from suites.harness.names import method_of
+from suites.harness.records.beside import Found
 from suites.harness.records.groups import by_optimizer
 from suites.harness.records.record import Record
 
@@ -19,7 +20,7 @@ class Tuning:
 
     path: Path
     flags: dict[str, Any]
-    found: dict[str, Any]
+    found: Found
 
 
 @dataclass(frozen=True)

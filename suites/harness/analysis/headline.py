@@ -1,4 +1,4 @@
-"""Who wins, by how much, on what, and how sure that is: one sentence from the records of an experiment."""
+"""Who wins, by how much, on what, and with what confidence: one sentence from the records of an experiment."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,18 +40,18 @@ def headline(groups: Groups, target: float) -> Headline:
 
 
 def values_of(groups: Groups, metric: str, target: float) -> dict[str, dict[int, float]]:
-    """One value a seed by method, of the metric with this key; methods without one are left out."""
+    """By method, one value for each seed, of the metric with this key; methods without values are left out."""
     found = {method: METRICS[metric].by_seed(records, target) for method, records in groups.items()}
     return {method: values for method, values in found.items() if values}
 
 
 def told(estimate: Estimate) -> bool:
-    """Whether a probability of improvement is another than one half."""
+    """Whether a probability of improvement differs from one half."""
     return estimate.low > 0.5 or estimate.high < 0.5
 
 
 def improvement(own: Mapping[int, float], other: Mapping[int, float]) -> Estimate:
-    """P(a run of the one costs less than a run of the other)."""
+    """P(a run of the first costs less than a run of the second)."""
     return probability_of_improvement([list(own.values())], [list(other.values())])
 
 
@@ -93,7 +93,7 @@ def _in_seconds(seconds: Values, best: str, reference: str) -> str:
 
 
 def _fewer(values: Values, best: str, reference: str) -> str:
-    """By the ratio over shared seeds, ``3x [2.6, 4] fewer``."""
+    """The ratio over shared seeds, ``3x [2.6, 4] fewer``."""
     comparison = paired(values[best], values[reference])
     if comparison is None:
         return "fewer"

@@ -20,11 +20,11 @@ Form: TypeAlias = str | Callable[[float], str]
 class Metric:
     """A number of a run.
 
-    key: by which code finds it. label: what readers see; ``{target}`` stands for the target.
-    form: how it is written, a format such as ``.3g`` or a function.
-    of: the number, given the target; None where it is unknown, as of a run that is unfinished.
-    fell: what a run that failed or diverged counts as, where runs are ranked; None: as what ``of`` says.
-    smaller, larger: what a change to it is called. kind: whether changes are ratios or differences.
+    key: its name in code. label: its name for readers; ``{target}`` stands for the target.
+    form: the format, such as ``.3g``, or a function.
+    of: the number, given the target; None if it is unknown, as for an unfinished run.
+    fell: the value that ranks a run that failed or diverged; None: the value of ``of``.
+    smaller, larger: the words for a change. kind: whether changes are ratios or differences.
     timed: it depends on the machine. exact: it does not depend on the seed.
     to_target: it is infinite for a run that did not reach the target.
     """
@@ -53,19 +53,19 @@ class Metric:
         return self.form(value) if callable(self.form) else format(value, self.form)
 
     def ranked(self, record: Record, target: float) -> float | None:
-        """The number where runs are ranked against each other: one that failed or diverged counts as :attr:`fell`."""
+        """The number that ranks runs against each other; see :attr:`fell` for one that failed or diverged."""
         if self.fell is not None and record.status in ("failed", "diverged"):
             return self.fell
         return self.of(record, target)
 
     def by_seed(self, records: Iterable[Record], target: float) -> dict[int, float]:
-        """One value a seed, see :func:`suites.harness.analysis.verdicts.by_seed`; unknown ones are left out."""
+        """One value for each seed, see :func:`suites.harness.analysis.verdicts.by_seed`; unknown ones are left out."""
         values = ((record.experiment.seed, self.ranked(record, target)) for record in records)
         return by_seed((seed, value) for seed, value in values if value is not None)
 
 
 def _last(quantity: str) -> Callable[[Record, float], float | None]:
-    """A field of the last measuring point of a run that went to its end."""
+    """A field of the last measuring point of a completed run."""
     return lambda record, _: getattr(record.points[-1], quantity) if record.completed else None
 
 
@@ -74,7 +74,7 @@ def _to_reach(quantity: str) -> Callable[[Record, float], float | None]:
 
 
 def _a_step(quantity: str) -> Callable[[Record, float], float | None]:
-    """What a step took in the mean, over all steps of a run that ended."""
+    """The mean cost of a step, over all steps of a run that ended."""
 
     def of(record: Record, _: float) -> float | None:
         last = record.points[-1] if record.points and record.ended else None

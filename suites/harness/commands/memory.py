@@ -1,4 +1,4 @@
-"""``kronbench memory``: what a training step holds, by formula and measured, under a budget."""
+"""``kronbench memory``: the memory of a training step, by formula and measured, under a budget."""
 
 from pathlib import Path
 from typing import Annotated
@@ -52,7 +52,7 @@ def memory(
 
 
 def _measured(case: Case, specs: list[str], output: Path) -> list[Row]:
-    """The rows, with a bar while they are made and the optimizers' warnings."""
+    """The rows; meanwhile shows a bar and the optimizers' warnings."""
     with progress_bars() as progress:
         bar = progress.add_task(specs[0], total=len(specs))
 

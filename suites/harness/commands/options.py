@@ -1,6 +1,6 @@
-"""What commands share: flags with their help, what they refuse, and what they say of runs that did not finish.
+"""What commands share: flags with their help, what they refuse, and the lines about runs that did not finish.
 
-Nothing here imports torch: the commands that only read records start without it.
+Nothing here imports torch, so the commands that only read records start without it.
 """
 
 import os
@@ -33,7 +33,7 @@ def at_least_one(**values: int) -> None:
 
 
 def sizes(text: str | None) -> tuple[int, ...]:
-    """A network as it is written on the command line, ``64,32,10`` or ``64-32-10``; none is the problem's own."""
+    """A network as on the command line, ``64,32,10`` or ``64-32-10``; empty for the problem's own."""
     if text is None:
         return ()
     try:

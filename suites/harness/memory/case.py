@@ -1,4 +1,4 @@
-"""Memory of several optimizers on one network: the bytes that formulas predict beside the peaks measured."""
+"""Memory of several optimizers on one network: predicted bytes beside measured peaks."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One optimizer: its footprint by formula, None where there is none, and what was measured."""
+    """One optimizer: its predicted footprint, None if there is no formula, and the measurement."""
 
     optimizer: str
     predicted: Footprint | None
@@ -124,13 +124,13 @@ def compare_memory(
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """One row an optimizer; parts are the predicted ones at the predicted peak."""
+    """One row for each optimizer; the parts are those of the predicted peak."""
     sizes = dict.fromkeys((*_COLUMNS, "predicted peak", "measured peak"), shown_bytes)
     return table_of([_shown(row) for row in rows], {**sizes, "measured / predicted": ".2f", "step": "{:.3g} s".format})
 
 
 def caption(case: Case, environment: Environment) -> str:
-    """What the table shows and on what it was measured, in one paragraph."""
+    """What the table shows and the machine it was measured on, in one paragraph."""
     on_cuda = case.device == "cuda"
     budget = "" if case.budget_bytes is None else f", budget {shown_bytes(case.budget_bytes)}"
     measured = "the allocator's peak" if on_cuda else "the peak of resident memory above imports and a small step"

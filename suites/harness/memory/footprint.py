@@ -22,18 +22,18 @@ def predict(
     budget_bytes: int | None = None,
     library: bool = True,
 ) -> Footprint | None:
-    """The footprint of an optimizer on a network of sigmoids with cross-entropy; None where no formula is known for it.
+    """The footprint of an optimizer on a network of sigmoids with cross-entropy; None if there is no formula for it.
 
     Args:
         spec: an optimizer as :func:`suites.harness.training.catalog.choose` reads it. There are formulas for SGD and
-            for every composition of the package's curvatures and solvers, whoever composed it.
+            for every composition of the package's curvatures and solvers.
         sizes: of the network, inputs first.
-        device: ``cpu`` or ``cuda``: a CPU works on matrices by blocks.
-        budget_bytes: above which KFI's ``auto`` falls back to ``rank_one``; nothing else heeds it.
+        device: ``cpu`` or ``cuda``; a CPU works on matrices by blocks.
+        budget_bytes: above it KFI's ``auto`` falls back to ``rank_one``; it has no other effect.
         library: whether to count the copies inside library calls.
 
     Raises:
-        ValueError: for a specification, dtype or device that cannot be.
+        ValueError: for a bad specification, dtype or device.
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device of a prediction must be cpu or cuda, got {device!r}")

@@ -1,4 +1,4 @@
-"""The formulas of memory: one training step replayed on a ledger, each line beside the line of code that it counts.
+"""The formulas of memory: a training step replayed on a ledger. Each line stands for the line of code that it counts.
 
 symbol        meaning
 B             batch
@@ -10,17 +10,17 @@ G^t           o^2                  curvature
 A = E[hh^T]   i^2                  KFI's ``factor`` form; in ``gram``, h h^T: B^2
 d             o B, or o i dense    direction, as ``left`` of the product left @ h
 
-A formula holds a tensor from the line that makes it to the line that lets it go, and the
-ledger keeps the fullest moment of each phase. Parts of a footprint:
+A formula holds a tensor from the line that makes it to the line that frees it. The ledger keeps the peak of each phase.
+Parts of a footprint:
 
 parameters, state   weights and biases; what the optimizer keeps (momenta)
-activations         x, h, z and the means and second derivatives taken from them
-gradients           delta, W^T delta, phi', and gradients where they are formed
+activations         x, h, z and the means and second derivatives computed from them
+gradients           delta, W^T delta, phi', and gradients if they are formed
 curvature           G
 inverse             KFI's factor A or Gram matrix, and the Cholesky factor of any system
-directions          d; between steps also the inputs that d is a product with
-workspace           what one line needs beside its result
-library             copies inside one call of LAPACK, which no tensor of ours shows
+directions          d; between steps also the inputs in its product
+workspace           temporaries of one line
+library             copies inside one call of LAPACK, which are no tensors of ours
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ Formula = Callable[..., None]
 
 @dataclass(frozen=True)
 class Net:
-    """Sizes n_0 ... n_k, B, and whether matrices are worked on by blocks, as on a CPU."""
+    """Sizes n_0 ... n_k, B, and whether matrices are processed by blocks, as on a CPU."""
 
     sizes: tuple[int, ...]
     batch: int

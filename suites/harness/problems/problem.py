@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from suites.harness.names import import_file, pick
+from suites.harness.names import import_file, unknown
 from suites.harness.records.facts import Experiment, Header, ProblemFacts
 
 _TARGETS = (0.5,)
@@ -107,7 +107,9 @@ def find(spec: str) -> Problem:
     """
     known = named()
     if not spec.endswith(".py"):
-        return pick("problem", spec, known)
+        if spec not in known:
+            raise ValueError(f"{unknown('problem', spec, known)}, or a file such as mine.py")
+        return known[spec]
     path = Path(spec)
     if name_of(spec) in known:
         raise ValueError(f"problem {path}: kronbench has a problem {name_of(spec)}; give the file another name")

@@ -4,10 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from suites.harness.names import unknown
+from suites.harness.names import flag_of_today, unknown
 from suites.harness.records.record import write_atomically
-
-_FORMERLY = {"dataset": "problem"}  # flags that older files call otherwise
 
 # The TOML libraries are imported where they are used, so that commands that read and write none run without them.
 
@@ -40,9 +38,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"config {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no TOML, or no UTF-8
         raise ValueError(f"config {path}: {error}") from error
-    return {_FORMERLY.get(name, name): value for name, value in values.items()}
+    return {flag_of_today(name): value for name, value in values.items()}
 
 
 def write_config(path: Path, values: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ from msgspec import Meta
 X = TypeVar("X")
 
 SCHEMA = 3
-Count: TypeAlias = Annotated[int, Meta(ge=0)]
-Size: TypeAlias = Annotated[int, Meta(ge=1)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Size: TypeAlias = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Amount: TypeAlias = Annotated[float, Meta(ge=0)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Option: TypeAlias = bool | int | float | str | tuple[float, ...] | None

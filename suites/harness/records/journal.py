@@ -48,12 +48,12 @@ class Journal(Generic[X, P]):
 
     @property
     def ended(self) -> bool:
-        """Whether the work came to an end of its own, well or not."""
+        """Whether the work came to an end, good or bad."""
         return self.status not in ("unfinished", "stopped")
 
     @property
     def completed(self) -> bool:
-        """Whether the work was done to its end, and its last numbers count."""
+        """Whether all the work was done, so that its last numbers count."""
         return self.status in ("finished", "at chance")
 
     @property

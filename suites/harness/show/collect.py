@@ -1,17 +1,16 @@
 """Reads a folder of results into facts. Nothing is computed here, and nothing that is there is dropped."""
 
 import csv
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
-
-import msgspec
+from typing import Generic, TypeVar
 
 from suites.harness.analysis.experiment import Experiment, Tuning
 from suites.harness.analysis.history import Benchmark, read_history
 from suites.harness.problems.problem import name_of, target_of
+from suites.harness.records.beside import Bench, Benches, Found, MemoryFile, checked_flags, read_json, read_step_seconds
 from suites.harness.records.config import read_toml
 from suites.harness.records.facts import Environment
 from suites.harness.records.groups import by_optimizer
@@ -19,6 +18,7 @@ from suites.harness.records.measured import MemoryPeak, StepTime, read_stage
 from suites.harness.records.record import Record, read
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PaperTable:
     path: Path
     title: str
     columns: list[str]
-    rows: list[list[str]]
+    rows: list[list[float | str]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Results:
     tunings: list[Tuning]
     step_times: list[Measurement[StepTime]]
     memory: list[Measurement[MemoryPeak]]
-    benches: list[Measurement[dict[str, Any]]]
+    benches: list[Measurement[Bench]]
     papers: list[PaperTable]
     history: list[Benchmark]
     unread: list[str]
@@ -66,16 +66,19 @@ def collect(folder: Path) -> Results:
     if folder.resolve().name == "runs":
         folder = folder.resolve().parent
     unread: list[str] = []
-    tunings = list(_tunings(folder))
+    tunings = list(_each(sorted(folder.rglob("*.toml")), _tuning, unread))
     found = Results(
         folder,
         list(_experiments(folder, tunings, unread)),
         tunings,
-        list(_stages(folder, "step-times.jsonl", StepTime, unread)),
-        [*_memory(folder), *_stages(folder, "memory.jsonl", MemoryPeak, unread)],
-        list(_benches(folder)),
-        list(_papers(folder)),
-        read_history(folder / "asv"),
+        list(_each(sorted(folder.rglob("step-times.jsonl")), partial(_stage, row=StepTime), unread)),
+        [
+            *_each(sorted(folder.rglob("memory.json")), _memory, unread),
+            *_each(sorted(folder.rglob("memory.jsonl")), partial(_stage, row=MemoryPeak), unread),
+        ],
+        list(_each(sorted([*(folder / "bench").glob("*.json"), *folder.glob("gpu/*/*.json")]), _benches, unread)),
+        list(_each(sorted(folder.rglob("table.csv")), _paper, unread)),
+        read_history(folder / "asv", unread),
         unread,
     )
     if not any(
@@ -85,93 +88,96 @@ def collect(folder: Path) -> Results:
     return found
 
 
+def _each(paths: Iterable[Path], read: Callable[[Path], T | None], unread: list[str]) -> Iterator[T]:
+    """What is read from each file that holds some; what cannot be read is a line in ``unread``."""
+    for path in paths:
+        try:
+            found = read(path)
+        except (OSError, ValueError) as error:
+            unread.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+            continue
+        if found is not None:
+            yield found
+
+
 def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Iterator[Experiment]:
     for runs in sorted(path for path in results.rglob("runs") if path.is_dir()):
         paths = sorted(runs.parent.glob("*.toml"), key=lambda path: (len(path.name), path.name))
-        configs = {path: read_toml(path) for path in paths}
+        configs = dict(_each(paths, lambda path: (path, checked_flags(path, read_toml(path))), unread))
         flags = configs.get(runs.parent / "config.toml", {})
         order = {spec: position for position, spec in enumerate(flags.get("optimizer", ["sgd"]))}
-        records = [record for path in sorted(runs.glob("*.jsonl")) if (record := _record(path, unread))]
+        records = list(_each(sorted(runs.glob("*.jsonl")), read, unread))
         if not records or any(record.experiment.validation for record in records):
             continue  # those of a search are its own
         records.sort(key=lambda r: (order.get(r.experiment.optimizer, len(order)), r.experiment.optimizer))
-        steps = runs.parent / "step_seconds.json"
+        steps = list(_each(runs.parent.glob("step_seconds.json"), read_step_seconds, unread))
         yield Experiment(
             runs.parent.relative_to(results).as_posix() if runs.parent != results else results.resolve().name,
             runs.parent,
             records,
             flags.get("target", target_of(records[0].header)),
             configs,
-            json.loads(steps.read_text(encoding="utf-8")) if steps.exists() else {},
+            steps[0] if steps else {},
             {name: t for name, group in by_optimizer(records).items() for t in tunings if _searched(t, name, group[0])},
         )
 
 
-def _record(path: Path, unread: list[str]) -> Record | None:
-    try:
-        return read(path)
-    except ValueError as error:
-        unread.append(str(error))
+def _tuning(path: Path) -> Tuning | None:
+    beside = path.with_suffix(".json")
+    if not beside.exists():
         return None
-
-
-def _tunings(results: Path) -> Iterator[Tuning]:
-    for path in sorted(results.rglob("*.toml")):
-        beside = path.with_suffix(".json")
-        if beside.exists():
-            found = json.loads(beside.read_text(encoding="utf-8"))
-            if "training_seconds" in found and "setting" in found:
-                yield Tuning(beside, read_toml(path), found)
+    found = read_json(beside, Found)
+    return Tuning(beside, read_toml(path), found) if found.training_seconds is not None else None
 
 
 def _searched(tuning: Tuning, optimizer: str, record: Record) -> bool:
     """Whether the search found exactly this setting for this problem."""
     flags, experiment = tuning.flags, record.experiment
     same = all(flags.get(name) == getattr(experiment, name) for name in ("criterion", "batch_size"))
-    return same and name_of(str(flags.get("problem"))) == experiment.dataset and tuning.found["setting"] == optimizer
+    return same and name_of(str(flags.get("problem"))) == experiment.dataset and tuning.found.setting == optimizer
 
 
-def _stages(results: Path, name: str, row: type[R], unread: list[str]) -> Iterator[Measurement[R]]:
-    for path in sorted(results.rglob(name)):
-        try:
-            record = read_stage(path, row)
-        except ValueError as error:
-            unread.append(str(error))
-            continue
-        yield Measurement(path, record.points, record.environment)
+def _stage(path: Path, row: type[R]) -> Measurement[R]:
+    record = read_stage(path, row)
+    return Measurement(path, record.points, record.environment)
 
 
-def _memory(results: Path) -> Iterator[Measurement[MemoryPeak]]:
-    """Rows like those of ``memory.jsonl``, from the files of ``kronbench memory``."""
-    for path in sorted(results.rglob("memory.json")):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        case = found["case"]
-        rows = [
-            MemoryPeak(
-                optimizer=row["optimizer"],
-                network="-".join(map(str, case["network"])),
-                batch=case["batch_size"],
-                predicted_bytes=(row["predicted"] or {}).get("peak_bytes"),
-                **row["measured"],
-            )
-            for row in found["rows"]
-        ]
-        yield Measurement(path, rows, msgspec.convert(found["environment"], Environment))
+def _memory(path: Path) -> Measurement[MemoryPeak]:
+    """Rows like those of ``memory.jsonl``, from a file of ``kronbench memory``."""
+    found = read_json(path, MemoryFile)
+    rows = [
+        MemoryPeak(
+            optimizer=row.optimizer,
+            network="-".join(map(str, found.case.network)),
+            batch=found.case.batch_size,
+            predicted_bytes=row.predicted and row.predicted.peak_bytes,
+            **vars(row.measured),
+        )
+        for row in found.rows
+    ]
+    return Measurement(path, rows, found.environment)
 
 
-def _benches(results: Path) -> Iterator[Measurement[dict[str, Any]]]:
-    for path in sorted([*(results / "bench").glob("*.json"), *results.glob("gpu/*/*.json")]):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if "benchmarks" in found:
-            yield Measurement(
-                path, found["benchmarks"], msgspec.convert(found["machine_info"].get("kronbench"), Environment | None)
-            )
+def _benches(path: Path) -> Measurement[Bench] | None:
+    found = read_json(path, Benches)
+    return Measurement(path, list(found.benchmarks), found.machine_info.kronbench) if found.benchmarks else None
 
 
-def _papers(results: Path) -> Iterator[PaperTable]:
-    for path in sorted(results.rglob("table.csv")):
+def _paper(path: Path) -> PaperTable:
+    try:
         with path.open(encoding="utf-8", newline="") as file:
             columns, *rows = csv.reader(file)
-        beside = path.with_suffix(".md")
-        first = beside.read_text(encoding="utf-8").split("\n", 1)[0] if beside.exists() else ""
-        yield PaperTable(path, first.removeprefix("# ") if first.startswith("# ") else path.parent.name, columns, rows)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: expected a table of comma-separated values: {error}") from None
+    beside = path.with_suffix(".md")
+    first = beside.read_text(encoding="utf-8").split("\n", 1)[0] if beside.exists() else ""
+    title = first.removeprefix("# ") if first.startswith("# ") else path.parent.name
+    return PaperTable(path, title, columns, [[_cell(cell) for cell in row] for row in rows])
+
+
+def _cell(text: str) -> float | str:
+    """A number where it is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,4 +1,4 @@
-"""The tables of training: medians and means with intervals, pairs, searches, and how solves went."""
+"""The tables of training: medians and means with intervals, pairs, searches, and the health of solves."""
 
 import itertools
 import math
@@ -21,13 +21,13 @@ _TRAINED = ("train_loss", "test_accuracy", "epochs", "seconds", "gradients", "gr
 
 
 def comparison_table(records: Sequence[Record], step_seconds: Mapping[str, Sequence[float]], target: float) -> Table:
-    """One row an optimizer: medians over its seeds with intervals, see :func:`median_cell`.
+    """One row for each optimizer: medians over its seeds with intervals, see :func:`median_cell`.
 
-    A run that failed or diverged counts as one that never reached the target, and its losses are left out. A run
-    without an end is left out. The column ``runs`` counts all.
+    A run that failed or diverged counts as one that never reached the target; its losses are left out. A run without an
+    end is left out. The column ``runs`` counts all.
 
     Args:
-        step_seconds: samples by optimizer, interleaved: sample i of each was taken in the same round. Optimizers whose
+        step_seconds: interleaved samples by optimizer: sample i of each was taken in the same round. Optimizers whose
             steps fail have none.
         target: test accuracy to reach.
     """
@@ -63,7 +63,7 @@ def metric_column(key: str, target: float) -> Column:
 def metric_cell(key: str, group: Sequence[Record], target: float) -> Cell | None:
     """The median of a metric over runs, see :func:`median_cell`.
 
-    What reaching the target took counts all that ended; any other metric those that were trained to the end.
+    Costs of the target count all runs that ended; other metrics count completed runs.
     """
     metric = METRICS[key]
     counted = [record for record in group if (record.ended if metric.to_target else record.completed)]
@@ -71,7 +71,7 @@ def metric_cell(key: str, group: Sequence[Record], target: float) -> Cell | None
 
 
 def median_cell(values: Sequence[float | None]) -> Cell | None:
-    """The median of a sample with its interval; None for an empty one, or where a value is not known.
+    """The median of a sample with its interval; None if it is empty or a value is unknown.
 
     A median that was never reached says how many of the runs got there.
     """
@@ -89,21 +89,22 @@ def statuses(group: Sequence[Record]) -> str:
 
 
 def with_tuning(experiment: Experiment) -> Table:
-    """The comparison, and what reaching the target costs with the search for the setting."""
+    """The comparison, and the cost of the target including the search for the setting."""
     table = comparison_table(experiment.records, experiment.step_seconds, experiment.target)
-    for unit, spent in (("seconds", "training_seconds"), ("gradients", "gradient_equivalents")):
+    for unit in ("seconds", "gradients"):
         costs = experiment.costs(unit)
         table = table.with_column(
             Column(f"{unit}_with_tuning", f"{unit} with tuning"),
-            [_with_tuning(experiment.tunings.get(name), spent, costs.get(name, {})) for name in experiment.methods],
+            [_with_tuning(experiment.tunings.get(name), unit, costs.get(name, {})) for name in experiment.methods],
         )
     return replace(table, name=slug(experiment.name), title="Medians over seeds", folded=False)
 
 
-def _with_tuning(tuning: Tuning | None, spent: str, costs: Mapping[int, float]) -> Content:
+def _with_tuning(tuning: Tuning | None, unit: str, costs: Mapping[int, float]) -> Content:
     if tuning is None or not costs:
         return "no tuning recorded"
-    return tuning.found[spent] + median(costs.values())
+    spent = tuning.found.training_seconds if unit == "seconds" else tuning.found.gradient_equivalents
+    return None if spent is None else spent + median(costs.values())
 
 
 def middle_means(experiments: Sequence[Experiment], name: str, title: str) -> Table:
@@ -159,16 +160,16 @@ def pairs(experiments: Sequence[Experiment], name: str, title: str) -> Table:
 
 
 def tunings(found: Sequence[Tuning]) -> Table:
-    """What every search found, and what it cost."""
+    """What every search found, and its cost."""
     rows: list[dict[str, Content]] = [
         {
-            "best setting": one.found["setting"],
+            "best setting": one.found.setting,
             "problem": one.flags.get("problem"),
             "criterion": one.flags.get("criterion"),
-            "batch": one.found.get("batch_size"),
-            "runs": one.found.get("runs"),
-            "seconds": one.found["training_seconds"],
-            "gradient-equivalents": one.found.get("gradient_equivalents"),
+            "batch": one.found.batch_size,
+            "runs": one.found.runs,
+            "seconds": one.found.training_seconds,
+            "gradient-equivalents": one.found.gradient_equivalents,
         }
         for one in found
     ]
@@ -176,7 +177,7 @@ def tunings(found: Sequence[Tuning]) -> Table:
 
 
 def solver_failures(experiments: Sequence[Experiment]) -> Table:
-    """Of each method how many solves of its runs met trouble."""
+    """For each method, how many solves of its runs had problems."""
     rows: list[dict[str, Content]] = []
     for experiment in experiments:
         for method, records in experiment.methods.items():
@@ -198,6 +199,6 @@ def solver_failures(experiments: Sequence[Experiment]) -> Table:
 
 
 def _total(solvers: Sequence[SolverHealth], name: str) -> int | None:
-    """Over all steps; None where a record does not count it."""
+    """The sum over all steps; None if a record does not count it."""
     counts = [count for solver in solvers if (count := getattr(solver, name)) is not None]
     return sum(map(sum, counts)) if len(counts) == len(solvers) else None

@@ -1,7 +1,7 @@
 """The figures of the page, as plotly's JSON: traces and layout of plain values.
 
-The page fills in colours by its theme: ``$c0``, ``$c1``, ... of the palette, and ``$ink`` of text. Where readers choose
-what a figure is drawn against, a trace has its x by axis in ``along``. ``method`` is the method that it belongs to.
+The page fills in the colours of its theme: ``$c0``, ``$c1``, ... from the palette, and ``$ink`` for text. If readers
+can choose the x axis, a trace has its x values by axis in ``along``. ``method`` is the method of the trace.
 """
 
 import html
@@ -33,7 +33,7 @@ Trace = dict[str, Any]
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture to be drawn. alt: what it shows, for those who do not see it."""
+    """A picture to draw. alt: a description, for readers who do not see it."""
 
     title: str
     alt: str
@@ -47,12 +47,12 @@ class Figure:
 
 
 def literal(text: object) -> str:
-    """Text that plotly shows as it is; it would take tags in it for markup."""
+    """Text that plotly shows as it is, without reading tags in it."""
     return html.escape(str(text), quote=False)
 
 
 class Styles:
-    """A look for each method, the same on the whole page. Methods take looks in the order in which they come."""
+    """A style for each method, the same on the whole page. Methods take styles in order of appearance."""
 
     def __init__(self, methods: Iterable[str] = ()) -> None:
         self._positions = {name: position for position, name in enumerate(dict.fromkeys(methods))}
@@ -75,7 +75,7 @@ class Styles:
 
 
 def convergence(experiment: Experiment, styles: Styles, metric: Metric, log: bool) -> Figure:
-    """A metric over training by method: medians with bands, and every run that broke off, up to its last point."""
+    """A metric over training by method: medians with bands, and every interrupted run up to its last point."""
     traces: list[Trace] = []
     for method, group in experiment.methods.items():
         finished = [record for record in group if record.completed]
@@ -121,8 +121,9 @@ def _broken_off(record: Record, quantity: str, method: str, styles: Styles) -> T
 
 
 def solver_health(groups: Mapping[str, Sequence[Record]], where: str, styles: Styles) -> list[Figure]:
-    """How solves went over training, of the methods whose records say so: CG iterations, residuals, the eigenvalues
-    that Pos-Eig turns round, and KFI's pi."""
+    """How solves went over training, for methods whose records have it: CG iterations, residuals, the eigenvalues
+    that Pos-Eig made positive, and KFI's pi.
+    """
     over_training = (
         (_solver("iterations_mean", fmean), "CG iterations, mean of layers and steps", {"rangemode": "tozero"}),
         (_solver("residual_max", max), "relative residual, worst of layers and steps", {"type": "log"}),
@@ -187,11 +188,11 @@ def performance_profile(found: Mapping[str, Profile], styles: Styles, problems: 
 
 
 def phases(rows: Mapping[str, Mapping[str, float]], names: Sequence[str], title: str) -> Figure:
-    """Stacked bars of milliseconds by phase, a bar a method.
+    """Stacked bars of milliseconds by phase, one for each method.
 
     Args:
         rows: seconds by method and phase.
-        names: of the phases, in their order.
+        names: of the phases, in order.
     """
     labels = [_wrapped(label) for label in rows]
     traces = [
@@ -296,5 +297,5 @@ def _numbers(values: Iterable[float | None]) -> list[float | None]:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Five digits, which is what can be seen; None where there is nothing to draw."""
+    """Five digits, as many as can be seen; None if there is nothing to draw."""
     return None if value is None or not isfinite(value) else float(f"{float(value):.5g}")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from suites.harness.analysis.costs import Series, exponent
+from suites.harness.records.beside import Bench
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.measured import MemoryPeak, Row, StepTime
 from suites.harness.show import figures
@@ -52,14 +53,14 @@ def memory(measurement: Measurement[MemoryPeak], name: str) -> Table:
     return _named(Table(columns, rows), name, "Peak bytes of a training step", measurement)
 
 
-def bench(measurement: Measurement[dict[str, Any]], name: str) -> Table:
+def bench(measurement: Measurement[Bench], name: str) -> Table:
     """What pytest-benchmark measured: medians and quartiles in milliseconds."""
     rows: list[dict[str, Content]] = [
         {
-            "group": _text(row.get("group")),
-            "benchmark": row["name"],
-            "ms": Cell(*(1e3 * row["stats"][key] for key in ("median", "q1", "q3"))),
-            "rounds": row["stats"]["rounds"],
+            "group": row.group,
+            "benchmark": row.name,
+            "ms": Cell(1e3 * row.stats.median, 1e3 * row.stats.q1, 1e3 * row.stats.q3),
+            "rounds": row.stats.rounds,
         }
         for row in measurement.rows
     ]
@@ -80,7 +81,9 @@ def growth(sources: Mapping[str, Series]) -> Table:
 
 def paper(found: PaperTable) -> Table:
     """A table of the paper, ours beside the paper's, with four digits."""
-    rows = [dict(zip(found.columns, map(_content, row), strict=False)) for row in found.rows]
+    rows = [
+        dict(zip(found.columns, (None if cell == "" else cell for cell in row), strict=False)) for row in found.rows
+    ]
     return Table([Column(name, name) for name in found.columns], rows, slug(found.path.parent.name), found.title)
 
 
@@ -119,14 +122,6 @@ def _status(row: Row) -> str:
     return f"{row.status}: {' '.join(row.reason.split())[:120]}" if row.reason else row.status
 
 
-def _content(cell: str) -> Content:
-    """A cell of a CSV file."""
-    try:
-        return float(cell)
-    except ValueError:
-        return cell or None
-
-
 def step_time_figures(measurement: Measurement[StepTime], styles: Styles) -> list[Figure]:
     """In float32 without TF32: lines against the batch, and bars by phase at each network and batch."""
     rows = [row for row in measurement.rows if row.milliseconds and not row.tf32]
@@ -154,13 +149,14 @@ def errors_by_layer(paper: PaperTable, styles: Styles) -> Figure | None:
     if paper.columns[:2] != ["curvature", "by"] or not layers:
         return None
     series: dict[str, list[tuple[Any, float]]] = {}
-    for curvature, by, *cells in paper.rows:
-        points = [(layer, float(cell)) for layer, cell in zip(layers, cells, strict=False) if cell]
+    rows = [(str(row[0]), str(row[1]), row[2:]) for row in paper.rows if len(row) > 1]
+    for curvature, by, cells in rows:
+        points = [(layer, cell) for layer, cell in zip(layers, cells, strict=False) if isinstance(cell, float)]
         largest = max((value for _, value in points), default=0.0)
         series[f"{curvature}, {by}"] = [(layer, value) for layer, value in points if value > _ROUNDING * largest]
     figure = figures.lines(series, paper.title, "layer", "error", styles, type="category")
-    looks = Styles(row[0] for row in paper.rows)
-    for trace, (curvature, by, *_) in zip(figure.traces, paper.rows, strict=True):
+    looks = Styles(curvature for curvature, _, _ in rows)
+    for trace, (curvature, by, _) in zip(figure.traces, rows, strict=False):
         look = looks.line(curvature)
         trace["line"] = {**look["line"], "dash": "solid" if by == "here" else "dot"}
         trace["marker"] = {**look["marker"], "symbol": look["marker"]["symbol"] + ("" if by == "here" else "-open")}

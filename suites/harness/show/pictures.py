@@ -211,7 +211,7 @@ def _draw_intervals(axes: Axes, label: str, intervals: Mapping[str, Interval], d
 
 
 def _plain(text: str) -> str:
-    """Text in which a dollar sign is no mathematics for matplotlib."""
+    """Text in which matplotlib does not read a dollar sign as mathematics."""
     return text.replace("$", r"\$")
 
 

@@ -20,7 +20,7 @@ _LINE_SECONDS = 60
 
 
 def progress_bars(console: Console | None = None) -> Progress:
-    """Bars for counted tasks: their name, how many of how many are done, time so far, time left."""
+    """Bars for counted tasks: name, how many of how many are done, time so far, time left."""
     return _Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

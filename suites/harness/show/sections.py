@@ -1,4 +1,4 @@
-"""The sections of the page: what each shows, where that comes from, and what makes it again."""
+"""The sections of the page: what each shows, its sources, and the command that makes it again."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +19,9 @@ from suites.harness.show.table import Table, slug
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; one without figures and tables says what makes it.
+    """A part of the page. Without figures and tables it says what makes them.
 
-    files: what it comes from. command: what makes it again. axes: readers choose what figures are drawn against.
+    files: its sources. command: makes it again. axes: the x axes that readers can choose.
     runs: listed one by one. pictures: the stem of files that show the same. folded: figures are opened one by one.
     """
 
@@ -40,7 +40,7 @@ class Section:
 
 
 def all_sections(results: Results, styles: Styles) -> Iterable[Section]:
-    """In the order of the page, without empty figures and tables."""
+    """All sections in order, without empty figures and tables."""
     for section in _sections(results, styles):
         drawn = [figure for figure in section.figures if figure.traces]
         yield replace(section, figures=drawn, tables=[table for table in section.tables if table.rows])
@@ -212,7 +212,7 @@ def _papers(results: Results, styles: Styles) -> Section:
 
 
 def _short(name: str, names: Sequence[str]) -> str:
-    """The shortest end of a path that no other path has; the whole path where others end with it."""
+    """The shortest end of a path that no other path shares; the whole path if others end with it."""
     parts = name.split("/")
     ends = ("/".join(parts[-length:]) for length in range(1, len(parts) + 1))
     return next((end for end in ends if sum(f"/{other}".endswith(f"/{end}") for other in names) == 1), name)

@@ -43,7 +43,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Choice:
-    """An entry with options; ``spec`` is how they are written, and ``choose(given)`` chooses it again anywhere."""
+    """An entry with its options. ``spec`` writes them out; ``choose(given)`` gives the same choice in any process."""
 
     spec: str
     entry: Entry
@@ -64,7 +64,7 @@ class Choice:
 
 
 def named() -> dict[str, Entry]:
-    """The optimizers of the package, one a module, by name."""
+    """The optimizers of the package by name, one for each module."""
     entries: dict[str, Entry] = {}
     for info in pkgutil.iter_modules(optimizers.__path__):
         if not info.ispkg:
@@ -104,7 +104,7 @@ def choose(spec: str) -> Choice:
 
 
 def refuse_repeated(choices: Sequence[Choice]) -> None:
-    """Refuse an optimizer that is given twice, under one spelling or two: options left out have their defaults.
+    """Refuse an optimizer that is given twice, even in two spellings: options that are left out have their defaults.
 
     Raises:
         ValueError: one line that names them all.
@@ -176,7 +176,7 @@ def _defaults(function: Callable[..., Any], skip: tuple[str, ...] = _GIVEN) -> d
 
 
 def _options(spec: str, text: str) -> dict[str, Any]:
-    """Written like the keywords of a call, but that a text may stand without quotes."""
+    """Read like the keywords of a call, except that a text needs no quotes."""
     try:
         call = ast.parse(f"f({text})", mode="eval").body
     except SyntaxError:

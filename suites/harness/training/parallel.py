@@ -1,7 +1,7 @@
 """Many runs: one after the other in this process, several at a time in worker processes, or on a Dask or Ray cluster.
 
-The numbers are the same bit for bit wherever a run is done: a worker takes as many threads as this process has. The
-times are not, where runs share cores; a record says how many ran at a time.
+The numbers are the same, bit for bit, wherever a run is done: a worker has as many threads as this process. Times
+differ if runs share cores; a record says how many ran at a time.
 """
 
 import multiprocessing.connection
@@ -36,7 +36,7 @@ _TRIES = 5  # of a run whose worker is killed each time
 
 @dataclass(frozen=True)
 class Job:
-    """One run, described so that another process can do it. ``folder`` must be one that this process sees too."""
+    """One run, described so that another process can do it. That process must see the same ``folder``."""
 
     settings: Settings
     data_root: Path | None
@@ -49,9 +49,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Workers:
-    """Who does runs: ``count`` processes of this machine (``loky``), or of a cluster.
+    """What does the runs: ``count`` processes of this machine (``loky``), or of a cluster.
 
-    address: of the cluster's scheduler; without one a cluster is started on this machine.
+    address: of the cluster's scheduler; without one, a cluster is started on this machine.
     """
 
     count: int = 1
@@ -62,7 +62,7 @@ class Workers:
         """Refuse what cannot work, before anything is written.
 
         Raises:
-            ValueError: for an unknown backend or one that is not installed, an address that none would use, or workers
+            ValueError: for an unknown backend, one that is not installed, an address that is not used, or workers
                 that would share one GPU.
         """
         needed = pick("backend", self.backend, BACKENDS)
@@ -81,9 +81,9 @@ class Workers:
 def run_jobs(
     jobs: Sequence[Job], workers: Workers, on_done: Callable[[Record], None] = lambda record: None
 ) -> list[Record]:
-    """Run them all; returns their records in the order of the jobs.
+    """Do all runs; returns their records in the order of the jobs.
 
-    A worker may be killed, for instance because it takes too much memory. Only its own run is then taken up again.
+    If a worker is killed, for instance because it takes too much memory, only its own run is started again.
 
     Raises:
         ChildProcessError: if the workers of one run are killed again and again.
@@ -117,7 +117,7 @@ def _task(settings: Settings, data_root: Path | None) -> Task:
 
 
 def _on_a_cluster(jobs: Sequence[Job], workers: Workers) -> Iterator[tuple[Job, Record]]:
-    """Of Dask or Ray. Dask gives each result as soon as it is there; Ray cannot."""
+    """On Dask or Ray. Dask returns each result as soon as it is there; Ray cannot."""
     with ExitStack() as stack:
         if workers.backend == "dask":
             stack.enter_context(import_module("distributed").Client(workers.address))
@@ -168,7 +168,7 @@ def _in_processes(jobs: Sequence[Job], count: int) -> Iterator[tuple[Job, Record
 
 
 def _end_with_parent(alive: Connection) -> None:
-    """What a worker does first: it will end at once, in the middle of a run too, when the other end is closed."""
+    """The first thing a worker does: watch the pipe to its parent, and end at once when the other end closes."""
 
     def watch() -> None:
         multiprocessing.connection.wait([alive])
@@ -179,7 +179,7 @@ def _end_with_parent(alive: Connection) -> None:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes that are started meanwhile hear no Ctrl-C: it is for their parent, which ends them."""
+    """Processes started in this block ignore Ctrl-C. Their parent gets it and ends them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

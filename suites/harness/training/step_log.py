@@ -1,4 +1,4 @@
-"""The accounts of a run: what its steps took, by phase, in seconds and operations, and how their solves went."""
+"""What the steps of a run cost, by phase, in seconds and operations, and how their solves went."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from suites.harness.records.facts import Phase, SolverHealth
 
 
 class Accounts:
-    """Watches every step and keeps what it finds on the device until :meth:`close` is called, off the clock.
+    """Watches every step and keeps its findings on the device until :meth:`close` is called, off the clock.
 
     Args:
-        step: is watched from now on.
-        cost: of its steps, as :func:`suites.harness.measure.operations.probe` found it.
-        total: counts from the start, of a run that goes on.
+        step: the step to watch from now on.
+        cost: of its steps, from :func:`suites.harness.measure.operations.probe`.
+        total: the counts so far, of a run that goes on.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Accounts:
         step.watch(self._clock.mark)
 
     def watch(self) -> None:
-        """After every step."""
+        """Call it after every step."""
         self._steps += 1
         if self._optimizer is not None:
             # clones, since the replay of a captured step writes to the same place each time
@@ -51,9 +51,9 @@ class Accounts:
                 self._pis.append(torch.cat(pis))
 
     def close(self) -> dict[str, Any]:
-        """What belongs into a measuring point; ``phases`` and ``solver`` are of the steps since the last call.
+        """The values for a measuring point; ``phases`` and ``solver`` cover the steps since the last call.
 
-        ``phases`` has mean and p99 over steps of the seconds and operations of each phase. ``forwards``,
+        ``phases`` has the mean and p99 over steps of the seconds and operations of each phase. ``forwards``,
         ``backwards``, ``cg_iterations``, ``factorizations`` and ``gradient_equivalents`` are counted from the start.
         """
         # by group: iterations, residual and status, each [steps, L, 2]
@@ -100,7 +100,7 @@ def _mean_and_p99(unit: str, values: Sequence[float]) -> dict[str, float]:
 
 
 def _health(solves: Sequence[Sequence[Tensor]]) -> SolverHealth:
-    """One number a step: over all layers, weights and biases alike."""
+    """One number for each step, over all layers, weights and biases."""
     iterations, residual, status = (
         torch.cat([of_group.flatten(1) for of_group in column], dim=1) for column in zip(*solves, strict=True)
     )

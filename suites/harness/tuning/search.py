@@ -37,11 +37,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best setting of a method, with its medians over seeds, and what the whole search for it took.
+    """The best setting of a method, with its medians over seeds, and the cost of the whole search.
 
     rungs: settings and epochs of each; one rung unless by successive halving.
     runs: of all rungs; ``unfinished`` of them failed or diverged.
-    rule: by which the best was chosen.
+    rule: how the best was chosen.
     """
 
     setting: Setting
@@ -86,8 +86,8 @@ def tune(
 
     Args:
         settings: of all runs, with the share of validation images; each setting of the grid has its own batch size.
-        first_epochs: at least so many in the first rung of successive halving; with ``epochs`` there is one rung, which
-            is the grid search.
+        first_epochs: the fewest epochs of the first rung of successive halving. If it equals ``epochs``, there is
+            one rung, which is the grid search.
         epochs: of the last rung.
 
     Raises:
@@ -132,7 +132,7 @@ def tune(
 
 
 def _score(records: Sequence[Record]) -> tuple[float, float]:
-    """Of one setting, by the rule: larger is better."""
+    """The score of one setting, by the rule: larger is better."""
     if not all(record.completed for record in records):
         return -1.0, -math.inf
     last = [record.points[-1] for record in records]
@@ -179,5 +179,5 @@ def tuned_setting(folder: Path, method: str, problem: str, criterion: str) -> Se
 
 
 def _path(folder: Path, method: str) -> Path:
-    """With the ending added to the whole name: that of ``kfac[lr=0.1]`` has a dot in it."""
+    """The ending is added to the whole name, since ``kfac[lr=0.1]`` has a dot in it."""
     return folder / f"{file_name(choose(method).spec)}.toml"

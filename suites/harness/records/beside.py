@@ -1,0 +1,155 @@
+"""What lies beside records, as types: what memory took, what pytest-benchmark measured, what a search found."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from suites.harness.records.facts import Amount, Count, Environment, Size
+
+T = TypeVar("T")
+
+Positive = Annotated[float, Meta(gt=0)]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Of one benchmark, in seconds."""
+
+    median: Positive
+    q1: Positive
+    q3: Positive
+    rounds: Count
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Which part was timed alone, and the width of its layer."""
+
+    solver: str | None = None
+    curvature: str | None = None
+    width: Positive | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A benchmark of pytest-benchmark."""
+
+    name: str
+    stats: Stats
+    group: str | None = None
+    extra_info: Extra = field(default_factory=Extra)
+
+
+@dataclass(frozen=True)
+class MachineInfo:
+    """Of what pytest-benchmark tells of the machine, the environment."""
+
+    kronbench: Environment | None = None
+
+
+@dataclass(frozen=True)
+class Benches:
+    """A file of pytest-benchmark; another file has no benchmarks."""
+
+    benchmarks: tuple[Bench, ...] = ()
+    machine_info: MachineInfo = field(default_factory=MachineInfo)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a formula says."""
+
+    peak_bytes: Count
+
+
+@dataclass(frozen=True)
+class PeakMeasured:
+    """What a few steps in a fresh process took, see :class:`suites.harness.memory.peak.Measured`."""
+
+    status: str
+    peak_bytes: Count | None = None
+    step_seconds: Amount | None = None
+    asked_bytes: Count | None = None
+    budget_bytes: Count | None = None
+    fell_back: bool = False
+    warnings: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """An optimizer."""
+
+    optimizer: str
+    predicted: Predicted | None
+    measured: PeakMeasured
+
+
+@dataclass(frozen=True)
+class MemoryCase:
+    """What all were measured on."""
+
+    network: tuple[Size, ...]
+    batch_size: Size
+
+
+@dataclass(frozen=True)
+class MemoryFile:
+    """What ``kronbench memory`` writes."""
+
+    case: MemoryCase
+    environment: Environment
+    rows: tuple[MemoryRow, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best setting of a method and what the search for it cost; both numbers are None in any other file."""
+
+    setting: str = ""
+    training_seconds: Amount | None = None
+    gradient_equivalents: Amount | None = None
+    batch_size: Size | None = None
+    runs: Count | None = None
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """What a file of JSON holds.
+
+    Raises:
+        ValueError: one line, if it cannot be read, or does not fit the type.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_step_seconds(path: Path) -> dict[str, list[float]]:
+    """Seconds of interleaved steps by optimizer.
+
+    Raises:
+        ValueError: also if the optimizers have different numbers of them.
+    """
+    found: dict[str, list[float]] = read_json(path, dict[str, list[Positive]])
+    lengths = sorted({len(samples) for samples in found.values()})
+    if len(lengths) > 1:
+        raise ValueError(f"{path}: expected as many steps of each optimizer, found {lengths}")
+    return found
+
+
+def checked_flags(path: Path, flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags of a file, if those that are shown are what they must be.
+
+    Raises:
+        ValueError: one line, if the target is no accuracy, or the optimizers are no texts.
+    """
+    target, optimizers = flags.get("target", 1), flags.get("optimizer", [])
+    if isinstance(target, bool) or not isinstance(target, int | float) or not 0 < target <= 1:
+        raise ValueError(f"config {path}: target must be an accuracy in (0, 1], got {target!r}")
+    if not isinstance(optimizers, list) or not all(isinstance(one, str) for one in optimizers):
+        raise ValueError(f"config {path}: optimizer must be a list of texts, got {optimizers!r}")
+    return flags
