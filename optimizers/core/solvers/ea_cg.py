@@ -68,6 +68,7 @@ def ea_cg(
             q[rows, :, columns].addcmul_(torch.bmm(p[rows, :, columns], G), scales[rows])
         return q
 
+    # deviates: in coordinates of the Krylov space, where the paper works on [O, I] matrices; the iterates are the same
     x, iterations, residual, broken = conjugate_gradient(operator, -right, max_iter, tolerance)
 
     # d = v u^T + c grad_perp / ||grad_perp|| = share grad + rest hbar^T
