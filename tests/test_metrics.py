@@ -79,6 +79,8 @@ def test_changes_are_those_of_each_seed():
     change = paired(before, after)
     assert (change.changed, change.seeds) == (3, 3)
     assert change.change == (2.0, 0.25, 2.0)
+    assert paired({0: 1.0, 1: 2.0, 5: 3.0}, {1: 4.0, 5: 3.0, 7: 9.0}).change == (1.5, 1.0, 2.0)
+    assert paired({0: 1.0}, {1: 1.0}) is None
     seeds = {seed: float(seed + 1) for seed in range(7)}
     more = paired(seeds, {seed: value * (2 if seed else 0.5) for seed, value in seeds.items()})
     assert more.sign_p == pytest.approx(2 * (1 + 7) / 2**7)
