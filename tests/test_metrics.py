@@ -97,8 +97,8 @@ def test_a_curve_has_the_median_and_the_ends_over_the_points_that_all_have():
 
 
 def test_the_end_that_is_shown_is_three_times_the_median_at_most():
-    """Of runs of 0.1, 0.1 and 1 seconds."""
-    runs = [_run(accuracies=(0.1,) * count) for count in (2, 2, 11)]
-    assert common_end(runs) == pytest.approx(0.3)
-    assert common_end(runs[:2]) == pytest.approx(0.1)
+    """Of runs of 0.1, 0.2 and 1 seconds."""
+    runs = [_run(accuracies=(0.1,) * count) for count in (2, 3, 11)]
+    assert common_end(runs) == pytest.approx(0.6)
+    assert common_end(runs[:2]) == pytest.approx(0.2)
     assert common_end([]) is None

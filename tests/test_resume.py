@@ -219,3 +219,13 @@ def test_who_comes_second_waits(task, tmp_path):
     for thread in threads:
         thread.join()
     assert records[0] == records[1]
+
+
+@pytest.mark.parametrize("change", [lambda lines: [*lines[:2], *lines[3:]], lambda lines: lines[:4]])
+def test_a_record_that_was_changed_is_trained_again(task, tmp_path, without_times, change):
+    """Without one of its lines, or cut off."""
+    first = run(task, choose("sgd"), 0, 3, tmp_path)
+    first.path.write_text("".join(change(first.path.read_text().splitlines(keepends=True))))
+    again = run(task, choose("sgd"), 0, 3, tmp_path)
+    assert list(map(without_times, again.points)) == list(map(without_times, first.points))
+    assert run(task, choose("sgd"), 0, 3, tmp_path) == again
