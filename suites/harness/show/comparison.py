@@ -111,10 +111,11 @@ def middle_means(experiments: Sequence[Experiment], name: str, title: str) -> Ta
     """Interquartile means over the runs of all experiments, with stratified bootstrap intervals."""
     measures = ("gradients", "seconds", "test_accuracy")
     measures = measures if len(experiments) == 1 else measures[2:]  # costs of several problems have no common scale
+    target = next((experiment.target for experiment in experiments), math.nan)
     columns = [Column("optimizer", "optimizer"), Column("problems", "problems")]
     rows: dict[str, dict[str, Content]] = {}
     for key in measures:
-        column = metric_column(key, experiments[0].target)
+        column = metric_column(key, target)
         columns.append(replace(column, title=f"{column.title} (IQM)"))
         for method, strata in _strata(experiments, key).items():
             row = rows.setdefault(method, {"optimizer": method, "problems": len(strata)})

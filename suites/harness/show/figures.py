@@ -19,7 +19,6 @@ from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.metrics import METRICS, Metric
 from suites.harness.analysis.profiles import Profile
 from suites.harness.records.facts import Point
-from suites.harness.records.measured import MemoryPeak
 from suites.harness.records.record import Record
 from suites.harness.show.pictures import COLOURS, LINES, MARKERS
 
@@ -87,7 +86,7 @@ def convergence(experiment: Experiment, styles: Styles, metric: Metric, log: boo
     layout: dict[str, Any] = {"yaxis": {"type": "log" if log else "linear"}}
     layout["ends"] = {"seconds": _rounded(common_end([r for r in experiment.records if r.points and r.end]))}
     if metric is METRICS["test_accuracy"]:
-        layout["shapes"] = [_rule("y", experiment.target)]
+        layout["shapes"] = [rule("y", experiment.target)]
     who = ", ".join(experiment.methods)
     return Figure(
         metric.label, f"{metric.label} of {who} on {experiment.name}, against what is chosen above", traces, layout
@@ -96,12 +95,12 @@ def convergence(experiment: Experiment, styles: Styles, metric: Metric, log: boo
 
 def banded(drawn: Curve, method: str, styles: Styles) -> list[Trace]:
     """The line of a method with its band."""
-    along = {axis: _numbers(x) for axis, x in drawn.along.items()}
+    along = {axis: numbers(x) for axis, x in drawn.along.items()}
     own = {"along": along, "method": method, "hoverinfo": "skip", "mode": "lines", "line": {"width": 0}}
     band = {"fill": "tonexty", "fillcolor": f"{styles.colour(method)}/0.15"}
-    middle = {**styles.line(method), "along": along, "y": _numbers(drawn.middle)}
+    middle = {**styles.line(method), "along": along, "y": numbers(drawn.middle)}
     middle["marker"] = {**middle["marker"], "maxdisplayed": 9}
-    return [{**own, "y": _numbers(drawn.low)}, {**own, **band, "y": _numbers(drawn.high)}, middle]
+    return [{**own, "y": numbers(drawn.low)}, {**own, **band, "y": numbers(drawn.high)}, middle]
 
 
 def _broken_off(record: Record, quantity: str, method: str, styles: Styles) -> Trace:
@@ -110,14 +109,14 @@ def _broken_off(record: Record, quantity: str, method: str, styles: Styles) -> T
     trace = styles.line(method)
     trace["name"] = literal(f"{method}, seed {record.experiment.seed}: {record.status}")
     trace["along"] = {
-        axis: _numbers(getattr(point, name) for point in known)
+        axis: numbers(getattr(point, name) for point in known)
         for axis, (name, _) in AXES.items()
         if all(getattr(point, name) is not None for point in known)
     }
     trace["line"] = {**trace["line"], "width": 1}
     cross = {"symbol": "x-thin-open", "size": [0] * (len(known) - 1) + [14]}
     trace["marker"] = {"color": styles.colour(method), "line": {"color": styles.colour(method), "width": 3}, **cross}
-    return {**trace, "y": _numbers(getattr(point, quantity) for point in known)}
+    return {**trace, "y": numbers(getattr(point, quantity) for point in known)}
 
 
 def solver_health(groups: Mapping[str, Sequence[Record]], where: str, styles: Styles) -> list[Figure]:
@@ -176,7 +175,7 @@ def performance_profile(found: Mapping[str, Profile], styles: Styles, problems: 
         trace["line"] = {**trace["line"], "shape": "hv"}
         trace["marker"] = {**trace["marker"], "maxdisplayed": 9}
         traces.append(
-            {**trace, "x": _numbers([*profile.factors, end]), "y": _numbers([*profile.shares, profile.shares[-1]])}
+            {**trace, "x": numbers([*profile.factors, end]), "y": numbers([*profile.shares, profile.shares[-1]])}
         )
     layout = {
         "xaxis": {"title": {"text": "factor over the cheapest run"}, "type": "log", "range": [0, float(np.log10(end))]},
@@ -185,26 +184,6 @@ def performance_profile(found: Mapping[str, Profile], styles: Styles, problems: 
     return Figure(
         "Performance profiles", "Share of problems solved within a factor of the cheapest method", traces, layout
     )
-
-
-def phases(rows: Mapping[str, Mapping[str, float]], names: Sequence[str], title: str) -> Figure:
-    """Stacked bars of milliseconds by phase, one for each method.
-
-    Args:
-        rows: seconds by method and phase.
-        names: of the phases, in order.
-    """
-    labels = [_wrapped(label) for label in rows]
-    traces = [
-        {
-            **_bars(name.replace("_", " + "), labels, f"$c{position + 1}", shape),
-            "x": _numbers(1e3 * of_label.get(name, 0) for of_label in rows.values()),
-        }
-        for position, (name, shape) in enumerate(zip(names, ("", "/", "x", "."), strict=True))
-    ]
-    axis = {"title": {"text": "milliseconds of a step"}, "rangemode": "tozero"}
-    layout = {"barmode": "stack", "xaxis": axis, "yaxis": {"autorange": "reversed"}, "showlegend": True}
-    return Figure(title, f"{title}: milliseconds by phase", traces, layout, 130 + 32 * len(labels))
 
 
 def lines(
@@ -227,7 +206,7 @@ def lines(
         {
             **styles.line(name),
             "x": [at if isinstance(at, str) else float(at) for at, _ in points],
-            "y": _numbers(v for _, v in points),
+            "y": numbers(v for _, v in points),
         }
         for name, points in series.items()
     ]
@@ -243,42 +222,7 @@ def lines(
     return Figure(title, f"{title}: {y} against {x}", traces, layout, 380)
 
 
-def memory(rows: Sequence[MemoryPeak], title: str) -> Figure:
-    """Bars of the bytes predicted and measured, with a line at the budget."""
-    labels = [f"{_wrapped(row.optimizer)}{chr(0x200B) * position}" for position, row in enumerate(rows)]  # each its own
-    said = ["" if row.status == "finished" else literal(row.status) for row in rows]
-    traces = [
-        {**_bars(name, labels, colour, shape), "x": _numbers(getattr(row, key) for row in rows), "text": texts}
-        for name, key, colour, shape, texts in (
-            ("predicted", "predicted_bytes", "$c6", "/", [""] * len(rows)),
-            ("measured", "peak_bytes", "$c1", "", said),
-        )
-    ]
-    budgets = sorted({row.budget_bytes for row in rows if row.budget_bytes})
-    layout = {
-        "barmode": "group",
-        "xaxis": {"title": {"text": "bytes"}, "type": "log", "exponentformat": "SI", "dtick": 1},
-        "yaxis": {"autorange": "reversed"},
-        "shapes": [_rule("x", budget) for budget in budgets],
-        "showlegend": True,
-    }
-    alt = f"{title}: bytes predicted and measured, with the budget as a dashed line"
-    return Figure(title, alt, traces, layout, 130 + 44 * len(rows))
-
-
-def _bars(name: str, labels: list[str], colour: str, shape: str) -> Trace:
-    pattern = {"shape": shape, "fillmode": "overlay", "fgcolor": "$ink", "fgopacity": 0.45, "size": 6}
-    marker = {"color": colour, "pattern": pattern}
-    return {"type": "bar", "orientation": "h", "name": name, "y": labels, "marker": marker, "textposition": "outside"}
-
-
-def _wrapped(name: str) -> str:
-    """A long name in two lines."""
-    stem, bracket, options = literal(name).partition("[")
-    return f"{stem}<br>{bracket}{options}" if len(name) > 20 and bracket else stem + bracket + options
-
-
-def _rule(axis: str, at: float) -> dict[str, Any]:
+def rule(axis: str, at: float) -> dict[str, Any]:
     """A dashed line across the figure."""
     across = "x" if axis == "y" else "y"
     return {
@@ -292,7 +236,8 @@ def _rule(axis: str, at: float) -> dict[str, Any]:
     }
 
 
-def _numbers(values: Iterable[float | None]) -> list[float | None]:
+def numbers(values: Iterable[float | None]) -> list[float | None]:
+    """Numbers with the digits that can be seen."""
     return [_rounded(value) for value in values]
 
 

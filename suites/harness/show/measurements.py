@@ -1,6 +1,6 @@
 """Tables and figures of measurements other than training, and the machines they were made on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,10 +8,9 @@ from suites.harness.analysis.costs import Series, exponent
 from suites.harness.records.beside import Bench
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.measured import MemoryPeak, Row, StepTime
-from suites.harness.show import figures
 from suites.harness.show.captions import machine
 from suites.harness.show.collect import Measurement, PaperTable, Results
-from suites.harness.show.figures import Figure, Styles
+from suites.harness.show.figures import Figure, Styles, Trace, lines, literal, numbers, rule
 from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
 from suites.harness.units import shown_bytes
 
@@ -135,11 +134,11 @@ def step_time_figures(measurement: Measurement[StepTime], styles: Styles) -> lis
                     series.setdefault(row.optimizer, []).append((row.batch, row.milliseconds[0]))
             if max(map(len, series.values())) > 1:
                 title = f"{where}, {network}, {how}"
-                pictures.append(figures.lines(series, title, "batch", "milliseconds of a step", styles, type="log"))
+                pictures.append(lines(series, title, "batch", "milliseconds of a step", styles, type="log"))
         for network, batch in dict.fromkeys((row.network, row.batch) for row in own):
             case = {r.optimizer: r.phases for r in own if (r.network, r.batch) == (network, batch)}
             title = f"{where}, {network.partition('-')[0]} inputs, batch {batch}, {how}"
-            pictures.append(figures.phases(case, PHASES, title))
+            pictures.append(phase_bars(case, PHASES, title))
     return pictures
 
 
@@ -154,10 +153,66 @@ def errors_by_layer(paper: PaperTable, styles: Styles) -> Figure | None:
         points = [(layer, cell) for layer, cell in zip(layers, cells, strict=False) if isinstance(cell, float)]
         largest = max((value for _, value in points), default=0.0)
         series[f"{curvature}, {by}"] = [(layer, value) for layer, value in points if value > _ROUNDING * largest]
-    figure = figures.lines(series, paper.title, "layer", "error", styles, type="category")
+    figure = lines(series, paper.title, "layer", "error", styles, type="category")
     looks = Styles(curvature for curvature, _, _ in rows)
     for trace, (curvature, by, _) in zip(figure.traces, rows, strict=False):
         look = looks.line(curvature)
         trace["line"] = {**look["line"], "dash": "solid" if by == "here" else "dot"}
         trace["marker"] = {**look["marker"], "symbol": look["marker"]["symbol"] + ("" if by == "here" else "-open")}
     return figure
+
+
+def phase_bars(rows: Mapping[str, Mapping[str, float]], names: Sequence[str], title: str) -> Figure:
+    """Stacked bars of milliseconds by phase, one for each method.
+
+    Args:
+        rows: seconds by method and phase.
+        names: of the phases, in order.
+    """
+    labels = [_wrapped(label) for label in rows]
+    traces = [
+        {
+            **_bars(name.replace("_", " + "), labels, f"$c{position + 1}", shape),
+            "x": numbers(1e3 * of_label.get(name, 0) for of_label in rows.values()),
+        }
+        for position, (name, shape) in enumerate(zip(names, ("", "/", "x", "."), strict=True))
+    ]
+    axis = {"title": {"text": "milliseconds of a step"}, "rangemode": "tozero"}
+    layout = {"barmode": "stack", "xaxis": axis, "yaxis": {"autorange": "reversed"}, "showlegend": True}
+    return Figure(title, f"{title}: milliseconds by phase", traces, layout, 130 + 32 * len(labels))
+
+
+def memory_bars(rows: Sequence[MemoryPeak], title: str) -> Figure:
+    """Bars of the bytes predicted and measured, with a line at the budget. What was skipped has none."""
+    rows = [row for row in rows if row.status != "skipped"]
+    labels = [f"{_wrapped(row.optimizer)}{chr(0x200B) * position}" for position, row in enumerate(rows)]  # each its own
+    said = ["" if row.status == "finished" else literal(row.status) for row in rows]
+    traces = [
+        {**_bars(name, labels, colour, shape), "x": numbers(getattr(row, key) for row in rows), "text": texts}
+        for name, key, colour, shape, texts in (
+            ("predicted", "predicted_bytes", "$c6", "/", [""] * len(rows)),
+            ("measured", "peak_bytes", "$c1", "", said),
+        )
+    ]
+    budgets = sorted({row.budget_bytes for row in rows if row.budget_bytes})
+    layout = {
+        "barmode": "group",
+        "xaxis": {"title": {"text": "bytes"}, "type": "log", "exponentformat": "SI", "dtick": 1},
+        "yaxis": {"autorange": "reversed"},
+        "shapes": [rule("x", budget) for budget in budgets],
+        "showlegend": True,
+    }
+    alt = f"{title}: bytes predicted and measured, with the budget as a dashed line"
+    return Figure(title, alt, traces, layout, 130 + 44 * len(rows))
+
+
+def _bars(name: str, labels: list[str], colour: str, shape: str) -> Trace:
+    pattern = {"shape": shape, "fillmode": "overlay", "fgcolor": "$ink", "fgopacity": 0.45, "size": 6}
+    marker = {"color": colour, "pattern": pattern}
+    return {"type": "bar", "orientation": "h", "name": name, "y": labels, "marker": marker, "textposition": "outside"}
+
+
+def _wrapped(name: str) -> str:
+    """A long name in two lines."""
+    stem, bracket, options = literal(name).partition("[")
+    return f"{stem}<br>{bracket}{options}" if len(name) > 20 and bracket else stem + bracket + options

@@ -122,7 +122,7 @@ def _step_times(results: Results, styles: Styles) -> Section:
         "kronbench gpu --output DIR",
         [*(one.folder for one, _ in phases), *(m.path for m in measured)],
         figures=[
-            *(figures.phases(found, PHASES, f"{one.name}: a step by phase") for one, found in phases),
+            *(measurements.phase_bars(found, PHASES, f"{one.name}: a step by phase") for one, found in phases),
             *(figure for m in results.step_times for figure in measurements.step_time_figures(m, styles)),
         ],
         tables=[
@@ -155,10 +155,7 @@ def _memory(results: Results) -> Section:
         "Peak bytes of a step in a fresh process, predicted by formula and measured under an enforced budget.",
         "kronbench memory",
         [m.path for m in results.memory],
-        figures=[
-            figures.memory([row for row in m.rows if row.status != "skipped"], f"Memory, {m.path.parent.name}")
-            for m in results.memory
-        ],
+        figures=[measurements.memory_bars(m.rows, f"Memory, {m.path.parent.name}") for m in results.memory],
         tables=[measurements.memory(m, slug(f"{m.path.parent.name}-memory")) for m in results.memory],
     )
 
