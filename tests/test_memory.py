@@ -72,6 +72,14 @@ def test_the_formulas_agree_with_a_count_of_live_tensors(spec, sizes, batch, dty
     assert predicted.peak_bytes == pytest.approx(_counted(spec, sizes, batch, dtype), rel=0.01)
 
 
+def test_the_hessian_of_many_classes_is_most_of_a_step():
+    """E[p p^T] and diag(E[p]) beside their difference, [C, C] each: no other moment of the step holds as much."""
+    case = ("ea_cg", (6, 5, 200), 4, "float64")
+    predicted = _predicted(*case, library=False)
+    assert predicted.peak_phase == "curvature"
+    assert predicted.peak_bytes == pytest.approx(_counted(*case), rel=0.01)
+
+
 def test_parts_add_up_and_the_paper_s_factor_is_there():
     """The factor of the first ImageNet-10 layer and its Cholesky factor take 2 x 90.6 GB."""
     footprint = _predicted("kfra[inverse=factor]", Case.network, 100)
