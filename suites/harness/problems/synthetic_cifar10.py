@@ -10,7 +10,7 @@ from suites.harness.problems.problem import Arrays, Problem
 
 
 def noise(train: int, test: int, features: int) -> Callable[[Path, int, bool], Arrays]:
-    """Reads so many training and test images of random bytes, with random labels of ten classes."""
+    """Returns a ``read`` of training and test images of random bytes, with random labels of ten classes."""
 
     def read(root: Path, seed: int, download: bool) -> Arrays:
         generator = np.random.default_rng(seed)

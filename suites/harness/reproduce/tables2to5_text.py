@@ -16,7 +16,7 @@ from suites.harness.show.captions import machine
 from suites.harness.show.table import markdown, table_of
 
 HESSIAN = "norm of the Hessian"  # the last row
-HERE, PAPER = "here", "paper"  # by whom a row is
+HERE, PAPER = "here", "paper"  # whose values a row shows
 
 
 @dataclass(frozen=True)

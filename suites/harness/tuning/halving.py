@@ -30,7 +30,7 @@ def rungs(count: int, first_epochs: int, epochs: int) -> list[tuple[int, int]]:
 
 
 def halve(count: int, first_epochs: int, epochs: int, train: Callable[[list[int], int], Sequence[int]]) -> int:
-    """The best of so many settings, by number.
+    """The number of the best of ``count`` settings.
 
     Args:
         train: given the numbers of the settings of a rung, ascending, and its epochs, returns them best first.
