@@ -281,6 +281,13 @@ def test_solves_that_are_not_finite_are_recorded(tmp_path, spec, criterion):
     assert all(count > 0 for count in counts[1:])
 
 
+def test_a_point_is_of_the_training_and_of_the_test_images(task, monkeypatch, tmp_path):
+    monkeypatch.setattr(runner, "evaluate", lambda task, network, split: (len(split), len(split) / 2000))
+    point = run(task, choose("sgd"), 0, 1, tmp_path).points[0]
+    assert (point.train_loss, point.train_accuracy) == (1437, 1437 / 2000)
+    assert (point.test_loss, point.test_accuracy) == (360, 360 / 2000)
+
+
 @pytest.fixture
 def lasts(monkeypatch):
     """A clock that stands still but for what is said to last: a step a second, evaluation of a split 100, ..."""

@@ -1,5 +1,6 @@
 """The command line: ``kronbench``, with one command from each module of ``suites.harness.commands``."""
 
+import gc
 import signal
 import sys
 from importlib import import_module
@@ -89,6 +90,7 @@ def main() -> None:
         for number in numbers:
             signal.signal(number, before[number])
     if stopped:
+        gc.freeze()  # else Python takes a second to look through all that torch made before it ends
         code, problem = 128 + stopped[0], f"stopped: {_how_to_go_on()}"
     if problem:
         typer.echo(problem, err=True)
