@@ -29,35 +29,15 @@ from typing import Any
 
 import psutil
 
-_SMALL = ("--network", "64,8,10", "--device", "cpu")
-_TWO = ("--optimizer", "sgd", "--optimizer", "ea_cg[max_iter=3]")
+_SMALL = "--network 64,8,10 --device cpu --optimizer sgd --optimizer ea_cg[max_iter=3]"
+_GRID = "--lr 0.1,0.5 --damping 0.1 --tolerance 0.01 --batch-size 100"
 COMMANDS = {
-    "compare": ("compare", *_SMALL, *_TWO, "--epochs", "6", "--seeds", "2"),
-    "compare --jobs 2": ("compare", *_SMALL, *_TWO, "--epochs", "6", "--seeds", "2", "--jobs", "2"),
-    "tune": (
-        "tune",
-        *_SMALL,
-        *_TWO,
-        *(
-            "--epochs",
-            "4",
-            "--lr",
-            "0.1,0.5",
-            "--damping",
-            "0.1",
-            "--tolerance",
-            "0.01",
-            "--batch-size",
-            "100",
-            "--rerun",
-            "2",
-        ),
-    ),
-    "reproduce table2": ("reproduce", "table2", "--device", "cpu", "--iterates", "4", "--images", "20"),
-    "reproduce figure9": ("reproduce", "figure9", "--device", "cpu", "--epochs", "4", "--seeds", "1"),
-    "reproduce figure9 --jobs 2": (
-        *("reproduce", "figure9", "--device", "cpu", "--epochs", "4", "--seeds", "1", "--jobs", "2"),
-    ),
+    "compare": f"compare {_SMALL} --epochs 6 --seeds 2",
+    "compare --jobs 2": f"compare {_SMALL} --epochs 6 --seeds 2 --jobs 2",
+    "tune": f"tune {_SMALL} {_GRID} --epochs 4 --rerun 2",
+    "reproduce table2": "reproduce table2 --device cpu --iterates 4 --images 20",
+    "reproduce figure9": "reproduce figure9 --device cpu --epochs 4 --seeds 1",
+    "reproduce figure9 --jobs 2": "reproduce figure9 --device cpu --epochs 4 --seeds 1 --jobs 2",
 }
 _MOST = 20  # kills of one command, which may end after that
 _PRELOADED = ("torch._dynamo", "sklearn.model_selection", "matplotlib.pyplot", "joblib.externals.loky")
@@ -159,7 +139,8 @@ def main() -> None:
     folder, chance = Path(tempfile.mkdtemp(prefix="kills-")), random.Random(asked.seed)
     print(folder, flush=True)
     whole, takes, kills = {}, {}, dict.fromkeys(COMMANDS, 0)
-    for name, arguments in COMMANDS.items():
+    commands = {name: words.split() for name, words in COMMANDS.items()}
+    for name, arguments in commands.items():
         for attempt in range(2):  # the first one of all warms up
             output = folder / f"whole-{len(whole)}-{attempt}"
             began = time.monotonic()
@@ -174,7 +155,7 @@ def main() -> None:
         if left <= 0:
             break
         output = folder / f"killed-{number}"
-        kills[name] += episode(COMMANDS[name], output, takes[name], chance, min(left, _MOST))
+        kills[name] += episode(commands[name], output, takes[name], chance, min(left, _MOST))
         time.sleep(0.1)
         if records(output) == whole[name] and not workers(output):
             shutil.rmtree(output)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from optimizers.core import SOLVERS
+from optimizers.core import SOLVERS, Solver
 from optimizers.core.solvers.kfi import INVERSES
 from optimizers.sgd import SGD
 from suites.harness.cli import app, main
@@ -302,6 +302,7 @@ def test_a_time_is_a_multiple_of_the_reference(monkeypatch):
     now, calls = [0.0], []
 
     def passes(name, seconds, then):
+        @wraps(then)
         def call(*arguments, **options):
             calls.append(name)
             now[0] += seconds * (1 + calls.count(name) % 7)
@@ -311,7 +312,8 @@ def test_a_time_is_a_multiple_of_the_reference(monkeypatch):
 
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(torch.linalg, "cholesky_ex", passes("reference", 0.002, torch.linalg.cholesky_ex))
-    monkeypatch.setitem(SOLVERS, "ea_cg", passes("case", 0.006, lambda *arguments, **options: None))
+    slow = passes("case", 0.006, lambda layers, factors, max_iter=10, tolerance=0.0: None)
+    monkeypatch.setitem(SOLVERS, "ea_cg", Solver("ea_cg", slow, iterative=True))
     assert measure_here("solve/ea_cg", "cpu", math.inf) == pytest.approx(3)
     assert calls.count("case") >= 10 * 25  # in ten set-ups, 25 blocks each
 
