@@ -1,21 +1,33 @@
 """Fixtures that all tests share: small problems in float64, and how closeness is judged."""
 
 import multiprocessing
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.context import BaseContext
 from typing import Any
 
+import jaxtyping
 import msgspec
 import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor
 
-from optimizers.core import CROSS_ENTROPY, FCNN, Activation, Criterion, Tape
+# calls in optimizers.core are held against their annotations, with the shapes; an int may stand for a float
+with jaxtyping.install_import_hook(
+    "optimizers.core", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+):
+    import optimizers.core.expectation  # noqa: F401 (it and what it needs are in no other import)
+    from optimizers.core import CROSS_ENTROPY, FCNN, Activation, Criterion, Tape
+
 from suites.harness.cli import main
 from suites.harness.training import parallel
+
+OF_CORE = re.compile(
+    "test_(cholesky|conformance|criteria|curvature|expectation|hessian|network|optimizers|shapes|solvers)$"
+)
 
 settings.register_profile("kronbench", deadline=None, derandomize=True, database=None, max_examples=60)
 settings.load_profile("kronbench")
@@ -24,6 +36,12 @@ settings.load_profile("kronbench")
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shapes(request: pytest.FixtureRequest) -> None:
+    """Checked in the tests of the core alone; those of the instrument would take a sixth longer."""
+    jaxtyping.config.update("jaxtyping_disable", not OF_CORE.search(request.module.__name__))
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+
+Elements = Float[Tensor, "*elements"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,13 @@ class Activation:
     """
 
     name: str
-    value: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor, Tensor], Tensor]
-    bend: Callable[[Tensor, Tensor], Tensor]
+    value: Callable[[Elements], Elements]
+    slope: Callable[[Elements, Elements], Elements]
+    bend: Callable[[Elements, Elements], Elements]
     lipschitz: float = math.nan
 
 
-def from_function(function: Callable[[Tensor], Tensor], name: str | None = None) -> Activation:
+def from_function(function: Callable[[Elements], Elements], name: str | None = None) -> Activation:
     """An activation whose derivatives come from forward-mode differentiation.
 
     Args:
@@ -42,7 +45,7 @@ def from_function(function: Callable[[Tensor], Tensor], name: str | None = None)
         name: how records name it; the function's own name by default.
     """
 
-    def derivative(of: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def derivative(of: Callable[[Elements], Elements]) -> Callable[[Elements], Elements]:
         return lambda z: cast(Tensor, torch.func.jvp(of, (z,), (torch.ones_like(z),))[1])
 
     first = derivative(function)
@@ -51,35 +54,35 @@ def from_function(function: Callable[[Tensor], Tensor], name: str | None = None)
     return Activation(label, function, lambda z, h: first(z), lambda z, h: second(z))
 
 
-def _softplus_slope(z: Tensor, h: Tensor) -> Tensor:
+def _softplus_slope(z: Elements, h: Elements) -> Elements:
     return torch.sigmoid(z)
 
 
-def _softplus_bend(z: Tensor, h: Tensor) -> Tensor:
+def _softplus_bend(z: Elements, h: Elements) -> Elements:
     return _sigmoid_slope(z, torch.sigmoid(z))
 
 
-def _sigmoid_slope(z: Tensor, h: Tensor) -> Tensor:
+def _sigmoid_slope(z: Elements, h: Elements) -> Elements:
     return torch.addcmul(h, h, h, value=-1)
 
 
-def _sigmoid_bend(z: Tensor, h: Tensor) -> Tensor:
+def _sigmoid_bend(z: Elements, h: Elements) -> Elements:
     return _sigmoid_slope(z, h).mul_(1 - 2 * h)
 
 
-def _tanh_slope(z: Tensor, h: Tensor) -> Tensor:
+def _tanh_slope(z: Elements, h: Elements) -> Elements:
     return 1 - h * h
 
 
-def _tanh_bend(z: Tensor, h: Tensor) -> Tensor:
+def _tanh_bend(z: Elements, h: Elements) -> Elements:
     return _tanh_slope(z, h).mul_(h).mul_(-2)
 
 
-def _relu_slope(z: Tensor, h: Tensor) -> Tensor:
+def _relu_slope(z: Elements, h: Elements) -> Elements:
     return (h > 0).to(h.dtype)
 
 
-def _relu_bend(z: Tensor, h: Tensor) -> Tensor:
+def _relu_bend(z: Elements, h: Elements) -> Elements:
     return torch.zeros_like(h)
 
 

@@ -16,8 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+Logits = Float[Tensor, "B C"]
+Labels = Int[Tensor, " B"]
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,18 @@ class Criterion:
 
     name: str
     convex: bool
-    value: Callable[[Tensor, Tensor], Tensor]
-    gradient: Callable[[Tensor, Tensor], Tensor]
-    mean_hessian: Callable[[Tensor, Tensor], Tensor]
+    value: Callable[[Logits, Labels], Float[Tensor, " B"]]
+    gradient: Callable[[Logits, Labels], Float[Tensor, "B C"]]
+    mean_hessian: Callable[[Logits, Labels], Float[Tensor, "C C"]]
 
 
-def from_function(value: Callable[[Tensor, Tensor], Tensor], *, convex: bool, name: str | None = None) -> Criterion:
+def from_function(
+    value: Callable[[Float[Tensor, " C"], Int[Tensor, ""]], Float[Tensor, ""]], *, convex: bool, name: str | None = None
+) -> Criterion:
     """A criterion whose gradient and Hessian come from ``torch.func``.
 
     Args:
-        value: the loss of one sample: logits [C] and label [] to a scalar.
+        value: the loss of one sample, from its logits and its label.
         convex: whether it is convex in the logits.
         name: how records name it; the function's own name by default.
     """
@@ -52,20 +58,20 @@ def from_function(value: Callable[[Tensor, Tensor], Tensor], *, convex: bool, na
     )
 
 
-def _mean_outer(weights: Tensor, rows: Tensor) -> Tensor:
-    """E[w r r^T] over the batch: weights [B, 1], rows [B, C] -> [C, C]."""
+def _mean_outer(weights: Float[Tensor, "B 1"], rows: Float[Tensor, "B C"]) -> Float[Tensor, "C C"]:
+    """E[w r r^T] over the batch."""
     return (rows * weights).T @ rows / rows.shape[0]
 
 
-def _cross_entropy_value(logits: Tensor, labels: Tensor) -> Tensor:
+def _cross_entropy_value(logits: Logits, labels: Labels) -> Float[Tensor, " B"]:
     return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
-def _cross_entropy_gradient(logits: Tensor, labels: Tensor) -> Tensor:
+def _cross_entropy_gradient(logits: Logits, labels: Labels) -> Float[Tensor, "B C"]:
     return logits.softmax(1).sub_(one_hot(labels, logits.shape[1]))
 
 
-def _cross_entropy_mean_hessian(logits: Tensor, labels: Tensor) -> Tensor:
+def _cross_entropy_mean_hessian(logits: Logits, labels: Labels) -> Float[Tensor, "C C"]:
     p = logits.softmax(1)
     return torch.diag(p.mean(0)) - p.T @ p / p.shape[0]
 
@@ -89,20 +95,20 @@ def bounded(delta: float = 5.0, epsilon: float = 0.2) -> Criterion:
     if not 0 < epsilon < 1:
         raise ValueError(f"epsilon must be in (0, 1), got {epsilon}")
 
-    def parts(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def parts(logits: Logits, labels: Labels) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         p = logits.softmax(1)
         a = p.gather(1, labels[:, None])
         q = one_hot(labels, logits.shape[1]) - p
         return p, a, q, torch.sigmoid(delta * (epsilon - a))
 
-    def value(logits: Tensor, labels: Tensor) -> Tensor:
+    def value(logits: Logits, labels: Labels) -> Float[Tensor, " B"]:
         return parts(logits, labels)[3].squeeze(1)
 
-    def gradient(logits: Tensor, labels: Tensor) -> Tensor:
+    def gradient(logits: Logits, labels: Labels) -> Float[Tensor, "B C"]:
         _, a, q, s = parts(logits, labels)
         return -delta * s * (1 - s) * a * q
 
-    def mean_hessian(logits: Tensor, labels: Tensor) -> Tensor:
+    def mean_hessian(logits: Logits, labels: Labels) -> Float[Tensor, "C C"]:
         p, a, q, s = parts(logits, labels)
         first = -delta * s * (1 - s) * a  # dC/da times a
         second = delta**2 * s * (1 - s) * (1 - 2 * s) * a**2  # d2C/da2 times a^2

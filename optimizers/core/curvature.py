@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from optimizers.core.criteria import Criterion
@@ -23,16 +24,16 @@ from optimizers.core.ranges import GAMMA, check
 from optimizers.core.symmetric import gram, symmetric
 from optimizers.core.tape import Layer, Tape
 
-_Repair = Callable[[Tensor], Tensor]
+_Repair = Callable[[Float[Tensor, " I"]], Float[Tensor, " I"]]
 _LARGEST_WEIGHT = 19.0  # a, for c = 99
 
 
-def fisher(tape: Tape) -> list[Tensor]:
+def fisher(tape: Tape) -> list[Float[Tensor, "O O"]]:
     """The Fisher matrix with the labels of the batch, as in the paper: G^t = E[delta^t delta^tT]."""
     return _second_moments([layer.delta for layer in tape.layers])
 
 
-def sampled_fisher(tape: Tape, generator: torch.Generator) -> list[Tensor]:
+def sampled_fisher(tape: Tape, generator: torch.Generator) -> list[Float[Tensor, "O O"]]:
     """The Fisher matrix with labels drawn from the model, one a sample, as Martens and Grosse do.
 
     Args:
@@ -42,7 +43,7 @@ def sampled_fisher(tape: Tape, generator: torch.Generator) -> list[Tensor]:
     return _second_moments(tape.backward(tape.criterion.gradient(tape.logits, labels)))
 
 
-def gauss_newton(tape: Tape) -> list[Tensor]:
+def gauss_newton(tape: Tape) -> list[Float[Tensor, "O O"]]:
     """The Gauss-Newton matrix by KFRA's recursion: Eq. (8) without its second term.
 
     Raises:
@@ -52,7 +53,7 @@ def gauss_newton(tape: Tape) -> list[Tensor]:
     return _recursion(tape, tape.mean_hessian, repair=None)
 
 
-def pch(tape: Tape, gamma: float = -1) -> list[Tensor]:
+def pch(tape: Tape, gamma: float = -1) -> list[Float[Tensor, "O O"]]:
     """The positive-curvature Hessian, Eq. (8).
 
     Args:
@@ -66,12 +67,12 @@ def pch(tape: Tape, gamma: float = -1) -> list[Tensor]:
     return _recursion(tape, positive_output_hessian(tape), lambda mean: torch.where(mean < 0, gamma * mean, mean))
 
 
-def pch1(tape: Tape) -> list[Tensor]:
+def pch1(tape: Tape) -> list[Float[Tensor, "O O"]]:
     """PCH-1, the positive-curvature Hessian with negative curvature made positive (gamma = -1)."""
     return pch(tape, gamma=-1)
 
 
-def pch2(tape: Tape) -> list[Tensor]:
+def pch2(tape: Tape) -> list[Float[Tensor, "O O"]]:
     """PCH-2, the positive-curvature Hessian with negative curvature removed (gamma = 0)."""
     return pch(tape, gamma=0)
 
@@ -85,14 +86,14 @@ def require_convex(criterion: Criterion) -> None:
         )
 
 
-def positive_output_hessian(tape: Tape) -> Tensor:
+def positive_output_hessian(tape: Tape) -> Float[Tensor, "C C"]:
     """G^k of PCH: Pos-Eig of the mean Hessian in the logits; that of a convex criterion needs no repair."""
     # deviates: absolute values for every gamma; the paper's gamma is of the diagonal in Eq. (8b) alone
     return tape.mean_hessian if tape.criterion.convex else pos_eig(tape.mean_hessian)
 
 
-def pos_eig(matrix: Tensor) -> Tensor:
-    """Pos-Eig: the symmetric matrix with every eigenvalue replaced by its absolute value, [n, n] -> [n, n].
+def pos_eig(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """Pos-Eig: the symmetric matrix with every eigenvalue replaced by its absolute value.
 
     A matrix that is not finite comes back as it is, for the solver to say so.
     """
@@ -104,7 +105,7 @@ def pos_eig(matrix: Tensor) -> Tensor:
     return (vectors * eigenvalues.abs()) @ vectors.T
 
 
-def absolute(matrix: Tensor) -> Tensor:
+def absolute(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     """|A| = A sign(A) of a symmetric matrix, without eigenvalues, for which a GPU would have to wait.
 
     X <- X (a I + b X^2) (I + c X^2)^-1 from X = A / (n max |a_ij|) takes the eigenvalues to their signs: the weighted
@@ -128,12 +129,12 @@ def absolute(matrix: Tensor) -> Tensor:
     return (product + product.T) / 2
 
 
-def _second_moments(deltas: list[Tensor]) -> list[Tensor]:
+def _second_moments(deltas: list[Float[Tensor, "B _O"]]) -> list[Float[Tensor, "O O"]]:
     return [gram(delta.T, 1 / len(delta)) for delta in deltas]
 
 
 @torch.no_grad()
-def _recursion(tape: Tape, G: Tensor, repair: _Repair | None) -> list[Tensor]:
+def _recursion(tape: Tape, G: Float[Tensor, "C C"], repair: _Repair | None) -> list[Float[Tensor, "O O"]]:
     """Eq. (8) from the last layer to the first."""
     factors = [G]
     for layer in tape.layers[:0:-1]:
@@ -141,15 +142,17 @@ def _recursion(tape: Tape, G: Tensor, repair: _Repair | None) -> list[Tensor]:
     return factors[::-1]
 
 
-def propagate(layer: Layer, G: Tensor, repair: _Repair | None) -> Tensor:
-    """Eq. (8) through one layer, [O, O] -> [I, I]; ``repair`` takes E[phi'' * W^tT delta^t], and None leaves it out."""
+def propagate(
+    layer: Layer, G: Float[Tensor, "{layer.outputs} {layer.outputs}"], repair: _Repair | None
+) -> Float[Tensor, "{layer.inputs} {layer.inputs}"]:
+    """Eq. (8) through one layer; ``repair`` takes E[phi'' * W^tT delta^t], and None leaves it out."""
     W, slope = layer.weight, layer.slope
     GW, scaled = G @ W, slope / layer.batch
 
     def strip(rows: slice, columns: slice) -> Tensor:
         return (W[:, rows].T @ GW[:, columns]).mul_(scaled[:, rows].T @ slope[:, columns])
 
-    below = symmetric(strip, W.shape[1], like=W)
+    below = symmetric(strip, layer.inputs, like=W)
     if repair is not None:
         below.diagonal().add_(repair(layer.mean_bend))
     return below
@@ -159,15 +162,15 @@ def propagate(layer: Layer, G: Tensor, repair: _Repair | None) -> Tensor:
 class Curvature:
     """A curvature by name; called like its function.
 
-    function: takes a tape and returns one G^t [n_t, n_t] for each layer.
+    function: takes a tape and returns one G^t for each layer.
     needs_convex: whether it is positive semi-definite for convex criteria only; others are refused at construction.
     """
 
     name: str
-    function: Callable[[Tape], list[Tensor]]
+    function: Callable[[Tape], list[Float[Tensor, "O O"]]]
     needs_convex: bool = False
 
-    def __call__(self, tape: Tape) -> list[Tensor]:
+    def __call__(self, tape: Tape) -> list[Float[Tensor, "O O"]]:
         return self.function(tape)
 
 

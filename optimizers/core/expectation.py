@@ -21,6 +21,7 @@ the variances need X: ||X - E[X]||_F^2 = tr(((H_b - E[H]) S)^2), 2 O^3 operation
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from optimizers.core.curvature import propagate
@@ -36,7 +37,7 @@ class Expectation:
     of Eq. (7), for each layer but the last.
     """
 
-    means: list[Tensor]
+    means: list[Float[Tensor, "_O _O"]]
     errors: list[float]
     bounds: list[float]
 
@@ -65,26 +66,26 @@ class _Spread:
     Chunks are merged as in Chan, Golub and LeVeque (1983). All terms are sums of squares, so nothing cancels.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Float[Tensor, "O I"]) -> None:
         self._S = weight @ weight.T
         self._mean = weight.new_zeros(())
         self._samples = 0
         self._squares = weight.new_zeros((), dtype=torch.float64)  # sum over samples of ||X - E[X]||_F^2
 
-    def add(self, H: Tensor) -> None:
-        """Take in a chunk [c, O, O]."""
+    def add(self, H: Float[Tensor, "c O O"]) -> None:
+        """Take in a chunk."""
         before, self._samples = self._samples, self._samples + len(H)
         mean = H.mean(0)
         shift = mean - self._mean
         self._squares += self._square(H - mean) + self._square(shift) * (before * len(H) / self._samples)
         self._mean = self._mean + shift * (len(H) / self._samples)
 
-    def _square(self, H: Tensor) -> Tensor:
+    def _square(self, H: Float[Tensor, "*c O O"]) -> Float[Tensor, ""]:
         """||W^T H W||_F^2 = tr((H S)^2), of several together their sum."""
         HS = H @ self._S
         return (HS * HS.mT).sum()
 
     @property
-    def variance(self) -> Tensor:
+    def variance(self) -> Float[Tensor, ""]:
         """The sum over all entries. Rounding does not take it below 0."""
         return self._squares.clamp_min(0) / self._samples

@@ -19,21 +19,22 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from optimizers.core.symmetric import symmetric
 from optimizers.core.tape import Tape
 
+_Watch = Callable[[int, Float[Tensor, "c O O"]], None]
+
 
 @torch.no_grad()
-def mean_hessians(
-    tape: Tape, chunk: int = 16, watch: Callable[[int, Tensor], None] = lambda t, H: None
-) -> list[Tensor]:
-    """E[hess_{b^t} C] over the samples of a tape: [n_t, n_t] for each layer, first to last.
+def mean_hessians(tape: Tape, chunk: int = 16, watch: _Watch = lambda t, H: None) -> list[Float[Tensor, "O O"]]:
+    """E[hess_{b^t} C] over the samples of a tape, for each layer, first to last.
 
     Args:
         chunk: samples at a time. It bounds the memory; the module header gives the numbers.
-        watch: called for each layer but the first: its place in the tape, and the Hessians of a chunk, [c, n_t, n_t].
+        watch: called for each layer but the first: its place in the tape, and the Hessians of a chunk.
 
     Raises:
         ValueError: if chunk is below 1.
@@ -47,13 +48,13 @@ def mean_hessians(
     return [total.div_(samples) for total in totals]
 
 
-def output_hessians(tape: Tape, rows: slice) -> Tensor:
-    """hess_z C of some samples, [c, C, C]."""
+def output_hessians(tape: Tape, rows: slice) -> Float[Tensor, "c C C"]:
+    """hess_z C of some samples."""
     of_one = torch.func.vmap(lambda z, label: tape.criterion.mean_hessian(z[None], label[None]))
     return cast(Tensor, of_one(tape.logits[rows], tape.labels[rows]))
 
 
-def _add_chunk(tape: Tape, rows: slice, totals: list[Tensor], watch: Callable[[int, Tensor], None]) -> None:
+def _add_chunk(tape: Tape, rows: slice, totals: list[Float[Tensor, "_O _O"]], watch: _Watch) -> None:
     """Add the sum over a chunk of samples to the Hessian of every layer."""
     H = output_hessians(tape, rows)
     totals[-1].add_(H.sum(0))

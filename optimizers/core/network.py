@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from optimizers.core.activations import ACTIVATIONS, Activation
@@ -22,8 +23,8 @@ from optimizers.core.tape import Layer, Tape
 _DRAWN = 2**20  # numbers at a time, so that float64 takes little memory beside a large weight
 
 
-def _draw_xavier(weight: Tensor, generator: torch.Generator) -> None:
-    """Uniform within sqrt(6 / (I + O)), drawn in float64 and rounded to the dtype of ``weight`` [O, I]."""
+def _draw_xavier(weight: Float[Tensor, "O I"], generator: torch.Generator) -> None:
+    """Uniform within sqrt(6 / (I + O)), drawn in float64 and rounded to the dtype of ``weight``."""
     bound = math.sqrt(6 / sum(weight.shape))
     for part in weight.view(-1).split(_DRAWN):
         part.copy_(torch.empty(part.shape, dtype=torch.float64).uniform_(-bound, bound, generator=generator))
@@ -76,8 +77,8 @@ class FCNN(nn.Module):
     def linears(self) -> list[nn.Linear]:
         return cast(list[nn.Linear], list(self.layers))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, n_k] of inputs [B, n_0]; differentiable, as any module's."""
+    def forward(self, x: Float[Tensor, "*B {self.sizes[0]}"]) -> Float[Tensor, "*B {self.sizes[-1]}"]:
+        """Logits of inputs; differentiable, as any module's."""
         *hidden, last = self.linears
         for linear in hidden:
             x = self.activation.value(linear(x))
@@ -111,9 +112,8 @@ class FCNN(nn.Module):
         layers: list[Layer] = []
         for t in reversed(range(len(weights))):
             fed_by = (self.activation, preactivations[t - 1]) if t > 0 else None
-            layer = Layer(weights[t], biases[t], inputs[t], fed_by, delta)
-            if t > 0:
-                layer.pullback = delta @ layer.weight
-                delta = layer.slope * layer.pullback
-            layers.append(layer)
+            pullback = delta @ weights[t] if t > 0 else None
+            layers.append(Layer(weights[t], biases[t], inputs[t], fed_by, delta, pullback))
+            if pullback is not None:
+                delta = layers[-1].slope * pullback
         return Tape(layers[::-1], criterion, logits, labels)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
+from jaxtyping import Float
 from torch import Tensor
 
 STRIP = 128  # rows computed at a time on a CPU; on a GPU one product is faster than several
 
 
-def symmetric(strip: Callable[[slice, slice], Tensor], size: int, like: Tensor) -> Tensor:
-    """A symmetric [size, size] matrix; ``strip(rows, columns)`` computes any block of it."""
+def symmetric(strip: Callable[[slice, slice], Tensor], size: int, like: Tensor) -> Float[Tensor, "n n"]:
+    """A symmetric matrix; ``strip(rows, columns)`` computes any block of it."""
     if like.device.type != "cpu" or size <= STRIP:
         return strip(slice(None), slice(None))
     matrix = like.new_empty(size, size)
@@ -20,7 +21,7 @@ def symmetric(strip: Callable[[slice, slice], Tensor], size: int, like: Tensor) 
     return matrix
 
 
-def gram(x: Tensor, scale: float = 1) -> Tensor:
-    """``scale x x^T``, [n, m] -> [n, n]."""
+def gram(x: Float[Tensor, "n m"], scale: float = 1) -> Float[Tensor, "n n"]:
+    """``scale x x^T``."""
     scaled = x if scale == 1 else x * scale
     return symmetric(lambda rows, columns: scaled[rows] @ x[columns].mT, len(x), x)

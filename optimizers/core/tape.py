@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from optimizers.core.activations import Activation
@@ -40,60 +41,67 @@ def factors_are_cheaper(batch: int, inputs: int, outputs: int) -> bool:
 class Layer:
     """One layer of a tape; the module header gives the shapes."""
 
-    weight: Tensor
-    bias: Tensor
-    input: Tensor
-    fed_by: tuple[Activation, Tensor] | None  # activation and z^{t-1} before this layer
-    delta: Tensor
-    pullback: Tensor | None = None
+    weight: Float[Tensor, "O I"]
+    bias: Float[Tensor, " O"]
+    input: Float[Tensor, "B I"]
+    fed_by: tuple[Activation, Float[Tensor, "B I"]] | None  # activation and z^{t-1} before this layer
+    delta: Float[Tensor, "B O"]
+    pullback: Float[Tensor, "B I"] | None = None
 
-    @property
+    @cached_property
     def batch(self) -> int:
         return self.input.shape[0]
 
     @cached_property
-    def slope(self) -> Tensor:
+    def inputs(self) -> int:
+        return self.weight.shape[1]
+
+    @cached_property
+    def outputs(self) -> int:
+        return self.weight.shape[0]
+
+    @cached_property
+    def slope(self) -> Float[Tensor, "{self.batch} {self.inputs}"]:
         assert self.fed_by is not None, "the first layer is fed by the data"
         activation, z = self.fed_by
         return activation.slope(z, self.input)
 
     @cached_property
-    def bend(self) -> Tensor:
+    def bend(self) -> Float[Tensor, "{self.batch} {self.inputs}"]:
         assert self.fed_by is not None, "the first layer is fed by the data"
         activation, z = self.fed_by
         return activation.bend(z, self.input)
 
     @cached_property
-    def mean_bend(self) -> Tensor:
+    def mean_bend(self) -> Float[Tensor, " I"]:
         assert self.pullback is not None, "the first layer is fed by the data"
         return (self.bend * self.pullback).mean(0)
 
     @cached_property
-    def weight_gradient(self) -> Tensor:
+    def weight_gradient(self) -> Float[Tensor, "O I"]:
         return (self.delta / self.batch).T @ self.input
 
     @cached_property
-    def bias_gradient(self) -> Tensor:
+    def bias_gradient(self) -> Float[Tensor, " O"]:
         return self.delta.mean(0)
 
     @cached_property
-    def mean_input(self) -> Tensor:
+    def mean_input(self) -> Float[Tensor, " I"]:
         return self.input.mean(0)
 
     @cached_property
-    def input_gram(self) -> Tensor:
-        """h h^T, the inner products of the batch's inputs, [B, B]."""
+    def input_gram(self) -> Float[Tensor, "B B"]:
+        """h h^T, the inner products of the batch's inputs."""
         return gram(self.input)
 
-    @property
+    @cached_property
     def prefers_factors(self) -> bool:
         """Whether a direction is carried as ``left @ input``, rather than as a dense [O, I] matrix."""
-        outputs, inputs = self.weight.shape
-        return factors_are_cheaper(self.batch, inputs, outputs)
+        return factors_are_cheaper(self.batch, self.inputs, self.outputs)
 
     @cached_property
-    def gradient_norm(self) -> Tensor:
-        """||E[delta h^T]||_F, a scalar; by the B x B Gram matrices where the gradient need not be formed.
+    def gradient_norm(self) -> Float[Tensor, ""]:
+        """||E[delta h^T]||_F, by the B x B Gram matrices where the gradient need not be formed.
 
         What is squared has its largest entry at 1, so that the squares of a tiny or a huge gradient are still numbers.
         """
@@ -111,22 +119,22 @@ class Tape:
 
     layers: list[Layer]
     criterion: Criterion
-    logits: Tensor  # [B, C]
-    labels: Tensor  # [B]
+    logits: Float[Tensor, "B C"]
+    labels: Int[Tensor, " B"]
 
     @cached_property
-    def loss(self) -> Tensor:
-        """The mean of the criterion over the batch, a scalar."""
+    def loss(self) -> Float[Tensor, ""]:
+        """The mean of the criterion over the batch."""
         return self.criterion.value(self.logits, self.labels).mean()
 
     @cached_property
-    def mean_hessian(self) -> Tensor:
-        """E[hess_z C] in the logits, [C, C]."""
+    def mean_hessian(self) -> Float[Tensor, "C C"]:
+        """E[hess_z C] in the logits."""
         return self.criterion.mean_hessian(self.logits, self.labels)
 
     @torch.no_grad()
-    def backward(self, output_delta: Tensor) -> list[Tensor]:
-        """Propagate other gradients in the logits [B, C] through the recorded pass: delta^t [B, O], one per layer."""
+    def backward(self, output_delta: Float[Tensor, "B C"]) -> list[Float[Tensor, "B O"]]:
+        """Propagate other gradients in the logits through the recorded pass: one delta^t per layer."""
         deltas = [output_delta]
         for layer in self.layers[:0:-1]:
             deltas.append(layer.slope * (deltas[-1] @ layer.weight))

@@ -3,25 +3,29 @@
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
 def conjugate_gradient(
-    operator: Callable[[Tensor, Tensor], Tensor], right: Tensor, max_iter: int, tolerance: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    operator: Callable[[Float[Tensor, "*rows n"], Bool[Tensor, "*rows"]], Float[Tensor, "*rows n"]],
+    right: Float[Tensor, "*rows n"],
+    max_iter: int,
+    tolerance: float,
+) -> tuple[Float[Tensor, "*rows n"], Int[Tensor, "*rows"], Float[Tensor, "*rows"], Bool[Tensor, "*rows"]]:
     """Solve A x = b from x = 0 for every row of ``right``, with an A of its own. A row that has converged no longer
     changes.
 
     Args:
-        operator: maps p [..., n] to A p [..., n]; each A is symmetric and positive definite. It also gets a mask [...]
-            of the active rows; the products of the others are not needed.
-        right: b, [..., n].
+        operator: maps p to A p; each A is symmetric and positive definite. It also gets a mask of the active rows; the
+            products of the others are not needed.
+        right: b.
         max_iter: the most iterations.
         tolerance: a row stops when ||r|| <= tolerance ||b||.
 
     Returns:
-        x [..., n]; iterations [...]; ||r|| / ||b|| [...], which is 0 if b = 0 and NaN if a number was not finite; and
-        whether p^T A p <= 0 occurred [...]. On a GPU nothing waits for a result: all ``max_iter`` iterations are
+        x; iterations; ||r|| / ||b||, which is 0 if b = 0 and NaN if a number was not finite; and whether p^T A p <= 0
+        occurred. On a GPU nothing waits for a result: all ``max_iter`` iterations are
         queued, and a row that is done ignores the rest.
     """
     # every row has its largest entry at 1, so that the square of a tiny or a huge one is still a number

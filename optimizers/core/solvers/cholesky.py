@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from optimizers.core.streams import side_by_side
@@ -23,15 +24,20 @@ LARGE = 512
 MANY = 256
 
 
-def solve_damped(matrix: Tensor, *systems: tuple[Tensor | float, Tensor]) -> list[tuple[Tensor, Tensor]]:
+# damping and right side; solution and ``info``
+System = tuple[Float[Tensor, ""] | float, Float[Tensor, "n _m"]]
+Solved = tuple[Float[Tensor, "n _m"], Int[Tensor, ""]]
+
+
+def solve_damped(matrix: Float[Tensor, "n n"], *systems: System) -> list[Solved]:
     """(matrix + damping I)^-1 right for several systems with one matrix.
 
     Args:
-        matrix: symmetric, [n, n].
-        systems: for each system the damping, a number or a scalar tensor, and the right side [n, m].
+        matrix: symmetric.
+        systems: for each system the damping, and the right side.
 
     Returns:
-        For each system the solution [n, m] and ``info`` []. If ``info`` is not 0, the damped matrix is not positive
+        For each system the solution and ``info``. If ``info`` is not 0, the damped matrix is not positive
         definite, and the solution means nothing. Nothing waits for the device.
     """
     if matrix.device.type == "cpu" and len(matrix) > LARGE:
@@ -39,7 +45,7 @@ def solve_damped(matrix: Tensor, *systems: tuple[Tensor | float, Tensor]) -> lis
     return side_by_side([partial(_solve, matrix, *system) for system in systems], matrix.device)
 
 
-def _solve(matrix: Tensor, damping: Tensor | float, right: Tensor) -> tuple[Tensor, Tensor]:
+def _solve(matrix: Float[Tensor, "n n"], damping: Float[Tensor, ""] | float, right: Float[Tensor, "n m"]) -> Solved:
     """One system by LAPACK's factorization."""
     factor = matrix.mT.clone()  # column-major, as LAPACK wants it
     factor.diagonal().add_(damping)
@@ -51,7 +57,7 @@ def _solve(matrix: Tensor, damping: Tensor | float, right: Tensor) -> tuple[Tens
     return _substitute(factor, corners, blocks, right), info
 
 
-def _solve_by_blocks(matrix: Tensor, systems: Sequence[tuple[Tensor | float, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+def _solve_by_blocks(matrix: Float[Tensor, "n n"], systems: Sequence[System]) -> list[Solved]:
     """All systems at once."""
     factors = matrix.expand(len(systems), -1, -1).clone()
     for factor, (damping, _) in zip(factors, systems, strict=True):
@@ -75,8 +81,10 @@ def blocks_of(size: int) -> list[slice]:
     return [slice(start, min(start + length, size)) for start in range(0, size, length)]
 
 
-def _factorize(factors: Tensor, blocks: list[slice]) -> tuple[list[Tensor], Tensor]:
-    """Turn lower triangles [k, n, n] into L in place, except the diagonal blocks; returns the inverses of these."""
+def _factorize(
+    factors: Float[Tensor, "k n n"], blocks: list[slice]
+) -> tuple[list[Float[Tensor, "k b b"]], Int[Tensor, " k"]]:
+    """Turn lower triangles into L in place, except the diagonal blocks; returns the inverses of these."""
     corners, infos = [], []
     for columns in blocks:
         done = slice(columns.start)
@@ -92,7 +100,12 @@ def _factorize(factors: Tensor, blocks: list[slice]) -> tuple[list[Tensor], Tens
     return corners, torch.stack(infos).amax(0)
 
 
-def _substitute(factor: Tensor, corners: list[Tensor], blocks: list[slice], right: Tensor) -> Tensor:
+def _substitute(
+    factor: Float[Tensor, "n n"],
+    corners: list[Float[Tensor, "_b _b"]],
+    blocks: list[slice],
+    right: Float[Tensor, "n m"],
+) -> Float[Tensor, "n m"]:
     """L^-T L^-1 right, forwards and backwards through the blocks."""
     x = right.clone()
     for rows, corner in zip(blocks, corners, strict=True):
@@ -102,6 +115,6 @@ def _substitute(factor: Tensor, corners: list[Tensor], blocks: list[slice], righ
     return x
 
 
-def _inverse(corner: Tensor) -> Tensor:
+def _inverse(corner: Float[Tensor, "*k b b"]) -> Float[Tensor, "*k b b"]:
     identity = torch.eye(corner.shape[-1], dtype=corner.dtype, device=corner.device).expand_as(corner)
     return torch.linalg.solve_triangular(corner, identity, upper=False)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from optimizers.core.solvers.cg import conjugate_gradient
@@ -23,7 +24,7 @@ _PADDING = 2**18  # zeros that a product may run over, so that there are fewer p
 
 def ea_cg(
     layers: Sequence[Layer],
-    factors: Sequence[Tensor],
+    factors: Sequence[Float[Tensor, "_O _O"]],
     damping: float = 0.01,
     max_iter: int = 10,
     tolerance: float = 1e-2,
@@ -41,7 +42,7 @@ def ea_cg(
         max_iter: the most iterations.
         tolerance: epsilon; stop when ||r|| <= epsilon ||r_0||.
     """
-    lengths = [layer.delta.shape[1] for layer in layers]
+    lengths = [layer.outputs for layer in layers]
     # rows: (layer, weight or bias); columns: c, then v, zeros behind
     right = layers[0].delta.new_zeros(len(layers), 2, 1 + max(lengths))
     moments = side_by_side([partial(_moments, layer) for layer in layers], right.device)
@@ -59,7 +60,7 @@ def ea_cg(
 
     by_rows = blocks(factors)
 
-    def operator(p: Tensor, active: Tensor) -> Tensor:
+    def operator(p: Float[Tensor, "L 2 n"], active: Bool[Tensor, "L 2"]) -> Float[Tensor, "L 2 n"]:
         q = damping * p
         for rows, G in by_rows:
             if active.device.type == "cpu" and not active[rows].any():
@@ -91,15 +92,15 @@ def ea_cg(
     return Solution(weights, biases, iterations, residual, status, tuple(rows for rows, _ in by_rows))
 
 
-def _moments(layer: Layer) -> tuple[Tensor, Tensor]:
-    """B ||hbar|| grad u, [O]; ||hbar||^2 and ||grad||, [2]."""
+def _moments(layer: Layer) -> tuple[Float[Tensor, " O"], Float[Tensor, " 2"]]:
+    """B ||hbar|| grad u; ||hbar||^2 and ||grad||."""
     squared_mean = torch.dot(layer.mean_input, layer.mean_input)
     along_mean = layer.delta.T @ (layer.input @ layer.mean_input)
     return along_mean, torch.stack([squared_mean, layer.gradient_norm])
 
 
-def blocks(factors: Iterable[Tensor]) -> list[tuple[slice, Tensor]]:
-    """The factors of neighbouring layers, [l, O, O], smaller ones padded with zeros, and their rows."""
+def blocks(factors: Iterable[Float[Tensor, "_O _O"]]) -> list[tuple[slice, Float[Tensor, "l O O"]]]:
+    """The factors of neighbouring layers, smaller ones padded with zeros, and their rows."""
     found: list[tuple[slice, Tensor]] = []
     left = list(factors)
     while left:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from optimizers.core.solvers.cholesky import solve_damped
@@ -27,7 +28,12 @@ from optimizers.core.tape import Layer
 _ROUNDINGS = 32  # a damping below so many roundings of the trace of its matrix is lost
 
 
-def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.01, inverse: str = "exact") -> Solution:
+def kfi(
+    layers: Sequence[Layer],
+    factors: Sequence[Float[Tensor, "_O _O"]],
+    damping: float = 0.01,
+    inverse: str = "exact",
+) -> Solution:
     """The Kronecker-factored inverse, Eq. (12): d = -(G + sqrt(alpha)/pi I)^-1 grad (E[h h^T] + pi sqrt(alpha) I)^-1.
 
     pi^2 = (tr E[h h^T] / I) / (tr G / O). Biases: d = -(G + alpha I)^-1 grad b. If a factorization fails, the layer
@@ -61,11 +67,14 @@ def kfi(layers: Sequence[Layer], factors: Sequence[Tensor], damping: float = 0.0
 
 
 # grad (E[h h^T] + lam I)^-1, and the ``info`` of its factorization
-_Inverse = Callable[[Layer, Tensor], tuple[Direction, Tensor]]
+_Half = tuple[Direction, Int[Tensor, ""]]
+_Inverse = Callable[[Layer, Float[Tensor, ""]], _Half]
 
 
-def _layer(layer: Layer, G: Tensor, damping: float, inverse: _Inverse) -> tuple[Direction, Tensor, Tensor, Tensor]:
-    """Directions in weight and bias, the ``info`` of their factorizations [2], and five numbers: tr E[h h^T], tr G, pi,
+def _layer(
+    layer: Layer, G: Float[Tensor, "{layer.outputs} {layer.outputs}"], damping: float, inverse: _Inverse
+) -> tuple[Direction, Float[Tensor, " {layer.outputs}"], Int[Tensor, " 2"], Float[Tensor, " 5"]]:
+    """Directions in weight and bias, the ``info`` of their factorizations, and five numbers: tr E[h h^T], tr G, pi,
     and the sum of the entries of each direction."""
     input_trace, G_trace = _traces(layer, G)
     pi = _pi(layer, input_trace, G_trace)
@@ -87,19 +96,19 @@ def _layer(layer: Layer, G: Tensor, damping: float, inverse: _Inverse) -> tuple[
     )
 
 
-def _factor(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
+def _factor(layer: Layer, lam: Float[Tensor, ""]) -> _Half:
     """With the I x I factor, as written."""
     ((half, info),) = solve_damped(gram(layer.input.T, 1 / layer.batch), (lam, layer.weight_gradient.T))
     return Direction(None, half.T), info
 
 
-def _gram(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
+def _gram(layer: Layer, lam: Float[Tensor, ""]) -> _Half:
     """By push-through: grad (E[h h^T] + lam I)^-1 = delta^T (h h^T + B lam I)^-1 h."""
     ((rows, info),) = solve_damped(layer.input_gram, (lam * layer.batch, layer.delta))
     return Direction(rows.T, layer.input), info
 
 
-def _rank_one(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
+def _rank_one(layer: Layer, lam: Float[Tensor, ""]) -> _Half:
     """Eq. (13), hbar hbar^T for E[h h^T], by the Sherman-Morrison formula.
 
     (hbar hbar^T + lam I)^-1 = (I - hbar hbar^T / (lam + ||hbar||^2)) / lam, and hbar^T is the mean of the rows of h.
@@ -116,19 +125,19 @@ def exact_form(batch: int, inputs: int) -> str:
     return "gram" if batch < inputs else "factor"
 
 
-def _exact(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
+def _exact(layer: Layer, lam: Float[Tensor, ""]) -> _Half:
     # deviates: the paper always forms the I x I factor; the direction is the same
-    return INVERSES[exact_form(*layer.input.shape)](layer, lam)
+    return INVERSES[exact_form(layer.batch, layer.inputs)](layer, lam)
 
 
-def _auto(layer: Layer, lam: Tensor) -> tuple[Direction, Tensor]:
+def _auto(layer: Layer, lam: Float[Tensor, ""]) -> _Half:
     try:
         return _factor(layer, lam)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
     warnings.warn(
-        f"the {layer.input.shape[1]} x {layer.input.shape[1]} factor of KFI does not fit into memory: falling back to "
+        f"the {layer.inputs} x {layer.inputs} factor of KFI does not fit into memory: falling back to "
         "rank_one, Eq. (13); inverse='exact' gives the exact direction in less memory",
         stacklevel=2,
     )
@@ -149,14 +158,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def _traces(layer: Layer, G: Tensor) -> tuple[Tensor, Tensor]:
-    """tr E[h h^T] and tr G, scalars."""
+def _traces(layer: Layer, G: Float[Tensor, "O O"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """tr E[h h^T] and tr G."""
     h = layer.input.flatten()
     return torch.dot(h, h) / layer.batch, G.trace()
 
 
-def _pi(layer: Layer, input_trace: Tensor, G_trace: Tensor) -> Tensor:
-    """pi^2 = (tr E[h h^T] / I) / (tr G / O), a scalar: G is damped by sqrt(alpha)/pi, E[h h^T] by pi sqrt(alpha)."""
+def _pi(layer: Layer, input_trace: Float[Tensor, ""], G_trace: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """pi^2 = (tr E[h h^T] / I) / (tr G / O): G is damped by sqrt(alpha)/pi, E[h h^T] by pi sqrt(alpha)."""
     tiny = torch.finfo(G_trace.dtype).tiny
-    outputs, inputs = layer.weight.shape
-    return ((input_trace / inputs).clamp_min(tiny) / (G_trace / outputs).clamp_min(tiny)).sqrt()
+    return ((input_trace / layer.inputs).clamp_min(tiny) / (G_trace / layer.outputs).clamp_min(tiny)).sqrt()

@@ -10,8 +10,8 @@ product costs more give a dense direction.
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -43,21 +43,22 @@ _ADVICE = {
 }
 
 
-def add_scaled(target: Tensor, tensor: Tensor, scale: float | Tensor) -> None:
-    """``target += scale * tensor`` in place. If the scale is a scalar tensor, its number is not read."""
+def add_scaled(target: Float[Tensor, "*n"], tensor: Float[Tensor, "*n"], scale: float | Float[Tensor, ""]) -> None:
+    """``target += scale * tensor`` in place. If the scale is a tensor, its number is not read."""
     if isinstance(scale, Tensor):
         target.addcmul_(tensor, scale)
     else:
         target.add_(tensor, alpha=scale)
 
 
-class Direction(NamedTuple):
-    """A direction in a weight, as the product ``left @ right`` ([O, r], [r, I]) or, without ``left``, dense [O, I]."""
+@dataclass(frozen=True)
+class Direction:
+    """A direction in a weight, as ``left @ right`` or, without ``left``, dense: ``right`` is then [O, I]."""
 
-    left: Tensor | None
-    right: Tensor
+    left: Float[Tensor, "O r"] | None
+    right: Float[Tensor, "r I"]
 
-    def add_to(self, weight: Tensor, scale: float | Tensor) -> None:
+    def add_to(self, weight: Float[Tensor, "O I"], scale: float | Float[Tensor, ""]) -> None:
         """``weight += scale * left @ right`` in place, without forming the product."""
         if self.left is None:
             add_scaled(weight, self.right, scale)
@@ -66,8 +67,8 @@ class Direction(NamedTuple):
         else:
             weight.addmm_(self.left, self.right, alpha=scale)
 
-    def dense(self) -> Tensor:
-        """The direction as an [O, I] matrix, for tests and small nets."""
+    def dense(self) -> Float[Tensor, "O I"]:
+        """The direction as a matrix, for tests and small nets."""
         return self.right if self.left is None else self.left @ self.right
 
 
@@ -75,19 +76,19 @@ class Direction(NamedTuple):
 class Solution:
     """Descent directions of L layers, and how the solves went. In [L, 2] the columns are weight and bias.
 
-    ``weights``: L directions. ``biases``: L tensors [O].
-    ``iterations`` [L, 2]: CG iterations, 0 for a direct solve.
-    ``residual`` [L, 2]: ||r|| / ||r_0||, NaN for a direct solve.
-    ``status`` [L, 2]: values of :class:`Status`.
+    ``weights``, ``biases``: L directions each.
+    ``iterations``: CG iterations, 0 for a direct solve.
+    ``residual``: ||r|| / ||r_0||, NaN for a direct solve.
+    ``status``: values of :class:`Status`.
     ``blocks``: CG multiplies the rows of neighbouring layers by their G in one product. Each slice selects the layers
     of one product, which is computed until all their rows are done.
-    ``pi`` [L]: how KFI splits the damping between its two factors, Eq. (12); None for other solvers.
+    ``pi``: how KFI splits the damping between its two factors, Eq. (12); None for other solvers.
     """
 
     weights: list[Direction]
-    biases: list[Tensor]
-    iterations: Tensor
-    residual: Tensor
-    status: Tensor
+    biases: list[Float[Tensor, " _O"]]
+    iterations: Int[Tensor, "L 2"]
+    residual: Float[Tensor, "L 2"]
+    status: Int[Tensor, "L 2"]
     blocks: tuple[slice, ...] = ()
-    pi: Tensor | None = None
+    pi: Float[Tensor, " L"] | None = None

@@ -29,6 +29,17 @@ class Solver:
     iterative: bool = False
 
     def __call__(self, layers: Sequence[Layer], factors: Sequence[Tensor], **options: Any) -> Solution:
+        """Solve.
+
+        Raises:
+            ValueError: for a G^t that is not [O, O].
+        """
+        for layer, G in zip(layers, factors, strict=True):
+            if G.shape != (layer.outputs, layer.outputs):
+                raise ValueError(
+                    f"a layer of {layer.outputs} outputs needs a curvature [{layer.outputs}, {layer.outputs}], "
+                    f"got {list(G.shape)}"
+                )
         return self.function(layers, factors, **options)
 
     @property
