@@ -13,6 +13,7 @@ from suites.harness.measure.environment import describe
 from suites.harness.records.facts import End, Header
 from suites.harness.records.journal import Journal
 from suites.harness.reproduce import table1_growth as growth
+from suites.harness.reproduce import table1_terms as terms
 from suites.harness.reproduce.table1 import FITTED, ROWS, exponents_frame, summary
 from suites.harness.reproduce.table1_growth import (
     GROWTH_SCALES,
@@ -58,6 +59,41 @@ def test_intervals_of_exponents_cover(sizes):
 def test_what_has_no_exponent_is_refused(sizes, values):
     with pytest.raises(ValueError, match="growth needs 3 sizes or more and numbers above 0"):
         growth_exponent(sizes, values)
+
+
+class Small(Case):
+    network = (5, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("term", "batch", "value"),
+    [
+        ("FISHER", 7, 7 * (16 + 9)),
+        ("PROPAGATED", 7, 16 * 3),
+        ("KFI", 7, (64 + 125 + 100 + 80) + (27 + 64 + 48 + 36)),
+        ("KFI_SPACE", 7, (25 + 16) + (16 + 9)),
+        ("EA_CG", 7, 6 * ((16 + 40) + (9 + 24))),
+        ("EA_CG_SPACE", 7, (5 + 16) + (4 + 9)),
+        ("FISHER_HERE", 7, 7 * (16 + 9)),
+        ("PROPAGATED_HERE", 7, 16 * (3 + 7) + 36),
+        ("KFI_HERE", 7, (64 / 3 + 125 / 6 + 100 + 80 + 7 * 45) + (9 + 64 / 6 + 48 + 36 + 7 * 28)),
+        ("KFI_EXACT", 7, (64 / 3 + 125 / 6 + 100 + 80 + 7 * 45) + (9 + 64 / 6 + 48 + 36 + 7 * 28)),
+        ("KFI_EXACT", 4, (64 / 3 + 64 / 6 + 64 + 64 + 80) + (9 + 64 / 6 + 48 + 36 + 4 * 28)),  # the first layer by Gram
+        ("KFI_EXACT", 3, (64 / 3 + 27 / 6 + 36 + 48 + 45) + (9 + 27 / 6 + 27 + 27 + 36)),
+        ("KFI_RANK_ONE", 7, (64 / 3 + 7 * 25) + (9 + 7 * 16)),
+        ("EA_CG_HERE", 7, (12 * 16 + 49 * 9) + (12 * 9 + 49 * 7)),
+        ("EA_CG_HERE", 20, (12 * 16 + 20 * 20) + (12 * 9 + 20 * 12)),  # the gradient is cheaper than Gram matrices
+        ("SPACE_HERE", 7, (16 + 28) + (9 + 21)),
+        ("KFI_SPACE_HERE", 7, (25 + 16 + 20 + 28) + (16 + 9 + 12 + 21)),
+    ],
+)
+def test_a_term_has_the_number_that_it_states(term, batch, value):
+    """By hand, for layers 5 -> 4 -> 3 and 6 iterations."""
+    assert getattr(terms, term).of(Small(batch=batch, iterations=6)) == pytest.approx(value, rel=1e-12)
+
+
+def test_a_symmetric_product_in_strips_is_about_half():
+    assert [terms.symmetric(n) for n in (10, 128, 130, 256)] == [100, 128**2, 65 * 258, 128 * 384]
 
 
 def _counted(method, case):

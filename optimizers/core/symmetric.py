@@ -18,6 +18,7 @@ def symmetric(strip: Callable[[slice, slice], Tensor], size: int, like: Tensor) 
         block = strip(rows, columns)
         matrix[rows, columns] = block
         matrix[columns, rows] = block.mT
+        del block  # before the next is computed
     return matrix
 
 

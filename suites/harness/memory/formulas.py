@@ -58,7 +58,10 @@ def _record(net: Net, ledger: Ledger) -> None:
     """x; z and delta of every layer; h, W^T delta and phi' of the hidden ones."""
     B, (first, *hidden, last) = net.batch, net.sizes
     ledger.begin("forward_backward")
-    ledger.hold(activations=B * (first + 2 * sum(hidden) + last), gradients=B * (3 * sum(hidden) + last))
+    ledger.hold(activations=B * (first + 2 * sum(hidden) + last))
+    with ledger.during(workspace=B * last):  # p, of which the last delta is made
+        ledger.hold(gradients=B * last)
+    ledger.hold(gradients=3 * B * sum(hidden))
 
 
 def sgd(net: Net, ledger: Ledger) -> None:
@@ -71,8 +74,8 @@ def sgd(net: Net, ledger: Ledger) -> None:
 
 def second_order(net: Net, ledger: Ledger, curvature: "Formula", solver: "Formula") -> None:
     _record(net, ledger)
-    ledger.begin("curvature")
     ledger.forget_directions()
+    ledger.begin("curvature")
     curvature(net, ledger)
     ledger.begin("solve")
     solver(net, ledger)
@@ -110,9 +113,10 @@ def _recursion(net: Net, ledger: Ledger, *, bends: bool) -> None:
         with ledger.during(workspace=o * i + B * i):
             _symmetric(net, ledger, i, "curvature", temporaries=2)
             if bends:
-                ledger.hold(activations=B * i + i)
+                ledger.hold(activations=B * i)
                 with ledger.during(workspace=2 * B * i):  # 2 h and 1 - 2 h
                     pass
+                ledger.hold(activations=i)
 
 
 def _kfi(net: Net, ledger: Ledger, inverse: str) -> None:
@@ -131,13 +135,14 @@ def _kfi(net: Net, ledger: Ledger, inverse: str) -> None:
 
 def _solve_damped(net: Net, ledger: Ledger, n: int, *columns: int) -> None:
     """(M + lam I)^-1 right, M [n, n], for right sides [n, m]; the solutions are held as workspace."""
-    block = blocks_of(n)[0].stop
+    sides = [block.stop - block.start for block in blocks_of(n)]
+    block, corners = sides[0], sum(side**2 for side in sides)
     if net.by_blocks and n > LARGE:
         systems = len(columns)
         with ledger.during(inverse=systems * n**2):  # all M + lam I, then their Cholesky factors
             with ledger.during(workspace=2 * systems * block * n):  # a panel, and its product with a corner
                 pass
-            with ledger.during(inverse=systems * block * n):  # corners
+            with ledger.during(inverse=systems * corners):
                 for m in columns:
                     ledger.hold(workspace=n * m)
                     with ledger.during(workspace=block * m):
@@ -148,7 +153,7 @@ def _solve_damped(net: Net, ledger: Ledger, n: int, *columns: int) -> None:
             with ledger.during(inverse=n**2):  # M + lam I and its Cholesky factor
                 pass
             if net.by_blocks and by_blocks(n, m):
-                with ledger.during(inverse=block * n, workspace=block * m):
+                with ledger.during(inverse=corners, workspace=block * m):
                     ledger.hold(workspace=n * m)
             else:
                 with ledger.during(library=n**2):  # cholesky_solve copies the factor
@@ -175,9 +180,7 @@ def _gram(net: Net, ledger: Ledger, i: int, o: int) -> int:
 
 def _rank_one(net: Net, ledger: Ledger, i: int, o: int) -> int:
     """Sherman-Morrison: E[h], and the deltas less their share along it, divided by lam."""
-    ledger.hold(activations=i)
-    with ledger.during(workspace=net.batch * o):
-        ledger.hold(workspace=net.batch * o)
+    ledger.hold(activations=i, workspace=net.batch * o)
     return net.batch
 
 
@@ -199,32 +202,37 @@ def _auto(net: Net, ledger: Ledger, i: int, o: int) -> int:
 
 
 def _ea_cg(net: Net, ledger: Ledger) -> None:
-    """Gram matrices or the dense gradient for ||grad||; CG on rows (v, c); then a direction a layer."""
-    B, widest = net.batch, max(net.sizes[1:])
-    rows = 2 * len(net.layers) * (widest + 1)
-    with ledger.during(workspace=rows):  # right
+    """Gram matrices or the dense gradient for ||grad||; CG on rows (v, c); then a direction for each layer."""
+    B, widest, outputs = net.batch, max(net.sizes[1:]), sum(net.sizes[1:])
+    rows = 2 * len(net.layers) * widest  # less c, one number in each row
+    with ledger.during(workspace=rows + outputs):  # right; along_mean of each layer
         for i, o in net.layers:
-            ledger.hold(activations=i, gradients=2 * o)
-            if factors_are_cheaper(B, i, o):
-                with ledger.during(workspace=B**2):  # delta delta^T
-                    _symmetric(net, ledger, B, "inverse")
-            else:
-                with ledger.during(workspace=B * o):
-                    ledger.hold(gradients=o * i)
-        padded = sum(G.numel() for _, G in blocks(_empty(o, o) for o in net.sizes[1:]) if len(G) > 1)
-        with ledger.during(workspace=padded):
-            with ledger.during(workspace=5 * rows):  # -right, r, p, q, and one of a line's own
+            ledger.hold(activations=i)
+            _gradient_norm(net, ledger, i, o)
+        ledger.hold(gradients=outputs)  # of the biases
+        by_rows = [G for _, G in blocks(torch.empty(o, o, device="meta") for o in net.sizes[1:])]
+        with ledger.during(workspace=sum(G.numel() for G in by_rows if len(G) > 1)):  # padded copies
+            product = max(2 * len(G) * G.shape[-1] for G in by_rows)
+            with ledger.during(workspace=5 * rows + product):  # -right, r, p, q, and the next q with its p G
                 ledger.hold(directions=rows)  # x, of which the biases are views
-            for i, o in net.layers:
-                if factors_are_cheaper(B, i, o):
-                    ledger.hold(directions=B * o)
-                    ledger.borrow(B * i)
-                else:
-                    ledger.hold(directions=o * i)
+            with ledger.during(workspace=len(net.layers) * widest):  # rest
+                for i, o in net.layers:
+                    if factors_are_cheaper(B, i, o):
+                        ledger.hold(directions=B * o)
+                        ledger.borrow(B * i)
+                    else:
+                        ledger.hold(directions=o * i)
 
 
-def _empty(*size: int) -> torch.Tensor:
-    return torch.empty(size, device="meta")
+def _gradient_norm(net: Net, ledger: Ledger, i: int, o: int) -> None:
+    """||grad||: from the Gram matrices h h^T and delta delta^T, of a scaled delta, or from the dense gradient."""
+    B = net.batch
+    if factors_are_cheaper(B, i, o):
+        with ledger.during(workspace=B * o + B**2):
+            _symmetric(net, ledger, B, "inverse")
+    else:
+        with ledger.during(workspace=B * o):
+            ledger.hold(gradients=o * i)
 
 
 # by the names of curvatures and solvers

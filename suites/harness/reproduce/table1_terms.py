@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from optimizers.core.symmetric import STRIP
+from optimizers.core.tape import factors_are_cheaper
 from suites.harness.reproduce.table1_growth import Case
 
 
@@ -57,8 +58,8 @@ def _kfi_exact(i: int, o: int, case: Case) -> float:
 
 def _ea_cg(i: int, o: int, case: Case) -> float:
     """CG on weight and bias in Krylov coordinates, two products with G an iteration; ||grad|| by the cheaper way."""
-    factored = case.batch**2 * (i + o) < 75 * i * o
-    return 2 * case.iterations * o**2 + (symmetric(case.batch) * (i + o) if factored else case.batch * i * o)
+    B = case.batch
+    return 2 * case.iterations * o**2 + (symmetric(B) * (i + o) if factors_are_cheaper(B, i, o) else B * i * o)
 
 
 FISHER_HERE = _sum("B Σ s(n_t)", lambda i, o, case: case.batch * symmetric(o))
