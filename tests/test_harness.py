@@ -288,6 +288,23 @@ def test_a_point_is_of_the_training_and_of_the_test_images(task, monkeypatch, tm
     assert (point.test_loss, point.test_accuracy) == (360, 360 / 2000)
 
 
+def test_evaluation_is_the_mean_over_all_images(task):
+    network, split = task.network(0), task.dataset.test
+    with torch.no_grad():
+        logits = network(torch.cat([inputs for inputs, _ in task.dataset.chunks(split)]))
+    loss, accuracy = evaluation.evaluate(task, network, split)
+    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, split.labels).item(), rel=1e-5)
+    assert accuracy == (logits.argmax(1) == split.labels).sum().item() / 360
+
+
+def test_a_record_has_the_bytes_of_the_optimizer(task, tmp_path):
+    """Adam keeps two moments of every parameter, and forms more within a step."""
+    end = run(task, choose("torch.optim.Adam"), 0, 1, tmp_path).end
+    moments = 2 * 4 * sum(parameter.numel() for parameter in task.network(0).parameters())
+    assert moments <= end.state_bytes < moments + 100
+    assert end.state_bytes < end.peak_state_bytes < 3 * end.state_bytes
+
+
 @pytest.fixture
 def lasts(monkeypatch):
     """A clock that stands still but for what is said to last: a step a second, evaluation of a split 100, ..."""

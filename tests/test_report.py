@@ -1,5 +1,6 @@
 """``kronbench report`` as a command: every folder of results gives a page, and the page is served with care."""
 
+import errno
 import shutil
 import socket
 import threading
@@ -13,6 +14,7 @@ from suites.harness.reproduce.table1_growth import GROWTH_SCALES, read_growth
 from suites.harness.show.captions import caption
 from suites.harness.show.collect import collect
 from suites.harness.show.comparison import comparison_table
+from suites.harness.show.pictures import draw_growth
 from suites.harness.show.table import markdown
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -43,6 +45,37 @@ def test_a_folder_copied_elsewhere_gives_a_page_with_its_name(kronbench, tmp_pat
     assert kronbench("report", tmp_path / "mine")[0] == 0
     page = (tmp_path / "mine" / "site" / "index.html").read_text(encoding="utf-8")
     assert ">mine: digits, bounded, batch 100" in page
+
+
+def test_a_folder_of_which_nothing_can_be_read_says_why(kronbench, tmp_path):
+    """Each file with its reason; the first three of many."""
+    assert "`kronbench compare` writes" in kronbench("report", tmp_path)[2]
+    (tmp_path / "runs").mkdir()
+    for number in range(5):
+        path = tmp_path / "runs" / f"{number}.jsonl"
+        path.write_text("{}\n")
+        code, out, error = kronbench("report", tmp_path)
+        assert (code, out, error.count("\n")) == (2, "", 1)
+        assert f"nothing to report; not read: {tmp_path / 'runs' / '0.jsonl'}, line 1: " in error
+        assert (str(path) in error) == (number < 3)
+    assert error.endswith("; ...\n")
+
+
+def test_a_picture_is_whole_or_not_there(monkeypatch, tmp_path):
+    """A disk that is full in the middle of one leaves the one from before."""
+    panels = {"dense": {"kfac": ([32, 64], [0.1, 0.3])}}
+    before = {path: path.read_bytes() for path in draw_growth(panels, tmp_path / "growth", "before")}
+    assert {path.name for path in before} == {"growth.png", "growth.svg"}
+
+    def full(path, content):
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        draw_growth(panels, tmp_path / "growth", "after")
+    assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.fixture

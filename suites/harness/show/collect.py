@@ -84,7 +84,11 @@ def collect(folder: Path) -> Results:
     if not any(
         (found.experiments, tunings, found.step_times, found.memory, found.benches, found.papers, found.history)
     ):
-        raise ValueError(f"{folder}: nothing to report; `kronbench compare` writes records to results/latest")
+        why = "; ".join([*unread[:3], *(["..."] if unread[3:] else [])])
+        raise ValueError(
+            f"{folder}: nothing to report; "
+            + (f"not read: {why}" if why else "`kronbench compare` writes records to results/latest")
+        )
     return found
 
 

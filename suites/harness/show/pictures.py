@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from io import BytesIO
 from operator import attrgetter
 from pathlib import Path
 from textwrap import wrap
@@ -19,7 +20,7 @@ from suites.harness.analysis.curves import AXES, Curve, common_end, curve
 from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import Interval, median_interval
 from suites.harness.records.groups import by_optimizer, to_reach
-from suites.harness.records.record import Record
+from suites.harness.records.record import Record, write_atomically
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; lines and markers differ as well
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -216,12 +217,14 @@ def _plain(text: str) -> str:
 
 
 def _save(figure: Figure, path: Path, suffixes: Sequence[str]) -> list[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the figure in each format, each file whole or not at all."""
     paths = [path.with_name(f"{path.name}.{suffix}") for suffix in suffixes]
     layout = figure.get_layout_engine()
     if layout is not None:
         layout.execute(figure)
         figure.set_layout_engine(None)  # laid out once, not for every format
     for suffix, file in zip(suffixes, paths, strict=True):
-        figure.savefig(file, dpi=130, **_FORMATS[suffix])
+        picture = BytesIO()
+        figure.savefig(picture, format=suffix, dpi=130, **_FORMATS[suffix])
+        write_atomically(file, picture.getvalue())
     return paths
