@@ -1,25 +1,40 @@
 """Nothing is run twice, nothing is lost: runs that are killed, disturbed, or done already."""
 
 import itertools
-import json
+import math
 import random
+import re
 import resource
 import signal
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from suites.harness.records.record import read
-from suites.harness.training import identity, resumable
+from suites.harness.training import identity, resumable, runner
 from suites.harness.training.catalog import choose
 from suites.harness.training.checkpoint import Checkpoint
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import run
+from tests.example_records import as_schema_2
 
 SETTINGS = Settings(device="cpu", network=(64, 16, 10))
+NOISY = '''"""Momentum, which is a state, and noise from torch's own generator."""
+import torch
+from optimizers.sgd import SGD
+
+
+class Noisy(SGD):
+    def step(self, tape):
+        super().step(tape)
+        with torch.no_grad():
+            for layer in tape.layers:
+                layer.weight.add_(torch.randn_like(layer.weight), alpha=0.001)
+'''
 
 
 def _run(spec, seed, folder, bytes_of_a_file=resource.RLIM_INFINITY):
@@ -114,7 +129,14 @@ def test_two_processes_share_a_folder(start, same_numbers, tmp_path):
 
 
 @pytest.fixture
-def died(task, tmp_path, monkeypatch):
+def noisy(tmp_path):
+    path = tmp_path / "noisy.py"
+    path.write_text(NOISY)
+    return str(path)
+
+
+@pytest.fixture
+def died(task, noisy, tmp_path, monkeypatch):
     """A run of six epochs that died in the fifth; returns its part and its checkpoint."""
     monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
 
@@ -123,19 +145,19 @@ def died(task, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(task, choose("ea_cg"), 0, 6, tmp_path / "died", on_epoch=dies)
+        run(task, choose(noisy), 0, 6, tmp_path / "died", on_epoch=dies)
     (part,) = (tmp_path / "died").glob("*.part")
     (checkpoint,) = (tmp_path / "died").glob(".*.pt")
-    run(task, choose("ea_cg"), 0, 6, tmp_path / "whole")
+    run(task, choose(noisy), 0, 6, tmp_path / "whole")
     return part, checkpoint
 
 
 @pytest.fixture
-def goes_on(died, same_numbers, task, tmp_path):
+def goes_on(died, same_numbers, task, noisy, tmp_path):
     """Runs it again; returns at which epochs it went on."""
 
     def again():
-        run(task, choose("ea_cg"), 0, 6, tmp_path / "died")
+        run(task, choose(noisy), 0, 6, tmp_path / "died")
         return same_numbers(tmp_path / "died", tmp_path / "whole")
 
     return again
@@ -183,21 +205,36 @@ def test_a_run_that_finished_is_taken_from_its_record(task, tmp_path, monkeypatc
     assert run(task, choose("sgd"), 0, 2, tmp_path, resume=False).status == "failed"
 
 
-@pytest.mark.parametrize("status", ["failed", "diverged"])
-def test_a_run_that_did_not_finish_is_run_again(task, tmp_path, status):
-    record = run(task, choose("sgd"), 0, 1, tmp_path)
-    lines = record.path.read_text().splitlines()
-    lines[-1] = json.dumps({**json.loads(lines[-1]), "status": status})
-    record.path.write_text("\n".join(lines) + "\n")
+@pytest.mark.parametrize("status", ["failed", "diverged", "stopped"])
+def test_a_run_that_did_not_finish_is_run_again(task, tmp_path, monkeypatch, status):
+    with monkeypatch.context() as now:
+        if status == "failed":
+            now.setattr("optimizers.sgd.SGD.step", None)
+        elif status == "diverged":
+            now.setattr(runner, "evaluate", lambda *given: (math.nan, 0.1))
+        first = run(task, choose("sgd"), 0, 1, tmp_path, out_of_time=lambda: status == "stopped")
+    assert first.status == status
     assert run(task, choose("sgd"), 0, 1, tmp_path).status == "finished"
 
 
-def test_what_decides_the_numbers_decides_the_name(task, tmp_path, monkeypatch):
+@pytest.mark.parametrize("change", ["seed", "schema"])
+def test_a_record_of_another_run_is_not_taken(task, tmp_path, change):
+    """Copied to the place of this one, or written when records had an older schema."""
+    record, other = (run(task, choose("sgd"), seed, 1, tmp_path) for seed in (0, 1))
+    text = other.path.read_text() if change == "seed" else as_schema_2(record.path.read_text())
+    record.path.write_text(text)
+    assert read(record.path).header != record.header
+    assert run(task, choose("sgd"), 0, 1, tmp_path).header == record.header
+
+
+def test_what_decides_the_numbers_decides_the_name(task, noisy, tmp_path, monkeypatch):
     def name(task=task, spec="sgd", seed=0, epochs=1):
         return run(task, choose(spec), seed, epochs, tmp_path).header.run
 
     other = Task.load(replace(SETTINGS, batch_size=50))
-    names = [name(), name(spec="sgd[lr=0.2]"), name(seed=1), name(epochs=2), name(other)]
+    names = [name(), name(spec="sgd[lr=0.2]"), name(seed=1), name(epochs=2), name(other), name(spec=noisy)]
+    Path(noisy).write_text(NOISY.replace("0.001", "0.002"))
+    names.append(name(spec=noisy))
     monkeypatch.setattr(identity, "_algorithms", lambda more: "other source")
     names.append(name())
     monkeypatch.undo()
@@ -221,11 +258,20 @@ def test_who_comes_second_waits(task, tmp_path):
     assert records[0] == records[1]
 
 
-@pytest.mark.parametrize("change", [lambda lines: [*lines[:2], *lines[3:]], lambda lines: lines[:4]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "".join(text.splitlines(keepends=True)[:4]),
+        lambda text: re.sub(r'\{"kind":"point","step":14,.*\n', "", text),
+        lambda text: re.sub(r'("epoch":3,.*"test_accuracy":)[\d.]+', r"\g<1>0.999", text),
+    ],
+)
 def test_a_record_that_was_changed_is_trained_again(task, tmp_path, without_times, change):
-    """Without one of its lines, or cut off."""
+    """Cut off, without one of its lines, or with another number in the last."""
     first = run(task, choose("sgd"), 0, 3, tmp_path)
-    first.path.write_text("".join(change(first.path.read_text().splitlines(keepends=True))))
+    text = first.path.read_text()
+    first.path.write_text(change(text))
+    assert first.path.read_text() != text
     again = run(task, choose("sgd"), 0, 3, tmp_path)
     assert list(map(without_times, again.points)) == list(map(without_times, first.points))
     assert run(task, choose("sgd"), 0, 3, tmp_path) == again

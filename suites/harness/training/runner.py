@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from optimizers.core import SecondOrder
 from suites.harness.measure.clock import Stopwatch
 from suites.harness.measure.environment import describe
@@ -106,6 +108,7 @@ class _Training:
         peak, cost = _warm_up(task, self.choice, self.seed)
         progress = saved["progress"] if saved else _AT_THE_START
         first = self.work.points  # the first point is that of epoch 0
+        torch.manual_seed(self.seed)  # for an optimizer that draws numbers; the warm-up drew some
         step = task.training_step(self.choice, self.seed, max(first, 1))
         if saved:
             restore(step, saved)
