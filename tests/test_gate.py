@@ -3,13 +3,17 @@
 import io
 import json
 import math
+import platform
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from functools import wraps
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from typer.testing import CliRunner
 
 from optimizers.core import SOLVERS, Solver
@@ -17,11 +21,25 @@ from optimizers.core.solvers.kfi import INVERSES
 from optimizers.sgd import SGD
 from suites.harness.cli import app, main
 from suites.harness.commands import gate as command
+from suites.harness.gate import baseline as gate_baseline
+from suites.harness.gate import cases as gate_cases
 from suites.harness.gate import check as gate_check
-from suites.harness.gate.baseline import BOUNDS, SCHEMA, Baseline, comparable_environment, file_of_environment, kind
+from suites.harness.gate.baseline import (
+    BOUNDS,
+    SCHEMA,
+    Baseline,
+    comparable_environment,
+    file_of_environment,
+    kind,
+    read_baselines,
+)
 from suites.harness.gate.cases import cases
-from suites.harness.gate.check import Finding, check, measure_here
-from suites.harness.training.catalog import choose
+from suites.harness.gate.check import Finding, check, measure_baseline, measure_here, updated
+from suites.harness.measure.environment import describe
+from suites.harness.measure.live_bytes import peak_state_bytes
+from suites.harness.records.facts import Gpu
+from suites.harness.training import experiment
+from suites.harness.training.catalog import choose, named
 from suites.harness.training.experiment import Settings, Task
 
 VALUES = {"step/sgd": 2.0, "kept_bytes/sgd": 100.0, "epochs/sgd": 41.0}
@@ -147,10 +165,44 @@ def test_exit_2_without_a_baseline_or_a_case(kronbench, tmp_path):
     assert len(error.strip().splitlines()) == 1
 
 
-def test_a_case_that_cannot_be_measured_is_named(monkeypatch):
-    monkeypatch.setattr(gate_check, "ProcessPoolExecutor", lambda *process: ThreadPoolExecutor(1))
+@pytest.fixture
+def pools(monkeypatch):
+    """Threads in place of processes: how many each pool would start, and by which method."""
+    started = []
+
+    def pool(workers, context, initializer, arguments):
+        started.append((workers, context.get_start_method()))
+        return ThreadPoolExecutor(workers, initializer=initializer, initargs=arguments)
+
+    monkeypatch.setattr(gate_check, "ProcessPoolExecutor", pool)
+    return started
+
+
+def test_a_case_that_cannot_be_measured_is_named(pools):
     with pytest.raises(ValueError, match=r"step/sdg could not be measured: KeyError: 'step/sdg'"):
         gate_check.in_a_fresh_process("cpu")({"step/sdg": 0.0})
+
+
+def test_all_cases_are_taken_in_one_worker_of_one_thread(pools, monkeypatch, capsys):
+    """Each with its device and limit; the bar on standard error counts them."""
+    threads = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(
+        gate_check, "cases", lambda device: {name: lambda limit: limit + len(device) for name in ("step/a", "step/b")}
+    )
+    assert gate_check.in_a_fresh_process("cpu")({"step/a": 1.0, "step/b": 2.0}) == {"step/a": 4.0, "step/b": 5.0}
+    assert pools == [(1, "spawn")]
+    assert threads == [1]
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("step/b ")
+    assert "2/2" in printed.err
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_above_every_limit(monkeypatch, value):
+    monkeypatch.setattr(gate_check, "cases", lambda device: {"train_loss/sgd": lambda limit: value})
+    assert measure_here("train_loss/sgd", "cpu", 0.0) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -176,6 +228,32 @@ def test_a_baseline_that_cannot_be_is_one_line(kronbench, tmp_path, name, value,
     assert says in error
     assert str(tmp_path / "b.json") in error
     assert not asked
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"schema": 0}', f"schema 0, expected {SCHEMA}"),
+        (f'{{"schema": {SCHEMA}}}', "'values' is missing"),
+        (
+            f'{{"schema": {SCHEMA}, "values": {{"sgd": 1}}}}',
+            "expected step/..., solve/..., curvature/..., peak_bytes/...",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_baseline(tmp_path, text, says):
+    (tmp_path / "b.json").write_text(text)
+    with pytest.raises(ValueError, match="--update writes it anew") as error:
+        read_baselines(tmp_path)
+    assert says in str(error.value)
+
+
+def test_a_written_baseline_has_a_line_for_each_number(tmp_path):
+    """So that a diff of the repository shows which ones changed."""
+    _baseline().write(tmp_path / "b.json")
+    lines = (tmp_path / "b.json").read_text().splitlines()
+    assert lines[2:6] == [' "values": {', '  "step/sgd": 2.0,', '  "kept_bytes/sgd": 100.0,', '  "epochs/sgd": 41.0']
+    assert read_baselines(tmp_path) == {tmp_path / "b.json": _baseline()}
 
 
 def test_no_bytes_are_a_number_of_bytes(kronbench, tmp_path):
@@ -256,9 +334,36 @@ def test_update_writes_medians_and_where_they_come_from(kronbench, tmp_path):
     content = json.loads((tmp_path / "b.json").read_text())
     assert content["values"] == {"step/sgd": 2.0, "kept_bytes/sgd": 100.0, "epochs/sgd": 41.0}
     assert content["environment"] == comparable_environment("cpu")
+    age = datetime.now(timezone.utc) - datetime.fromisoformat(content["provenance"]["date"])
+    assert timedelta(0) <= age < timedelta(minutes=1)
     assert {"date", "processes", "environment"} == set(content["provenance"])
     assert "git" in content["provenance"]["environment"]
     assert kronbench(measure=_tries(2.0)[0])[0] == 0
+
+
+def test_a_baseline_is_measured_as_closely_as_can_be():
+    """No time is below a limit of 0; and of no cases nothing is measured."""
+    limits = []
+
+    def measure(asked):
+        limits.append(asked)
+        return VALUES
+
+    assert measure_baseline(["step/sgd"], "cpu", measure).values == {"step/sgd": 2.0}
+    assert limits == [{"step/sgd": 0.0}] * 5
+    assert measure_baseline([], "cpu", measure).values == {}
+    assert len(limits) == 5
+
+
+def test_a_baseline_tells_of_all_its_updates():
+    kept = _baseline(cpu="Z80")
+    for value in (3.0, 4.0):
+        kept = updated(kept, Baseline({"step/sgd": value}, {}, {"date": value}), ["step/sgd"])
+    assert kept == Baseline(
+        {**VALUES, "step/sgd": 4.0},
+        _baseline(cpu="Z80").environment,
+        {"updates": [{"date": value, "cases": ["step/sgd"]} for value in (3.0, 4.0)]},
+    )
 
 
 def test_an_update_that_fails_leaves_the_baseline_alone(kronbench, tmp_path):
@@ -318,6 +423,120 @@ def test_a_time_is_a_multiple_of_the_reference(monkeypatch):
     assert calls.count("case") >= 10 * 25  # in ten set-ups, 25 blocks each
 
 
+@pytest.fixture
+def timing(monkeypatch):
+    """Set seconds in place of a clock: pairs of the reference and the case, one a set-up; the last pair holds on."""
+
+    def script(*pairs, on_set_up=lambda calls: None):
+        set_ups = []
+
+        def blocks(calls, device, rounds=30, at_least=5, block_seconds=0.004):
+            reference, case = pairs[min(len(set_ups), len(pairs) - 1)]
+            set_ups.append((device, rounds, at_least, block_seconds))
+            on_set_up(calls)
+            return {"reference": [2 * reference, reference], "case": [case, 2 * case]}
+
+        monkeypatch.setattr(gate_cases, "interleaved_seconds", blocks)
+        return set_ups
+
+    return script
+
+
+class _Calls(TorchFunctionMode):
+    """What torch functions return while this is entered, by the name of the function."""
+
+    def __init__(self):
+        super().__init__()
+        self.results = []
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        self.results.append((function.__name__, result))
+        return result
+
+
+SLOW_START = ((2, 8), (4, 6), (5, 9))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "limit", "ratio", "count"),
+    [
+        (SLOW_START, math.inf, 3, 10),
+        (SLOW_START, 3, 3, 10),  # at its limit it is not above
+        (SLOW_START, 2.9, 3, 20),
+        (((2, 8),) * 12 + ((2, 4),), 2, 2, 13),
+        (((0.2, 0.8),), 4.5, 4, 10),
+    ],
+)
+def test_a_time_is_the_shortest_block_of_many_set_ups(timing, pairs, limit, ratio, count):
+    """Of ten set-ups, and while the ratio is above its limit of up to twenty; 25 blocks of half a millisecond each."""
+    set_ups = timing(*pairs)
+    assert measure_here("solve/kfi[auto]", "cpu", limit) == pytest.approx(ratio)
+    assert set_ups == [("cpu", 25, 25, 0.0005)] * count
+
+
+def test_each_set_up_lies_elsewhere(timing):
+    """What was set up before is still there, with a gap of any size after it."""
+    earlier, gaps = [], []
+
+    def on_set_up(calls):
+        assert all(call() is not None for call in earlier)
+        earlier.extend(weakref.ref(call) for call in calls.values())
+        name, gap = seen.results[-1]
+        assert name == "empty"
+        gaps.append(gap.numel())
+
+    timing((1, 1), on_set_up=on_set_up)
+    with _Calls() as seen:
+        measure_here("solve/kfi[auto]", "cpu", math.inf)
+    assert len(set(gaps)) > 5
+    assert 1000 < max(gaps) < 2**14
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_unit_of_time_is_the_same_work_everywhere(timing, monkeypatch, device):
+    """The reference kernel: with other work, every time of every baseline would be another."""
+    monkeypatch.setattr(experiment, "resolve_device", str)
+    calls = {}
+    timing((1, 1), on_set_up=calls.update)
+    with _Calls() as set_up:
+        measure_here("step/sgd", device, math.inf)
+    with _Calls() as kernel:
+        calls["reference"]()
+    assert {one.device.type for name, one in set_up.results if name in ("eye", "empty") and one.ndim} >= {device}
+    made = dict(kernel.results)
+    assert {made[name].device.type for name in ("mean", "where")} == {device}
+    if device == "cpu":
+        generator = torch.Generator().manual_seed(0)
+        h, W = (torch.randn(size, 60, generator=generator) for size in (100, 60))
+        eye, z = torch.eye(60), h @ W
+        torch.testing.assert_close(made["mean"], (h / 2 + z).mean(0))
+        torch.testing.assert_close(made["where"], torch.linalg.solve(W @ W.T + 60 * eye, z.T @ z + eye))
+
+
+@pytest.mark.parametrize("name", named())
+def test_every_timed_step_is_the_same(timing, name):
+    """The parameters hardly move."""
+    calls = {}
+    timing((1, 1), on_set_up=calls.update)
+    measure_here(f"step/{name}", "cpu", math.inf)
+    parameters = list(calls["case"].network.parameters())
+    before = [parameter.detach().clone() for parameter in parameters]
+    calls["case"]()
+    torch.testing.assert_close(parameters, before, rtol=0, atol=1e-8)
+
+
+def test_peak_bytes_are_those_of_the_third_step(monkeypatch):
+    """In float32, once the state is there."""
+    own = Task.load(Settings(device="cpu", dtype="float32")).step(choose("kfac[inverse=gram]"), seed=0)
+    for _ in range(2):
+        own()
+    expected, taken, step = peak_state_bytes(own), [], type(own.optimizer).step
+    monkeypatch.setattr(type(own.optimizer), "step", lambda self, tape: taken.append(step(self, tape)))
+    assert measure_here("peak_bytes/kfac[inverse=gram]", "cpu", 0.0) == expected
+    assert len(taken) == 3
+
+
 def test_training_is_that_of_float64_digits():
     """The loss after 5 epochs, and the first epoch whose train accuracy is 0.9, in a training of the test's own."""
     task = Task.load(Settings(device="cpu", dtype="float64"))
@@ -338,8 +557,42 @@ def test_another_instruction_set_is_another_environment(monkeypatch):
     kept = _baseline()
     assert kept.differences("cpu") == []
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX")
-    assert len(kept.differences("cpu")) == 1
-    assert "instruction set: baseline" in kept.differences("cpu")[0]
+    was = kept.environment["instruction set"]
+    assert kept.differences("cpu") == [f"instruction set: baseline {was}, here AVX"]
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """The environment at hand is a set one, with a GPU or without."""
+
+    def use(gpu=None):
+        facts = {"blas": "OpenBLAS 0.3.29", "platform": "Linux x86_64", "cpu": "(R) EPYC (7B13)", "threads": 3}
+        monkeypatch.setattr(gate_baseline, "describe", lambda device: replace(describe("cpu"), **facts, gpu=gpu))
+        monkeypatch.setattr(torch, "__version__", "2.14.1+cu130")
+        monkeypatch.setattr(platform, "python_version_tuple", lambda: ("3", "10", "4"))
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+
+    return use
+
+
+@pytest.mark.parametrize(
+    ("gpu", "facts", "file"),
+    [
+        (None, {"device": "cpu", "gpu": None, "cuda": None}, "r-epyc-7b13-avx2.json"),
+        (
+            Gpu(name="NVIDIA H100 (80GB)", memory_bytes=1, cuda="13.0", tf32=False),
+            {"device": "cuda", "gpu": "NVIDIA H100 (80GB)", "cuda": "13.0"},
+            "nvidia-h100-80gb.json",
+        ),
+    ],
+)
+def test_what_makes_measurements_comparable(machine, tmp_path, gpu, facts, file):
+    """Of versions the first two numbers count, and threads do not; the file has the name of what computes."""
+    machine(gpu)
+    versions = {"torch": "2.14", "python": "3.10", "blas": "OpenBLAS 0.3.29", "platform": "Linux x86_64"}
+    processor = {"cpu": "(R) EPYC (7B13)", "instruction set": "AVX2"}
+    assert comparable_environment(facts["device"]) == versions | processor | facts
+    assert file_of_environment(tmp_path, facts["device"]) == tmp_path / file
 
 
 def test_a_planted_slow_down_is_caught(monkeypatch):

@@ -115,8 +115,7 @@ def _task(device: str) -> Task:
 
 def _step(device: str, spec: str) -> Step:
     """A step on the same batch each time, at a tiny learning rate: every step then costs the same."""
-    slow = f"{spec}[lr=1e-12]" if "lr" in choose(spec).entry.options else spec
-    return _task(device).step(choose(slow), seed=0).repeat_batch()
+    return _task(device).step(choose(f"{spec}[lr=1e-12]"), seed=0).repeat_batch()
 
 
 def _tape(device: str) -> Tape:
