@@ -178,9 +178,18 @@ def test_a_backend_that_is_missing_is_named(monkeypatch):
         Workers(2, "ray").check("cpu")
 
 
-@pytest.mark.usefixtures("quick_workers")
+@pytest.fixture
+def three_threads():
+    """More than a worker has by itself on a small machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("quick_workers", "three_threads")
 def test_compare_takes_them(tmp_path):
-    """From the command line, an optimizer in a file of its own too."""
+    """From the command line, an optimizer in a file of its own too; a worker has the threads of its parent."""
     from typer.testing import CliRunner
 
     from suites.harness.cli import app
@@ -191,4 +200,5 @@ def test_compare_takes_them(tmp_path):
     result = CliRunner().invoke(app, ["compare", *flags, "--output", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "2 runs at a time shared the machine" in result.output
-    assert len([read(path) for path in (tmp_path / "out" / "runs").glob("[!.]*.jsonl")]) == 4
+    records = [read(path) for path in (tmp_path / "out" / "runs").glob("[!.]*.jsonl")]
+    assert [record.environment.threads for record in records] == [3] * 4
