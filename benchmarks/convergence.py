@@ -5,7 +5,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.common import OPTIMIZERS, Figures, Shared, choices, first_target, harness, measured_in, shared, task
+from benchmarks.common import (
+    OPTIMIZERS,
+    Figures,
+    Shared,
+    choices,
+    first_target,
+    harness,
+    measured_in,
+    quick,
+    shared,
+    task,
+)
 
 SPECS = (*OPTIMIZERS, "kfac[inverse=rank_one]")  # the other forms of KFI take the same way
 EPOCHS = 40
@@ -50,10 +61,11 @@ def _train() -> Figures:
     run, target = harness("training.runner", "run"), first_target("digits")
     measured_on = task()
     usable, figures = choices(SPECS, measured_on)
+    epochs, seeds = (1, 1) if quick() else (EPOCHS, SEEDS)
     for choice in usable:
-        records = [run(measured_on, choice, seed, EPOCHS, Path("runs")) for seed in range(SEEDS)]
+        records = [run(measured_on, choice, seed, epochs, Path("runs")) for seed in range(seeds)]
         reasons = [_of(record.end, "reason") for record in records if record.status == "failed"]
-        figures[choice.spec] = {"failed": reasons[0]} if reasons else _medians(records, target)
+        figures[choice.spec] = {"failed": reasons[0]} if reasons else _medians(records, target, epochs)
     return figures
 
 
@@ -62,10 +74,10 @@ def _of(facts: Any, name: str) -> Any:
     return facts.get(name) if isinstance(facts, dict) else getattr(facts, name)
 
 
-def _medians(records: list[Any], target: float) -> Figures:
+def _medians(records: list[Any], target: float, epochs: int) -> Figures:
     reached = [next((p for p in r.points if _of(p, "test_accuracy") >= target), None) for r in records]
     figures = {
-        "epochs": median(_of(point, "epoch") if point else EPOCHS + 1 for point in reached),
+        "epochs": median(_of(point, "epoch") if point else epochs + 1 for point in reached),
         "error_rate": median(1 - _of(record.points[-1], "test_accuracy") for record in records),
     }
     costs = [

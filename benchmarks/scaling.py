@@ -27,7 +27,7 @@ PARTS = {  # each measured as a phase of an optimizer whose other phases are che
     "solver kfi rank_one": ("fisher+kfi[inverse=rank_one]", "solve"),
 }
 WIDTHS = (32, 128, 512, 1024, 2048, 4096)
-_QUICK = 128  # the widest of a quick run: wider ones take minutes
+_QUICK = 3  # widths of a quick run: wider ones take minutes
 _FITTED = 512  # the narrowest for the fit: below, much of a step's time is that of calling torch
 
 
@@ -73,15 +73,17 @@ def exponent(widths: Sequence[int], values: Sequence[float]) -> float:
 
 
 def _measure_all() -> Figures:
-    by_width = {str(width): _measure(width) for width in WIDTHS if width <= _QUICK or not quick()}
-    return by_width if quick() else {**by_width, "growth": _growth(by_width)}
+    widths = WIDTHS[:_QUICK] if quick() else WIDTHS
+    by_width = {str(width): _measure(width) for width in widths}
+    fitted = widths if quick() else [width for width in widths if width >= _FITTED]
+    return {**by_width, "growth": _growth(by_width, fitted)}
 
 
 def _measure(width: int) -> Figures:
     phase_bytes = harness("measure.live_bytes", "phase_bytes")
     measured_on = task(network=(64, width, width, 10))
     usable, figures = choices(sorted({spec for spec, _ in PARTS.values()}), measured_on)
-    seconds = phase_seconds(measured_on, usable, 1.0 if quick() else 10.0)
+    seconds = phase_seconds(measured_on, usable, 0.3 if quick() else 10.0)
     for choice in usable:
         peaks = phase_bytes(measured_on.step(choice, seed=0))
         own = seconds[choice.spec]
@@ -90,8 +92,7 @@ def _measure(width: int) -> Figures:
     return {part: figures[spec].get(phase, figures[spec]) for part, (spec, phase) in PARTS.items()}
 
 
-def _growth(by_width: Figures) -> Figures:
-    fitted = [width for width in WIDTHS if width >= _FITTED]
+def _growth(by_width: Figures, fitted: Sequence[int]) -> Figures:
     growth = {}
     for part in PARTS:
         figures = [by_width[str(width)][part] for width in fitted]

@@ -64,7 +64,7 @@ def _step_seconds(case: str) -> Figures:
         raise NotImplementedError("left out of --quick")
     measured_on = task(dataset, batch_size=batch_size)
     usable, figures = choices(SPECS, measured_on)
-    at_most_seconds = 1.5 if quick() else 5.0 if dataset == "digits" else 20.0
+    at_most_seconds = 0.3 if quick() else 5.0 if dataset == "digits" else 20.0
     seconds = step_seconds(measured_on, usable, at_most_seconds)
     try:
         phases = phase_seconds(measured_on, usable, at_most_seconds)

@@ -21,6 +21,7 @@ with jaxtyping.install_import_hook(
 ):
     import optimizers.core.expectation  # noqa: F401 (it and what it needs are in no other import)
     from optimizers.core import CROSS_ENTROPY, FCNN, Activation, Criterion, Tape
+    from optimizers.core.curvature import propagate
 
 from suites.harness.cli import main
 from suites.harness.training import parallel
@@ -42,6 +43,20 @@ def _one_thread() -> None:
 def _shapes(request: pytest.FixtureRequest) -> None:
     """Checked in the tests of the core alone; those of the instrument would take a sixth longer."""
     jaxtyping.config.update("jaxtyping_disable", not OF_CORE.search(request.module.__name__))
+
+
+@pytest.fixture(scope="session")
+def without_repair() -> Callable[[Tape], list[Tensor]]:
+    """Eq. (8) from E[hess_z C] down, with its means as they are: G^t of every layer, first to last."""
+
+    @torch.no_grad()
+    def recursion(tape: Tape) -> list[Tensor]:
+        factors = [tape.mean_hessian]
+        for layer in tape.layers[:0:-1]:
+            factors.insert(0, propagate(layer, factors[0], repair=lambda mean: mean))
+        return factors
+
+    return recursion
 
 
 @pytest.fixture(scope="session")

@@ -48,20 +48,10 @@ def one_round(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def least_work(tmp_path, monkeypatch):
-    """A folder of its own for each test, and short measurements."""
+def quick_run(tmp_path, monkeypatch):
+    """A folder of its own for each test, in a quick run, which asv does not keep."""
     monkeypatch.chdir(tmp_path)
     run_as(monkeypatch, "any")
-    monkeypatch.setattr(time, "SPECS", ("sgd", "ea_cg"))
-    monkeypatch.setattr(scaling, "WIDTHS", (32, 48, 64))
-    monkeypatch.setattr(scaling, "_FITTED", 32)
-    monkeypatch.setattr(scaling, "quick", lambda: False)  # which would leave Growth out
-    monkeypatch.setattr(memory, "SPECS", ("sgd",))
-    monkeypatch.setattr(memory, "quick", lambda: False)  # which leaves out the processes
-    monkeypatch.setattr(convergence, "SPECS", ("kfra",))
-    monkeypatch.setattr(convergence, "EPOCHS", 2)
-    monkeypatch.setattr(convergence, "SEEDS", 1)
-    monkeypatch.setattr(memory, "network", lambda problem: (64, 32, 10))
 
 
 @pytest.mark.parametrize(("cls", "name"), TRACKS, ids=lambda value: getattr(value, "__name__", value))
@@ -142,9 +132,10 @@ def test_a_package_that_the_environment_lacks_is_a_failure(monkeypatch):
 
 
 def test_an_optimizer_that_an_old_commit_lacks_is_not_a_failure(monkeypatch):
-    monkeypatch.setattr(time, "SPECS", ("sgd", "mine"))
+    usable, others = common.choices(["sgd", "mine"], common.task())
+    assert [choice.spec for choice in usable] == ["sgd"]
     with pytest.raises(NotImplementedError, match="unknown optimizer 'mine'"):
-        time.Step().setup("mine", "digits, batch 32")
+        common.shared("group", ["mine"], lambda: others)
 
 
 def test_an_optimizer_that_fails_fails_alone(monkeypatch):

@@ -8,15 +8,10 @@ from torch.func import functional_call
 
 from optimizers.core import ACTIVATIONS, CRITERIA, CROSS_ENTROPY, CURVATURES, bounded, fisher, gauss_newton, pch
 from optimizers.core import symmetric as symmetric_module
-from optimizers.core.curvature import _recursion, absolute, pos_eig, sampled_fisher
+from optimizers.core.curvature import absolute, pos_eig, sampled_fisher
 
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
-
-
-def _keep(mean):
-    """Eq. (8) without repair."""
-    return mean
 
 
 def _assert_all_close(assert_close, actual, expected, tolerance=1e-12):
@@ -27,7 +22,7 @@ def _assert_all_close(assert_close, actual, expected, tolerance=1e-12):
 
 @every_criterion
 @every_activation
-def test_one_sample_gives_the_hessian_in_the_biases(problem, assert_close, activation, criterion):
+def test_one_sample_gives_the_hessian_in_the_biases(problem, assert_close, without_repair, activation, criterion):
     """Eq. (8) without Pos-Eig at B = 1 is hess_{b^t} C, exactly."""
     case = problem(activation=activation, criterion=criterion, batch=1, seed=3)
     parameters = dict(case.network.named_parameters())
@@ -39,9 +34,8 @@ def test_one_sample_gives_the_hessian_in_the_biases(problem, assert_close, activ
 
         return torch.func.hessian(loss)(parameters[name]).detach()
 
-    tape = case.record()
     blocks = [hessian(name) for name in parameters if name.endswith("bias")]
-    _assert_all_close(assert_close, _recursion(tape, tape.mean_hessian, _keep), blocks)
+    _assert_all_close(assert_close, without_repair(case.record()), blocks)
 
 
 def _eq_8(case, output, fix):
@@ -246,10 +240,10 @@ def test_gauss_newton_agrees_with_backpack(problem, assert_close):
     [
         ("PCH_ABS", lambda tape: pch(tape, -1)),
         ("PCH_CLIP", lambda tape: pch(tape, 0)),
-        ("HESSIAN", lambda tape: _recursion(tape, tape.mean_hessian, _keep)),
+        ("HESSIAN", None),
     ],
 )
-def test_pch_agrees_with_backpack(problem, assert_close, name, repaired):
+def test_pch_agrees_with_backpack(problem, assert_close, without_repair, name, repaired):
     """Eq. (8) with PCH-1's and PCH-2's repair, and Eq. (6) without."""
     hbp = pytest.importorskip("backpack.extensions.secondorder.hbp")
     extension = hbp.HBP(
@@ -259,7 +253,8 @@ def test_pch_agrees_with_backpack(problem, assert_close, name, repaired):
         ea_strategy=hbp.ExpectationApproximation.BOTEV_MARTENS,
     )
     case = problem()
-    _assert_all_close(assert_close, repaired(case.record()), _backpack(case, extension, "hbp"))
+    actual = (repaired or without_repair)(case.record())
+    _assert_all_close(assert_close, actual, _backpack(case, extension, "hbp"))
 
 
 def test_fisher_agrees_with_curvlinops(problem, assert_close):

@@ -100,6 +100,7 @@ def test_a_time_has_regressed_if_no_try_of_three_is_within_its_bound(numbers, re
     [
         ("peak_bytes/sgd", 100, 100, False),
         ("peak_bytes/sgd", 100, 101, True),
+        ("kept_bytes/sgd", 0, 0, False),
         ("kept_bytes/sgd", 0, 4, True),
         *((f"{kind}/sgd", 2.0, 2.29, False) for kind in ("step", "solve", "curvature")),
         *((f"{kind}/sgd", 2.0, 2.31, True) for kind in ("step", "solve", "curvature")),
@@ -329,8 +330,9 @@ def test_exit_3_names_what_differs(kronbench, tmp_path):
 
 
 def test_update_writes_medians_and_where_they_come_from(kronbench, tmp_path):
-    measure, _ = _tries(5.0, 1.0, 2.0, 9.0, 1.5)
+    measure, asked = _tries(5.0, 1.0, 2.0, 9.0, 1.5)
     assert kronbench("--update", measure=measure)[0] == 0
+    assert asked == [list(VALUES)] * 5
     content = json.loads((tmp_path / "b.json").read_text())
     assert content["values"] == {"step/sgd": 2.0, "kept_bytes/sgd": 100.0, "epochs/sgd": 41.0}
     assert content["environment"] == comparable_environment("cpu")

@@ -61,7 +61,7 @@ def test_a_rehearsal_takes_the_same_path_within_its_time(tmp_path):
         gpu.result_folder(tmp_path, "cpu")
 
 
-def test_a_stage_that_fails_stops_no_other(tmp_path, monkeypatch):
+def test_a_stage_that_fails_stops_no_other(tmp_path):
     def fails(stage):
         stage.row("one", Check(check="float64", optimizer="sgd", status="ok"))
         raise RuntimeError("broken")
@@ -69,8 +69,7 @@ def test_a_stage_that_fails_stops_no_other(tmp_path, monkeypatch):
     def skips(stage):
         raise Skipped("nothing to do")
 
-    monkeypatch.setattr(gpu, "_STAGES", (("correctness", 0.5, fails), ("memory", 0.5, skips)))
-    gpu.run(tmp_path, "cpu", seconds=1)
+    gpu.run(tmp_path, "cpu", seconds=1, stages={"correctness": (0.5, fails), "memory": (0.5, skips)})
     first, second = (read_stage(tmp_path / f"{name}.jsonl", Check) for name in ("correctness", "memory"))
     assert (first.status, first.reason, len(first.points)) == ("failed", "RuntimeError: broken", 1)
     assert (second.status, second.reason) == ("skipped", "nothing to do")

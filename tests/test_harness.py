@@ -1,6 +1,5 @@
 """The harness: specifications, records, statistics, tables, and the command line as its users see it."""
 
-import importlib
 import json
 import math
 import tempfile
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from filelock import FileLock, Timeout
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from suites.harness.measure import clock
 from suites.harness.measure.step import Step
@@ -247,14 +247,19 @@ def test_a_failure_is_recorded(task, tmp_path, monkeypatch):
     }
 
 
-def test_a_record_says_that_the_factor_did_not_fit(task, tmp_path, monkeypatch):
+def test_a_record_says_that_the_factor_did_not_fit(task, tmp_path):
     """The warning is in the record, once, and is shown."""
 
-    def does_not_fit(layer, lam):
-        raise torch.OutOfMemoryError("CUDA out of memory.")
+    class NoRoom(TorchDispatchMode):
+        """A machine that has no room for a matrix of 64 x 64."""
 
-    monkeypatch.setattr(importlib.import_module("optimizers.core.solvers.kfi"), "_factor", does_not_fit)
-    with pytest.warns(UserWarning, match="falling back to rank_one"):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.shape == (64, 64):
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return result
+
+    with pytest.warns(UserWarning, match="falling back to rank_one"), NoRoom():
         record = run(task, choose("kfac[inverse=auto]"), seed=0, epochs=1, folder=tmp_path)
     assert record.status == "finished"
     assert [text for text in record.end.warnings if "the 64 x 64 factor" in text]

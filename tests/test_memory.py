@@ -37,9 +37,9 @@ NETS = (  # each makes another part the largest of a phase
     ((40, 300, 20), 3, "float64"),  # two layers of factors in one padded block
     ((50, 6, 400), 300, "float64"),  # gradients are cheaper than Gram matrices
     ((100, 100), 60, "float64"),  # Gram matrices of the gradient's norm
-    ((5, 100, 10), 1000, "float64"),
+    ((5, 10, 128), 1000, "float64"),
     ((340, 256), 20, "float64"),  # a factor solved for many right sides
-    ((530, 520, 10), 20, "float64"),  # factors that are factorized by blocks
+    ((530, 520, 512), 300, "float64"),  # factors that are factorized by blocks
 )
 PARTS = {
     *("parameters", "state", "activations", "gradients", "curvature"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from optimizers.core import CRITERIA, CURVATURES, Tape
-from optimizers.core.curvature import _recursion, pos_eig
+from optimizers.core.curvature import pos_eig
 from optimizers.core.hessian import mean_hessians
 from suites.harness.cli import main
 from suites.harness.problems.problem import find
@@ -74,11 +74,10 @@ def test_the_last_layer_is_exact_but_for_fisher(problem, criterion):
 
 
 @every_criterion
-def test_one_sample_without_repair_has_no_error(problem, assert_close, criterion):
+def test_one_sample_without_repair_has_no_error(problem, assert_close, without_repair, criterion):
     """With B = 1 Eq. (8) without repair is the exact Hessian, and so is what Pos-Eig makes of both."""
     tape = problem(criterion=criterion, batch=1, seed=3).record()
-    unrepaired = _recursion(tape, tape.mean_hessian, lambda mean: mean)
-    for G, H in zip(unrepaired, mean_hessians(tape), strict=True):
+    for G, H in zip(without_repair(tape), mean_hessians(tape), strict=True):
         assert_close(G, H)
         assert_close(pos_eig(G), pos_eig(H))
 

@@ -7,7 +7,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from suites.harness.commands.options import Config, DataRoot, Device, bad_input_is_one_line, writable
-from suites.harness.gpu.run import result_folder, run
+from suites.harness.gpu.run import STAGES, result_folder, run
 from suites.harness.records.config import write_config
 from suites.harness.training.experiment import resolve_device
 
@@ -40,7 +40,7 @@ def gpu(
             device,
             60 * minutes,
             data_root,
-            convergence,
+            {title: stage for title, stage in STAGES.items() if convergence or title != "convergence"},
             on_progress=lambda text, seconds: progress.update(bar, description=text.ljust(60), completed=seconds),
         )
     flags = {name: value for name, value in context.params.items() if name != "config"}

@@ -1,4 +1,4 @@
-"""Convergence in the time that is left: every optimizer, both criteria, as many seeds and epochs as fit."""
+"""Training in the time that is left: every optimizer, both criteria, and as many seeds and epochs as fit."""
 
 import json
 import time
@@ -18,9 +18,9 @@ from suites.harness.training.evaluation import evaluate
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import run
 
-_ROUNDS = 10  # of step times, which decide how many epochs there are
+_ROUNDS = 10  # step times of each optimizer, from which the number of epochs follows
 _SHARE_OF_TIMING = 0.1
-_SEEDS = 3  # that shall fit, at the most epochs
+_SEEDS = 3  # must fit into the time
 _MOST_SEEDS, _MOST_EPOCHS = 20, 40
 # the paper's Figures 1 to 8: {Fisher, Gauss-Newton, PCH-1} x {KFI, EA-CG}, and SGD
 _LEARNERS = ("sgd", "kfac", "kfra", "pch1+kfi", "fisher+ea_cg", "gauss_newton+ea_cg", "ea_cg")
@@ -63,14 +63,11 @@ def _train(stage: Stage, task: Task, choice: Choice, seed: int, epochs: int) -> 
         **{name: getattr(experiment, name) for name in ("dataset", "criterion", "seed", "epochs")},
         **{name: getattr(last, name, None) for name in ("epoch", "training_seconds", "train_loss", "test_accuracy")},
     )
-    stage.row(
-        f"{task.settings.criterion}, {choice.spec}, seed {seed}",
-        row,
-    )
+    stage.row(f"{task.settings.criterion}, {choice.spec}, seed {seed}", row)
 
 
 def _problems(stage: Stage) -> list[Task]:
-    """Real CIFAR-10 images where they are, without the network, else the digits; with either criterion."""
+    """CIFAR-10 if its images are on disk (nothing is downloaded), else the digits; one task for each criterion."""
     settings = Settings("cifar10", device=stage.device, cuda_graph=stage.device == "cuda")
     try:
         first = Task.load(settings, stage.data_root, download=False)
@@ -83,9 +80,7 @@ def _problems(stage: Stage) -> list[Task]:
 
 
 def _epochs_that_fit(stage: Stage, chosen: dict[Task, list[Choice]]) -> int:
-    """The number of epochs with which every optimizer gets some seeds. Step times are measured for it and written
-    down.
-    """
+    """The number of epochs for which ``_SEEDS`` seeds of every optimizer fit. Measures step times and writes them."""
     seconds = 0.0
     for task, choices in chosen.items():
         at_most = stage.left * _SHARE_OF_TIMING / len(chosen)

@@ -1,13 +1,13 @@
-"""All that needs a GPU, in order of value and within a given time: correctness, step times, memory, convergence.
+"""Everything that needs a GPU, within a given time: correctness, step times, memory and convergence, in this order.
 
-Each stage writes its rows to a record of its own as they come, so an interrupted run loses nothing. A stage that fails
-does not stop the others. Time that a stage does not use goes to those after it.
+Each stage writes its rows to its own record as they come, so an interrupted run loses nothing. A stage that fails does
+not stop the others. The next stages get the time that a stage leaves over.
 """
 
 import re
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -31,10 +31,16 @@ from suites.harness.training.catalog import Choice, choose, grid, named
 from suites.harness.training.experiment import Settings, Task
 
 _CRITERIA = ("cross-entropy", "bounded")
-_BOUNDS = {"float64": 1e-10, "float32": 1e-3}  # of the difference between devices, over the way gone in three steps
+_BOUNDS = {
+    "float64": 1e-10,
+    "float32": 1e-3,
+}  # of the difference between devices, relative to the change in three steps
 _ALSO = "torch.optim.SGD[lr=0.1,momentum=0.9]"
 _RESERVE_SECONDS = 8.0  # for the pictures and the summary; a tenth of the time where that is less
 _PAPERS_CARD_BYTES = 11 * 10**9  # a GTX 1080 Ti
+
+Stages = Mapping[str, tuple[float, Callable[[Stage], None]]]
+"""By title: the share of the time, and the function."""
 
 
 def result_folder(output: Path, device: str) -> Path:
@@ -55,23 +61,23 @@ def run(
     device: str,
     seconds: float,
     data_root: Path | None = None,
-    convergence: bool = True,
+    stages: Stages | None = None,
     on_progress: Callable[[str, float], None] = lambda text, seconds: None,
 ) -> None:
     """Run the stages within ``seconds``, into ``folder``.
 
     Args:
-        device: ``cuda``, or ``cpu`` for a rehearsal, which says what it skips.
-        data_root: folder of the CIFAR-10 images; without them the digits are learned.
-        convergence: whether to run the last stage, which trains.
+        device: ``cuda``, or ``cpu`` for a rehearsal, which records what it skips.
+        data_root: folder of the CIFAR-10 images; without them training is on the digits.
+        stages: those to run; None runs all of ``STAGES``.
         on_progress: called with what was done last and the seconds since the start.
     """
     started = time.monotonic()
     environment = describe(device)
-    stages = _STAGES if convergence else _STAGES[:-1]
-    shares = sum(share for _, share, _ in stages)
+    stages = stages or STAGES
+    shares = sum(share for share, _ in stages.values())
     until, usable = 0.0, seconds - min(_RESERVE_SECONDS, seconds / 10)
-    for title, share, stage in stages:
+    for title, (share, stage) in stages.items():
         until += share / shares
         header = Header(experiment=StageExperiment(stage=title, device=device), environment=environment)
         with JournalWriter(folder / f"{title}.jsonl", header) as record:
@@ -92,7 +98,7 @@ def run(
 
 
 def _correctness(stage: Stage) -> None:
-    """Every optimizer: the CPU's numbers; then, on CUDA, no wait for the host, and the same steps in a graph."""
+    """Every optimizer: the numbers of the CPU; on CUDA also no waiting for the host, and the same steps in a graph."""
     choices = [choose(spec) for spec in (*named(), *grid(), _ALSO)]
     for dtype, bound in _BOUNDS.items():
         for criterion in _CRITERIA:
@@ -122,7 +128,7 @@ def _check(
     bound: float | None = None,
     failure: str = "failed",
 ) -> None:
-    """One row: ``ok``, ``failure`` or skipped. A check with a bound compares a difference with it."""
+    """Write one row: ``ok``, ``failure`` or skipped. With a bound, the measured difference must not exceed it."""
     row = Check(check=check, optimizer=choice.spec, status="ok", bound=bound)
     if stage.out_of_time():
         row = replace(row, status="skipped", reason="out of time")
@@ -140,7 +146,7 @@ def _check(
 
 
 def _memory(stage: Stage) -> None:
-    """Peaks in fresh processes beside their predictions: the ImageNet-10 net on this GPU and on the paper's card."""
+    """Predicted and measured peaks of the ImageNet-10 network, with this GPU's memory and that of the paper's card."""
     if stage.device == "cuda":
         torch.cuda.empty_cache()  # the fresh processes share the device with this one
     network = find("imagenet10" if stage.device == "cuda" else "cifar10").network
@@ -159,9 +165,9 @@ def _memory(stage: Stage) -> None:
         stage.row(spec, MemoryPeak(**case, predicted_bytes=predicted, **asdict(measured)))
 
 
-_STAGES: tuple[tuple[str, float, Callable[[Stage], None]], ...] = (  # with their shares of the time
-    ("correctness", 0.1, _correctness),
-    ("step-times", 0.25, step_times),
-    ("memory", 0.2, _memory),
-    ("convergence", 0.45, train_for_the_time_left),
-)
+STAGES: Stages = {
+    "correctness": (0.1, _correctness),
+    "step-times": (0.25, step_times),
+    "memory": (0.2, _memory),
+    "convergence": (0.45, train_for_the_time_left),
+}

@@ -55,7 +55,7 @@ class Net:
 
 
 def _record(net: Net, ledger: Ledger) -> None:
-    """x; z and delta of every layer; h, W^T delta and phi' of the hidden ones."""
+    """x; z and delta of every layer; h, W^T delta and phi' of hidden layers."""
     B, (first, *hidden, last) = net.batch, net.sizes
     ledger.begin("forward_backward")
     ledger.hold(activations=B * (first + 2 * sum(hidden) + last))
@@ -84,7 +84,7 @@ def second_order(net: Net, ledger: Ledger, curvature: "Formula", solver: "Formul
 
 
 def _symmetric(net: Net, ledger: Ledger, n: int, part: str, temporaries: int = 1) -> None:
-    """A symmetric [n, n]: at once, where the first temporary is the result, or by strips."""
+    """A symmetric [n, n] matrix, as one product whose first temporary is the result, or in strips of rows."""
     whole = not net.by_blocks or n <= STRIP
     ledger.hold(**{part: n**2})
     with ledger.during(workspace=(temporaries - 1) * n**2 if whole else temporaries * STRIP * n):
@@ -92,20 +92,20 @@ def _symmetric(net: Net, ledger: Ledger, n: int, part: str, temporaries: int = 1
 
 
 def _fisher(net: Net, ledger: Ledger) -> None:
-    """E[delta delta^T]; delta / B beside it."""
+    """E[delta delta^T], with delta / B as a temporary."""
     for _, o in net.layers:
         with ledger.during(workspace=net.batch * o):
             _symmetric(net, ledger, o, "curvature")
 
 
 def _sampled_fisher(net: Net, ledger: Ledger) -> None:
-    """The same from another set of deltas."""
+    """The Fisher of deltas for sampled labels, which are held beside those of the tape."""
     with ledger.during(gradients=net.batch * sum(net.sizes[1:])):
         _fisher(net, ledger)
 
 
 def _recursion(net: Net, ledger: Ledger, *, bends: bool) -> None:
-    """Eq. (8): G W [o, i], phi' / B, and two strips of the product beside each G; for PCH phi'' and its mean."""
+    """Eq. (8): for each G, G W [o, i], phi' / B and two strips of the product; for PCH also phi'' and its mean."""
     B, C = net.batch, net.sizes[-1]
     with ledger.during(workspace=B * C + 2 * C**2):  # p, diag(E[p]), and E[p p^T] before the difference
         ledger.hold(curvature=C**2)
@@ -120,7 +120,7 @@ def _recursion(net: Net, ledger: Ledger, *, bends: bool) -> None:
 
 
 def _kfi(net: Net, ledger: Ledger, inverse: str) -> None:
-    """Layer after layer: the gradient times the right inverse [o, m], then two systems with G, for weight and bias."""
+    """For each layer: the gradient times the right inverse, [o, m]; then two systems with G, for weight and bias."""
     for i, o in net.layers:
         m = _INVERSES[inverse](net, ledger, i, o)
         ledger.hold(gradients=o)
