@@ -262,3 +262,67 @@ def test_a_commit_with_a_link_to_elsewhere_is_one_line(tmp_path, monkeypatch):
     assert refused.exit_code == 2
     assert refused.output.count("\n") == 1
     assert "error: HEAD: the commit holds a file that cannot be taken from it" in refused.output
+
+
+def test_both_sides_are_shown_whether_they_are_compared_or_not(tmp_path):
+    """The medians, and the setup, of what each folder has; ``-`` where it has nothing."""
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "b", [0.25] * 6, seconds=9.0, environment=replace(ENVIRONMENT, threads=8))
+    (difference,) = _differences(tmp_path / "a", tmp_path / "b")
+    rows = {row.metric.key: row for row in difference.rows if row.metric}
+    assert (rows["train_loss"].before.median, rows["train_loss"].after.median) == (0.5, 0.25)
+    step = rows["seconds_a_step"]
+    assert step.reason == "another machine"
+    assert step.after.median == pytest.approx(9 * step.before.median)
+    assert str(difference.setup).startswith("digits (1437 + 360 images), cross-entropy, sigmoid, ")
+    assert str(replace(difference.setup, synthetic=True)).startswith("digits (1437 + 360 synthetic images), ")
+
+
+def test_what_one_side_did_not_record_is_not_compared(tmp_path):
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "b", [0.5] * 6, state=None)
+    for before, after, known in (("a", "b", (80, None)), ("b", "a", (None, 80))):
+        (difference,) = _differences(tmp_path / before, tmp_path / after)
+        (row,) = (row for row in difference.rows if row.metric and row.metric.key == "peak_state")
+        assert (row.outcome, row.verdict) == ("not compared", "not recorded")
+        assert tuple(side and side.median for side in (row.before, row.after)) == known
+
+
+def test_optimizers_of_one_side_are_named_with_their_side(tmp_path):
+    for folder, other in (("a", "kfac"), ("b", "kfra")):
+        _write(tmp_path / folder, [0.5] * 6)
+        _write(tmp_path / folder, [0.5] * 6, optimizer=other)
+    (difference,) = _differences(tmp_path / "a", tmp_path / "b")
+    assert difference.one_sided == ["kfac (before)", "kfra (after)"]
+
+
+def test_an_option_that_one_side_does_not_know_is_no_difference_and_another_value_is(tmp_path):
+    _write(tmp_path / "a", [0.5] * 6, options={"lr": 0.1})
+    _write(tmp_path / "b", [0.5] * 6, options={"lr": 0.1, "capturable": False})
+    _write(tmp_path / "c", [0.5] * 6, options={"lr": 0.2, "momentum": 0.5})
+    _write(tmp_path / "d", [0.5] * 6, options={"lr": 0.4, "momentum": 0.9})
+    assert _outcomes(tmp_path / "a", tmp_path / "b")["train loss"] == ("same", "the same")
+    reason = "other options: lr 0.2 -> 0.4, momentum 0.5 -> 0.9"
+    assert _outcomes(tmp_path / "c", tmp_path / "d") == {"all": ("not compared", reason)}
+
+
+def test_software_of_a_gpu_is_noted(tmp_path):
+    _write(tmp_path / "a", [0.5] * 6, environment=replace(ENVIRONMENT, gpu=GPU))
+    newer = replace(GPU, cuda="13.1", tf32=True)
+    _write(tmp_path / "b", [0.5] * 6, environment=replace(ENVIRONMENT, gpu=newer, torch="2.15"))
+    (difference,) = _differences(tmp_path / "a", tmp_path / "b")
+    assert difference.notes == ["torch 2.14 -> 2.15", "cuda 13.0 -> 13.1", "tf32 False -> True"]
+
+
+def test_a_folder_in_which_nothing_can_be_read_names_the_first_and_counts_the_others(tmp_path):
+    for number in range(3):
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        (tmp_path / "runs" / f"{number}.jsonl").write_text("no record\n")
+    with pytest.raises(ValueError, match=r"0\.jsonl.*; nor can the 2 others$"):
+        read_folder(tmp_path)
+    for number in (1, 2):
+        (tmp_path / "runs" / f"{number}.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"0\.jsonl(?!.*nor can)"):
+        read_folder(tmp_path)
+    with pytest.raises(ValueError, match="no such folder"):
+        read_folder(tmp_path / "nowhere")
