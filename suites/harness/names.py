@@ -11,6 +11,21 @@ from typing import TypeVar
 T = TypeVar("T")
 _FORMER_FLAGS = {"dataset": "problem"}
 TUNED = ("lr", "damping", "max_iter", "tolerance")  # the options that a search varies
+_PCH = {"-1": "EA-CG, PCH-1", "-1.0": "EA-CG, PCH-1", "0": "EA-CG, PCH-2", "0.0": "EA-CG, PCH-2"}  # by gamma
+_SHOWN = {
+    "sgd": "SGD",
+    "kfac": "KFAC",
+    "kfra": "KFRA",
+    "ea_cg": "EA-CG, PCH-1",
+    "fisher+kfi": "KFAC",
+    "gauss_newton+kfi": "KFRA",
+    "pch1+kfi": "PCH-1 + KFI",
+    "pch2+kfi": "PCH-2 + KFI",
+    "fisher+ea_cg": "Fisher + EA-CG",
+    "gauss_newton+ea_cg": "Gauss-Newton + EA-CG",
+    "pch1+ea_cg": "EA-CG, PCH-1",
+    "pch2+ea_cg": "EA-CG, PCH-2",
+}
 
 
 def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
@@ -34,9 +49,42 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 def method_of(spec: str) -> str:
     """The method of a setting: ``kfac[inverse=gram]`` of ``kfac[inverse=gram,lr=0.1]``; a search varies the rest."""
-    name, _, options = spec.removesuffix("]").partition("[")
-    kept = [option for option in options.split(",") if option and option.partition("=")[0] not in TUNED]
+    name, options = _parts(spec)
+    kept = [option for option in options if option.partition("=")[0] not in TUNED]
     return f"{name}[{','.join(kept)}]" if kept else name
+
+
+def shown_name(spec: str) -> str:
+    """The name for people, with options: ``EA-CG, PCH-2 [lr=0.2]`` for ``ea_cg[gamma=0,lr=0.2]``."""
+    name, options = _shown_parts(spec)
+    return f"{name} [{', '.join(options)}]" if options else name
+
+
+def plain_name(spec: str) -> str:
+    """The name for people without options: ``SGD`` for ``sgd[lr=1]``. One method has one, however it is written.
+
+    A user's file or class keeps its own name; those of ``torch.optim`` go without their module, except torch's SGD,
+    since ``SGD`` is that of this package.
+    """
+    return _shown_parts(spec)[0]
+
+
+def _shown_parts(spec: str) -> tuple[str, list[str]]:
+    """The name for people, and the options that it leaves out."""
+    name, options = _parts(spec)
+    given = {option.partition("=")[0]: option for option in options}
+    if name == "ea_cg" and "gamma" in given:
+        known = _PCH.get(given["gamma"].partition("=")[2])
+        return known or "EA-CG, PCH", [option for option in options if not known or option != given["gamma"]]
+    if name.startswith("torch.optim.") and name != "torch.optim.SGD":
+        name = name.rpartition(".")[2]
+    return _SHOWN.get(name, name), options
+
+
+def _parts(spec: str) -> tuple[str, list[str]]:
+    """Name and options of a specification."""
+    name, _, options = spec.removesuffix("]").partition("[")
+    return name, [option for option in re.split(r",(?![^(]*\))", options) if option]
 
 
 def file_name(text: str) -> str:
