@@ -16,7 +16,7 @@ from suites.harness.analysis.statistics import (
     probability_of_improvement,
     stratified_interval,
 )
-from suites.harness.analysis.verdicts import by_seed, paired, verdict
+from suites.harness.analysis.verdicts import by_seed, paired, step_ratios, times_changed, verdict
 
 NORMAL, SKEWED = stats.norm(), stats.lognorm(0.7)
 
@@ -158,14 +158,77 @@ def test_values_in_which_no_seed_has_a_part_need_one():
     assert verdict(paired({0: 100}, {0: 50}), "smaller", "larger") == "too few seeds (1 of 6): 0.5x"
 
 
-def test_six_seeds_are_what_the_sign_test_needs():
+def test_six_seeds_are_what_a_verdict_needs():
     """And equal optimizers are told apart about once in twenty."""
-    six, five = (paired(*_samples([1.0] * size, [2.0] * size)) for size in (6, 5))
-    assert six.sign_p == pytest.approx(2**-5)
-    assert five.sign_p == pytest.approx(2**-4)
+    assert [paired(*_samples([1.0] * size, [2.0] * size)).direction for size in (5, 6)] == [0, 1]
     draws = np.exp(np.random.default_rng(0).normal(size=(600, 2, 8)))
     apart = np.mean([paired(*_samples(before, after)).direction != 0 for before, after in draws])
     assert 0.03 <= apart <= 0.07
+
+
+@pytest.mark.parametrize(
+    ("factors", "words"),
+    [
+        ([1.06, 1.3], "slower by"),
+        ([1.04, 1.3], "indistinguishable"),
+        ([1 / 1.3, 1 / 1.06], "faster by"),
+        ([1 / 1.3, 1 / 1.04], "indistinguishable"),
+    ],
+)
+def test_the_whole_interval_must_lie_beyond_the_smallest_effect(factors, words):
+    compared = paired(*_samples([1.0] * 8, factors * 4), smallest=0.05)
+    assert verdict(compared, "faster", "slower").startswith(words)
+    assert paired(*_samples([1.0] * 8, factors * 4)).direction  # without one, all four are told
+
+
+def _run(rng, slower=1.0, sittings=8, drift=0.0, noise=0.02):
+    """Step ratios of a run: noise of each sitting, and what all of them share."""
+    return list(5 * slower * np.exp(rng.normal(scale=drift) + rng.normal(scale=noise, size=sittings)))
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_times_of_one_commit_are_not_told_apart_and_a_slow_down_is(runs):
+    """Although the drift that a run shares is as large as the spread within it."""
+    rng = np.random.default_rng(runs)
+
+    def told(slower):
+        sides = ([_run(rng, factor, drift=0.02) for _ in range(runs)] for factor in (1.0, slower))
+        return times_changed(*sides, together=6).direction
+
+    assert [told(1.0) for _ in range(300)].count(0) == 300
+    assert [told(1.3) for _ in range(100)].count(1) >= 95
+    assert [told(1 / 1.3) for _ in range(100)].count(-1) >= 95
+
+
+def test_several_runs_tell_what_one_cannot():
+    rng = np.random.default_rng(0)
+    sides = [[_run(rng, factor) for _ in range(16)] for factor in (1.0, 1.1)]
+    assert times_changed(sides[0][:1], sides[1][:1]).direction == 0
+    assert times_changed(*sides).direction == 1
+
+
+def test_the_interval_of_times_is_that_of_t_with_the_spread_of_sittings():
+    before, after = [[1.0, 1.1, 0.9], [1.2, 1.0, 1.1]], [[2.0, 2.2, 2.4, 1.9]]
+    logs = [np.log(np.concatenate(side)) for side in (before, after)]
+    shift = logs[1].mean() - logs[0].mean()
+    half = stats.t.ppf(1 - 0.025 / 3, 8) * math.sqrt(logs[0].var(ddof=1) / 2 + logs[1].var(ddof=1))
+    found = times_changed(before, after, together=3)
+    assert found.change == pytest.approx(np.exp([shift, shift - half, shift + half]))
+    assert (found.kind, found.same, found.lacking, found.smallest) == ("ratio", False, "", 0.05)
+    assert times_changed(before, before).same
+
+
+def test_three_sittings_are_what_times_need():
+    few = times_changed([[1.0], [1.1]], [[2.0] * 8])
+    assert (few.direction, few.change.median) == (0, pytest.approx(2 / math.sqrt(1.1)))
+    assert verdict(few, "faster", "slower") == "too few sittings (2 of 3): 1.91x"
+    assert times_changed([[1.0], [1.0], [1.01]], [[2.0] * 3]).direction == 1
+
+
+def test_a_sitting_has_the_ratio_of_its_shortest_blocks():
+    seconds = {"sgd": [[2.0, 1.0, 9.0], [4.0]], "kfac": [[3.0, 7.0, 5.0], [2.0]]}
+    assert step_ratios(seconds, "kfac") == [3.0, 0.5]
+    assert step_ratios(seconds, "kfra") == step_ratios({"kfac": [[1.0]]}, "kfac") == []
 
 
 def test_rliable_finds_the_same():
@@ -227,4 +290,4 @@ def test_growth_is_the_slope_of_the_logarithms_with_its_t_interval():
 
 def test_a_change_from_zero_is_without_bound():
     assert paired({0: 0.0}, {0: 2.0}).change.median == math.inf
-    assert paired({0: 0.0}, {0: 0.0}).sign_p == 1
+    assert paired({0: 0.0}, {0: 0.0}).same

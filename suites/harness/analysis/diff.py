@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from suites.harness.analysis.metrics import METRICS, Metric
 from suites.harness.analysis.statistics import Interval, median_interval
-from suites.harness.analysis.verdicts import Paired, paired, verdict
+from suites.harness.analysis.verdicts import Compared, paired, verdict
 from suites.harness.problems.problem import target_of
 from suites.harness.records.facts import Experiment
 from suites.harness.records.groups import by_optimizer
@@ -64,14 +64,14 @@ class Row:
     metric: Metric | None
     before: Interval | None = None
     after: Interval | None = None
-    change: Paired | None = None
+    change: Compared | None = None
     reason: str = ""
 
     @property
     def outcome(self) -> Outcome:
         if self.metric is None or self.reason:
             return "not compared"
-        if self.change and not self.change.changed:
+        if self.change and self.change.same:
             return "same"
         if self.change and self.change.direction:
             return "better" if (self.change.direction > 0) == self.metric.larger_is_better else "worse"

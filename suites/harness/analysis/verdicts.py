@@ -1,20 +1,28 @@
-"""What changed between two groups of runs, seed by seed, and the verdict in words.
+"""What changed between two groups of runs, and the verdict in words.
 
-Two groups are told apart if the interval of their paired change leaves out "no change". That takes 6 shared seeds: the
-smallest two-sided p of the sign test with n pairs is 2^(1-n), which is below 0.05 from n = 6 on.
+What a seed decides (losses, accuracies, epochs) is paired seed by seed. Two groups are told apart if the interval of
+their change leaves out "no change". That takes 6 shared seeds: the sign test of n pairs has no p below 2^(1-n), which
+is below 0.05 from n = 6 on.
+
+A time is decided by the machine, and all seeds of a run share its drift. So the times of two runs are judged as ratios
+to SGD, see :func:`step_ratios` and :func:`times_changed`, and every time must change by a smallest effect.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+import numpy as np
 from scipy import stats
 
-from suites.harness.analysis.statistics import Interval, checked, median_interval
+from suites.harness.analysis.statistics import LEVEL, Interval, checked, median_interval
+from suites.harness.records.conventions import REFERENCE
 
 SEEDS_NEEDED = 6
+SITTINGS_NEEDED = 3
+SMALLEST_EFFECT = 0.05  # the share by which a time must change
 Kind = Literal["ratio", "difference"]
 
 
@@ -27,36 +35,28 @@ def by_seed(values: Iterable[tuple[int, float]]) -> dict[int, float]:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """How the values of shared seeds changed.
+class Compared:
+    """How values changed.
 
-    changed: how many shared seeds have another value than before.
-    change: median of the ratios after / before, or of the differences after - before, with its interval.
-    sign_p: two-sided p of the sign test, ties left out.
-    exact: the values do not depend on the seed, so one seed is enough.
+    change: the ratio after / before, or the difference after - before, with its interval.
+    same: every value is the one before.
+    lacking: what a verdict lacks, as ``too few seeds (5 of 6)``.
+    smallest: the share that the whole interval of a ratio must lie beyond.
     """
 
-    seeds: int
-    changed: int
     change: Interval
-    sign_p: float
-    kind: Kind
-    exact: bool = False
-
-    @property
-    def unchanged(self) -> float:
-        return 1.0 if self.kind == "ratio" else 0.0
-
-    @property
-    def enough(self) -> bool:
-        return self.seeds >= SEEDS_NEEDED or (self.exact and self.change.low == self.change.high)
+    kind: Kind = "ratio"
+    same: bool = False
+    lacking: str = ""
+    smallest: float = 0.0
 
     @property
     def direction(self) -> int:
         """-1 if the values became smaller, 1 if larger, 0 if that cannot be told."""
-        if not self.enough:
+        if self.lacking:
             return 0
-        return int(self.change.low > self.unchanged) - int(self.change.high < self.unchanged)
+        smaller, larger = (1 / (1 + self.smallest), 1 + self.smallest) if self.kind == "ratio" else (0.0, 0.0)
+        return int(self.change.low > larger) - int(self.change.high < smaller)
 
 
 def paired(
@@ -64,48 +64,92 @@ def paired(
     after: Mapping[int, float],
     kind: Kind = "ratio",
     exact: bool = False,
-) -> Paired | None:
-    """Compare values by seed; None if no seed is shared. Two infinite values are a tie."""
+    smallest: float = 0.0,
+) -> Compared | None:
+    """Compare values by seed: the median change. None if no seed is shared. Two infinite values are a tie.
+
+    Args:
+        exact: the values do not depend on the seed, so one seed is enough.
+    """
     seeds = sorted(before.keys() & after.keys())
     if not seeds:
         return None
-    changes = [_change(before[seed], after[seed], kind) for seed in seeds]
-    unchanged = 1.0 if kind == "ratio" else 0.0
-    larger, smaller = (sum(change > unchanged for change in changes), sum(change < unchanged for change in changes))
-    changed = larger + smaller
-    sign_p = float(stats.binomtest(larger, changed).pvalue) if changed else 1.0
-    return Paired(len(seeds), changed, median_interval(changes), sign_p, kind, exact)
+    change = median_interval(_change(before[seed], after[seed], kind) for seed in seeds)
+    enough = len(seeds) >= SEEDS_NEEDED or (exact and change.low == change.high)
+    lacking = "" if enough else f"too few seeds ({len(seeds)} of {SEEDS_NEEDED})"
+    return Compared(change, kind, all(before[seed] == after[seed] for seed in seeds), lacking, smallest)
 
 
-def verdict(comparison: Paired | None, smaller: str, larger: str) -> str:
-    """The comparison in words: ``faster by 1.8x [1.5, 2.2]``.
+def step_ratios(step_seconds: Mapping[str, Sequence[Sequence[float]]], optimizer: str) -> list[float]:
+    """Step time / SGD of each sitting: the shortest block of the optimizer over the shortest of SGD.
+
+    A busy machine adds to a block and never takes from it, so the shortest says most of the step.
+
+    Args:
+        step_seconds: by optimizer, for each sitting the seconds of a step in each block.
+
+    Returns:
+        No numbers, if the optimizer or SGD was not timed.
+    """
+    sittings = zip(step_seconds.get(optimizer, ()), step_seconds.get(REFERENCE, ()), strict=False)
+    return [min(own) / min(reference) for own, reference in sittings]
+
+
+def times_changed(
+    before: Sequence[Sequence[float]],
+    after: Sequence[Sequence[float]],
+    smallest: float = SMALLEST_EFFECT,
+    together: int = 1,
+) -> Compared:
+    """How the step ratios of two sides changed: the ratio of their geometric means.
+
+    The spread s of a side's logarithms over its sittings is what its machine does within a run, and is taken for what
+    it does from run to run: drift is shared by the sittings of a run, so they do not average it away, and the mean of
+    R runs has the error s / sqrt(R). The interval is that of Student's t.
+
+    Args:
+        before, after: for each run of a side the ratio of each sitting.
+        together: of so many intervals, all hold at once with 95 % (Bonferroni).
+    """
+    sides = [np.log(np.concatenate([checked(run) for run in side])) for side in (before, after)]
+    shift = float(sides[1].mean() - sides[0].mean())
+    few = min(side.size for side in sides)
+    if few < SITTINGS_NEEDED:
+        once = math.exp(shift)
+        return Compared(Interval(once, once, once), lacking=f"too few sittings ({few} of {SITTINGS_NEEDED})")
+    error = math.sqrt(sum(side.var(ddof=1) / len(runs) for side, runs in zip(sides, (before, after), strict=True)))
+    half = error * float(stats.t.ppf(1 - (1 - LEVEL) / 2 / together, sum(side.size - 1 for side in sides)))
+    change = Interval(*(math.exp(shift + part) for part in (0, -half, half)))
+    return Compared(change, same=before == after, smallest=smallest)
+
+
+def verdict(compared: Compared | None, smaller: str, larger: str) -> str:
+    """The change in words: ``faster by 1.8x [1.5, 2.2]``.
 
     ``the same``: equal on every shared seed. ``too few seeds``: fewer than 6 are shared. ``indistinguishable``: the
-    interval contains "no change".
+    interval does not lie beyond "no change", or beyond the smallest effect.
 
     Args:
         smaller, larger: the word for values that became smaller, or larger.
     """
-    if comparison is None:
+    if compared is None:
         return "no shared seeds"
-    if not comparison.changed:
+    if compared.same:
         return "the same"
-    if not comparison.enough:
-        return f"too few seeds ({comparison.seeds} of {SEEDS_NEEDED}): {_shown(comparison.change, comparison.kind)}"
-    if comparison.direction == 0:
-        return f"indistinguishable: {_shown(comparison.change, comparison.kind)}"
-    word = smaller if comparison.direction < 0 else larger
-    middle, low, high = change = comparison.change
-    if comparison.direction < 0:  # shown as the size of what went down
-        change = Interval(*(_undone(end, comparison.kind) for end in (middle, high, low)))
+    if compared.direction == 0:
+        return f"{compared.lacking or 'indistinguishable'}: {_shown(compared.change, compared.kind)}"
+    word, change = larger, compared.change
+    if compared.direction < 0:  # shown as the size of what went down
+        middle, low, high = change
+        word, change = smaller, Interval(*(_undone(end, compared.kind) for end in (middle, high, low)))
     if math.isinf(change.median):
         return f"{word} without bound"
-    return f"{word} by {_shown(change, comparison.kind)}"
+    return f"{word} by {_shown(change, compared.kind)}"
 
 
-def _shown(change: Interval, kind: Kind) -> str:
+def _shown(size: Interval, kind: Kind) -> str:
     """``1.8x [1.5, 2.2]``, without the interval if it has no width."""
-    middle, low, high = (f"{value:.3g}" for value in change)
+    middle, low, high = (f"{value:.3g}" for value in size)
     return f"{middle}{'x' if kind == 'ratio' else ''}" + ("" if low == high else f" [{low}, {high}]")
 
 
