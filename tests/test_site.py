@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from suites.harness.analysis.answer import answer
 from suites.harness.analysis.costs import exponent
-from suites.harness.analysis.headline import headline
 from suites.harness.analysis.history import Measured
 from suites.harness.analysis.profiles import profiles
 from suites.harness.records.facts import NegativeCurvature, SolverHealth
-from suites.harness.records.groups import by_optimizer
-from suites.harness.show.captions import main_experiment, readme_block, with_headline
+from suites.harness.show.captions import main_experiment, readme_block, sentences, with_headline
 from suites.harness.show.collect import collect
 from suites.harness.show.comparison import solver_failures
 from suites.harness.show.figures import Styles, literal, solver_health
@@ -238,33 +237,14 @@ def test_history_goes_by_commit_and_version(recorded):
     assert newer.commits == ["d", "c"]
 
 
-def test_the_headline_says_who_wins_and_how_sure_it_is(recorded):
+def test_the_answer_says_who_is_best_and_how_sure_it_is(recorded):
     experiment = main_experiment(collect(recorded).experiments)
     assert experiment is not None
-    found = headline(experiment.methods, experiment.target)
-    assert "ea_cg wins" in found.sentence
-    assert "2x fewer gradient-equivalents than sgd (56 against 112" in found.sentence
-    assert "probability of improvement 1.00 [0.69, 1.00]" in found.sentence
-    assert "in seconds ea_cg and sgd are indistinguishable" in found.sentence
-
-
-@pytest.mark.parametrize(
-    ("speeds", "said"), [((1, 1), "nobody wins: sgd has the lowest median"), ((0.1, 0.2), "no method reached")]
-)
-def test_the_headline_says_when_nobody_wins(tmp_path, speeds, said):
-    for seed in range(5):
-        for name, speed in zip(("sgd", "kfac"), speeds, strict=True):
-            write_run(tmp_path / "one", name, seed, speed=speed)
-    (experiment,) = collect(tmp_path).experiments
-    assert said in headline(experiment.methods, experiment.target).sentence
-
-
-def test_runs_at_a_time_say_nothing_of_seconds(recorded):
-    (experiment,) = collect(recorded).experiments
-    shared = [replace(r, header=replace(r.header, at_a_time=8)) for r in experiment.records]
-    found = headline(by_optimizer(shared), experiment.target)
-    assert "seconds" not in found.sentence
-    assert len(found.costs) == 1
+    gradients, seconds, *_ = sentences(answer(experiment.methods, experiment.target))
+    assert gradients.startswith("gradient-equivalents to 0.95: EA-CG, PCH-1 56; 1.5x fewer than <img")
+    assert "; 2x fewer than SGD (probability 1.00 [0.57, 1.00]); " in gradients
+    assert gradients.endswith(" never got there")
+    assert seconds.startswith("seconds to 0.95: ")
 
 
 def test_profiles_by_hand():

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from suites.harness.analysis.headline import values_of
+from suites.harness.analysis.answer import values_of
 from suites.harness.names import method_of
 from suites.harness.records.beside import Found
 from suites.harness.records.groups import by_optimizer
@@ -60,7 +60,7 @@ class Experiment:
         return replace(self, records=[renamed(record) for record in self.records])
 
     def costs(self, metric: str) -> dict[str, dict[int, float]]:
-        """Of a metric, the value of each seed by method, see :func:`suites.harness.analysis.headline.values_of`."""
+        """Of a metric, the value of each seed by method, see :func:`suites.harness.analysis.answer.values_of`."""
         return values_of(self.methods, metric, self.target)
 
     @property

@@ -96,14 +96,14 @@ def stratified_interval(strata: Strata, statistic: Callable[..., Any] = interqua
     return Estimate(estimate, float(ordered[rank]), float(ordered[-1 - rank]))
 
 
-def probability_of_improvement(own: Strata, other: Strata) -> Estimate:
-    """P(own < other) with its 95 % score interval, averaged over strata. A tie counts half; smaller is better.
+def probability_of_improvement(own: Strata, other: Strata, level: float = LEVEL) -> Estimate:
+    """P(own < other) with its score interval, averaged over strata. A tie counts half; smaller is better.
 
     If larger values are better, swap the arguments.
     """
     pairs = [(checked(x), checked(y)) for x, y in zip(own, other, strict=True)]
     won = float(np.mean([np.less.outer(x, y).mean() + np.equal.outer(x, y).mean() / 2 for x, y in pairs]))
-    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    z = float(stats.norm.ppf((1 + level) / 2))
 
     def outside(p: float) -> float:
         """Positive if a true probability ``p`` is too far from the observed one."""

@@ -43,19 +43,19 @@ def report(
 
 
 def _rewrite(readme: Path, found: "Results") -> None:
-    from suites.harness.analysis.headline import headline
+    from suites.harness.analysis.answer import answer
     from suites.harness.records.record import write_atomically
-    from suites.harness.show.captions import PREFERRED, readme_block, with_headline
+    from suites.harness.show.captions import PREFERRED, drawn, readme_block, sentences, with_headline
     from suites.harness.show.pictures import draw_headline
 
     experiment = next((one for one in found.experiments if one.name == PREFERRED), None)
     if experiment is None:
         raise ValueError(f"{found.folder}: the headline needs the records of {PREFERRED}")
-    top, picture = headline(experiment.methods, experiment.target), experiment.folder / "headline"
+    top, picture = answer(experiment.methods, experiment.target), experiment.folder / "headline"
     text = with_headline(readme.read_text(encoding="utf-8"), readme_block(experiment, picture.as_posix()))
-    draw_headline(top.costs, picture, experiment.name, ["svg"])
+    draw_headline(drawn(top), picture, experiment.name, ["svg"])
     write_atomically(readme, text)
-    typer.echo(f"{readme}: {top.sentence}")
+    typer.echo("\n".join([f"{readme}:", *sentences(top)]))
 
 
 class _Site(http.server.SimpleHTTPRequestHandler):

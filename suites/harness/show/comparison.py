@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
+from suites.harness.analysis.answer import told
 from suites.harness.analysis.experiment import Experiment, Tuning
-from suites.harness.analysis.headline import told
 from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import Estimate, improvements, median_interval, stratified_interval
 from suites.harness.records.conventions import REFERENCE

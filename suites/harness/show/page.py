@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from suites.harness.analysis.answer import Answer, answer
 from suites.harness.analysis.curves import AXES
-from suites.harness.analysis.headline import Headline, headline
 from suites.harness.records.record import finite, write_atomically
-from suites.harness.show.captions import main_experiment, problem
+from suites.harness.show.captions import drawn, main_experiment, problem, sentences
 from suites.harness.show.collect import Results
 from suites.harness.show.figures import DASHES, Styles
 from suites.harness.show.pictures import COLOURS, draw_curves, draw_headline
@@ -31,9 +31,9 @@ def build(results: Results, output: Path) -> Path:
     order = sorted(results.experiments, key=lambda one: (one is not shown, not one.name.startswith("published/")))
     results = replace(results, experiments=order)
     styles = Styles(method for experiment in order for method in experiment.by_method.methods)
-    top = headline(shown.methods, shown.target) if shown else None
-    if shown and top and top.costs:
-        draw_headline(top.costs, site / "pictures" / "headline", problem(shown.records))
+    top = answer(shown.methods, shown.target) if shown else None
+    if shown and top and top.leads:
+        draw_headline(drawn(top), site / "pictures" / "headline", problem(shown.records))
     for experiment in results.experiments:
         title = f"{experiment.name}: {problem(experiment.records)}"
         path, groups = site / "pictures" / slug(experiment.name), experiment.by_method.methods
@@ -53,7 +53,7 @@ def build(results: Results, output: Path) -> Path:
     return site / "index.html"
 
 
-def _rendered(sections: Sequence[Section], top: Headline | None, styles: Styles, site: Path, results: Results) -> str:
+def _rendered(sections: Sequence[Section], top: Answer | None, styles: Styles, site: Path, results: Results) -> str:
     loader = PackageLoader("suites.harness.show", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["href"] = lambda path: quote(Path(os.path.relpath(path, site)).as_posix())
@@ -64,7 +64,8 @@ def _rendered(sections: Sequence[Section], top: Headline | None, styles: Styles,
     }
     return environment.get_template("template.html").render(
         sections=sections,
-        headline=top,
+        answer=top and sentences(top),
+        costs=list(drawn(top)) if top else [],
         shown=main_experiment(results.experiments),
         experiments=results.experiments,
         counts=Counter(record.status for one in results.experiments for record in one.records),

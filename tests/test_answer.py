@@ -1,0 +1,130 @@
+"""Who is best, by hand: the same rule for all, and no winner where the runs do not tell one."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from suites.harness.analysis.answer import answer
+from suites.harness.records.facts import End
+from suites.harness.records.journal import Journal
+from suites.harness.show.captions import sentences
+from tests.example_records import header, point
+
+TARGET = 0.95
+
+
+def runs(method, costs, *, seconds=None, state=1000, status="finished", at_a_time=1):
+    """One run for each cost in gradient-equivalents to the target; infinite: it never got there."""
+    found = []
+    for seed, cost in enumerate(costs):
+        there = math.isfinite(cost)
+        last = point(
+            1,
+            gradient_equivalents=cost if there else 1e4,
+            training_seconds=(seconds[seed] if seconds else cost / 1000) if there else 10.0,
+            test_accuracy=0.96 if there else 0.5,
+        )
+        end = End(status=status, peak_state_bytes=state)
+        facts = header(optimizer=method, seed=seed, epochs=1, at_a_time=at_a_time)
+        found.append(Journal(Path(f"{method}-{seed}.jsonl"), facts, [point(0), last], end))
+    return found
+
+
+def answered(**groups):
+    return answer({name: group for name, group in groups.items()}, TARGET)
+
+
+def around(middle, seeds=8):
+    return [middle + seed for seed in range(seeds)]
+
+
+NEVER = [math.inf] * 8
+
+
+@pytest.mark.parametrize("winner", ["sgd", "torch.optim.Adam", "ea_cg"])
+def test_whoever_is_cheapest_wins_by_the_same_rule(winner):
+    methods = {
+        name: runs(name, around(100 if name == winner else 300)) for name in ("sgd", "torch.optim.Adam", "ea_cg")
+    }
+    lead = answer(methods, TARGET).leads["gradients"]
+    assert (lead.best, lead.level, lead.never, lead.enough) == (winner, (), (), True)
+    assert lead.costs[winner].median == 103.5
+    assert lead.over_next is not None
+    assert lead.over_next.factor is not None
+    assert lead.over_next.factor.median == pytest.approx(2.93, abs=0.02)
+    assert lead.over_next.sure is not None
+    assert lead.over_next.sure.value == 1
+    assert (lead.over_sgd is None) == (winner == "sgd")
+
+
+def test_who_cannot_be_told_apart_is_level_and_the_next_is_the_first_that_is():
+    found = answered(sgd=runs("sgd", around(300)), kfac=runs("kfac", around(101)), ea_cg=runs("ea_cg", around(100)))
+    lead = found.leads["gradients"]
+    assert (lead.best, lead.level) == ("ea_cg", ("kfac",))
+    assert lead.over_next is not None
+    assert lead.over_next.over == "sgd"
+
+
+def test_intervals_hold_for_all_pairs_together():
+    """Where 85 % of the pairs of runs are the right way round, two methods are told apart, not the best of seven."""
+    costs = {"a": [1.0, 2, 3, 4, 5, 6, 7, 8], "b": [4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 10.5, 11.5]}
+    two = answer({name: runs(name, of) for name, of in costs.items()}, TARGET).leads["gradients"]
+    many = {**costs, **{f"c{number}": around(1000 + number) for number in range(5)}}
+    seven = answer({name: runs(name, of) for name, of in many.items()}, TARGET).leads["gradients"]
+    assert (two.best, two.level) == ("a", ())
+    assert (seven.best, seven.level) == ("a", ("b",))
+
+
+def test_equal_methods_are_level():
+    found = answered(sgd=runs("sgd", around(100)), kfac=runs("kfac", around(100)))
+    for key in ("gradients", "seconds", "peak_state"):
+        assert (found.leads[key].best, found.leads[key].level) == ("sgd", ("kfac",))
+
+
+def test_who_never_gets_there_is_neither_level_nor_next_and_has_no_memory():
+    found = answered(sgd=runs("sgd", NEVER, state=1), kfac=runs("kfac", around(100)))
+    lead = found.leads["gradients"]
+    assert (lead.best, lead.level, lead.never, lead.over_next) == ("kfac", (), ("sgd",), None)
+    assert lead.over_sgd is not None
+    assert lead.over_sgd.factor is not None
+    assert math.isinf(lead.over_sgd.factor.median)
+    assert list(found.leads["peak_state"].costs) == ["kfac"]
+
+
+def test_memory_does_not_depend_on_the_seed():
+    """So one seed tells the least apart."""
+    found = answered(sgd=runs("sgd", [5.0], state=77), kfac=runs("kfac", [4.0], state=113))
+    lead = found.leads["peak_state"]
+    assert (lead.best, lead.level, lead.enough) == ("sgd", (), True)
+    assert lead.over_next is not None
+    assert lead.over_next.factor == pytest.approx((113 / 77,) * 3)
+
+
+def test_nobody_reached_the_target():
+    for status in ("finished", "diverged", "failed"):
+        found = answered(sgd=runs("sgd", NEVER, status=status), kfac=runs("kfac", NEVER, status=status))
+        assert found.leads == {}
+        assert sentences(found) == [
+            "On digits with cross-entropy no method reached test accuracy 0.95 in the median over its seeds."
+        ]
+        assert found.methods["kfac"].runs == {status: 8}
+
+
+def test_one_method_alone_is_best_of_one():
+    lead = answered(sgd=runs("sgd", around(100))).leads["gradients"]
+    assert (lead.best, lead.level, lead.over_next, lead.over_sgd, lead.enough) == ("sgd", (), None, None, True)
+
+
+def test_too_few_seeds_tell_nobody_apart():
+    for seeds, enough in ((1, False), (2, False), (4, True)):
+        found = answered(sgd=runs("sgd", around(300, seeds)), kfac=runs("kfac", around(100, seeds)))
+        lead = found.leads["gradients"]
+        assert (lead.best, lead.enough, lead.level) == ("kfac", enough, () if enough else ("sgd",))
+        assert any("too few to tell" in line for line in sentences(found)) != enough
+
+
+def test_runs_at_a_time_say_nothing_of_seconds():
+    found = answered(sgd=runs("sgd", around(300), at_a_time=8), kfac=runs("kfac", around(100)))
+    assert list(found.leads) == ["gradients", "peak_state"]
+    assert found.at_a_time == 8
