@@ -14,7 +14,7 @@ from suites.harness.records.facts import End, Header
 from suites.harness.records.journal import Journal
 from suites.harness.reproduce import table1_growth as growth
 from suites.harness.reproduce import table1_terms as terms
-from suites.harness.reproduce.table1 import FITTED, ROWS, exponents_frame, summary
+from suites.harness.reproduce.table1 import FITTED, ROWS, exponents, summary
 from suites.harness.reproduce.table1_growth import (
     GROWTH_SCALES,
     SPECS,
@@ -244,10 +244,10 @@ def test_seconds_are_the_shortest_and_sizes_the_largest():
     sweep = Sweep("iterations", (1, 10, 20, 40, 60, 80), Case())
     record = _record(sweep, lambda case: [5.0] if case.iterations == 1 else [case.iterations * 2.0, 1e3])
     scale = GrowthScale("any", 1, (sweep,))
-    frame = exponents_frame(scale, record)
-    rows = frame.set_index(["terms", "part", "quantity"])
-    assert list(rows.loc[("paper", "solve", "seconds"), ["measured", "low", "high"]]) == pytest.approx([1, 1, 1])
-    assert "1.00 [1.00, 1.00]" in summary(scale, frame, record)
+    table = exponents(scale, record)
+    (row,) = (r for r in table.rows if (r["terms"], r["part"], r["quantity"]) == ("paper", "solve", "seconds"))
+    assert [row[name] for name in ("measured", "low", "high")] == pytest.approx([1, 1, 1])
+    assert "1.00 [1.00, 1.00]" in summary(scale, table, record)
 
 
 def test_a_run_that_fails_keeps_what_it_measured(kronbench, tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ from csv import DictReader
 from dataclasses import replace
 from functools import partial
 
-import pandas as pd
 import pytest
 import torch
 
@@ -18,8 +17,9 @@ from suites.harness.reproduce.figures import FIGURES
 from suites.harness.reproduce.paper import PUBLISHED
 from suites.harness.reproduce.request import Request
 from suites.harness.reproduce.tables2to5 import SCALES, TABLES, balanced, reproduce
-from suites.harness.reproduce.tables2to5_errors import layer_errors, record_in_chunks, total
-from suites.harness.reproduce.tables2to5_text import HESSIAN, accumulation, errors_frame, order, read_errors
+from suites.harness.reproduce.tables2to5_errors import layer_errors, record_in_chunks
+from suites.harness.reproduce.tables2to5_text import HESSIAN, accumulation, errors_table, order, read_errors
+from suites.harness.show.table import table_of
 from suites.harness.training import resumable
 from suites.harness.training.experiment import Settings, Task
 
@@ -58,19 +58,19 @@ def test_the_error_of_a_layer(problem, criterion):
 
         eigenvalues, vectors = torch.linalg.eigh(torch.func.hessian(loss)(parameters[bias]).detach())
         target = vectors @ torch.diag(eigenvalues.abs()) @ vectors.T
-        assert errors.hessian[t] == pytest.approx(target.norm().item(), rel=1e-12)
+        assert errors["hessian"][t] == pytest.approx(target.norm().item(), rel=1e-12)
         for name in _suited(criterion):
             error = (CURVATURES[name](case.record())[t] - target).norm().item()
-            assert errors.curvatures[name][t] == pytest.approx(error, rel=1e-10, abs=1e-15)
+            assert errors[name][t] == pytest.approx(error, rel=1e-10, abs=1e-15)
 
 
 @every_criterion
 def test_the_last_layer_is_exact_but_for_fisher(problem, criterion):
     """Gauss-Newton and PCH start from |E[hess_z C]|: layer k has no error, as in the paper's tables."""
     errors = layer_errors(problem(criterion=criterion).record(), _suited(criterion))
-    assert errors.curvatures["fisher"][-1] > 0.1 * errors.hessian[-1]
+    assert errors["fisher"][-1] > 0.1 * errors["hessian"][-1]
     for name in _suited(criterion)[1:]:
-        assert errors.curvatures[name][-1] <= 1e-15
+        assert errors[name][-1] <= 1e-15
 
 
 @every_criterion
@@ -91,7 +91,7 @@ def test_a_tape_in_chunks_is_the_tape(problem, criterion, size):
     tape = record_in_chunks(case.network, criterion, chunks)
     assert isinstance(tape, Tape)
     assert tape.layers[0].input.shape == (9, 0)
-    whole, joined = (layer_errors(t, _suited(criterion)).to_json() for t in (case.record(), tape))
+    whole, joined = (layer_errors(t, _suited(criterion)) for t in (case.record(), tape))
     for name, values in whole.items():
         assert joined[name] == pytest.approx(values, rel=1e-10, abs=1e-15)
 
@@ -102,7 +102,7 @@ def test_the_papers_totals_are_roots_of_sums_of_squares(name):
     assert len(PUBLISHED[name]) == 4 if TABLES[name].criterion == "cross-entropy" else 3
     for *layers, printed in PUBLISHED[name].values():
         assert len(layers) == len(find(TABLES[name].dataset).network) - 1
-        assert total(layers) == pytest.approx(printed, abs=1.5e-4)
+        assert math.hypot(*layers) == pytest.approx(printed, abs=1.5e-4)
 
 
 def test_the_subset_is_balanced():
@@ -118,9 +118,9 @@ def test_the_subset_is_balanced():
 def test_growing_towards_the_first_layer_is_said():
     """Over the norm of the Hessian: GN's error grows with every layer, PCH-1's does not."""
     rows = {"GN": (0.3, 0.4, 0.0), "PCH-1": (0.1, 0.6, 0.0), HESSIAN: (1.0, 2.0, 4.0)}
-    here = [{"curvature": name, "by": "here", "1": a, "2": b, "3": c} for name, (a, b, c) in rows.items()]
-    paper = {"curvature": "GN", "by": "paper", "1": 1.0, "2": 9.0, "3": 0.0, "4": 0.0}
-    said = accumulation(pd.DataFrame([*here, paper]).assign(Total=1.0))
+    here = [{"curvature": name, "by": "here", "1": a, "2": b, "3": c, "Total": 1.0} for name, (a, b, c) in rows.items()]
+    paper = {"curvature": "GN", "by": "paper", "1": 1.0, "2": 9.0, "3": 0.0, "4": 0.0, "Total": 1.0}
+    said = accumulation(table_of([*here, paper]))
     assert "layers 1 to 3: GN 0.3, 0.2, 0; PCH-1 0.1, 0.3, 0." in said
     assert said.endswith("as accumulating errors do: GN.")
 
@@ -154,7 +154,7 @@ def test_smoke_scale(kronbench, tmp_path, name):
         assert float(rows["Fisher", "here"][str(t + 1)]) == pytest.approx(mean)
     assert float(rows["Fisher", "paper"]["Total"]) == PUBLISHED[name]["fisher"][-1]
     assert float(rows["PCH-1", "here"]["4"]) < 5e-6
-    assert order(errors_frame(name, record.points), "here").startswith("Fisher > ")
+    assert order(errors_table(name, record.points), "here").startswith("Fisher > ")
     with (tmp_path / "out" / "bound.csv").open() as file:
         error, bound, share = DictReader(file)
     for t in ("1", "2", "3"):

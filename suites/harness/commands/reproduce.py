@@ -17,7 +17,7 @@ from suites.harness.commands.options import (
     writable,
 )
 from suites.harness.reproduce.request import Request
-from suites.harness.reproduce.results import RESULTS, prepare
+from suites.harness.reproduce.results import RESULTS, done_in, prepare
 from suites.harness.training.parallel import Workers
 
 
@@ -50,17 +50,16 @@ def reproduce(
     """Compute a result of the paper again and print it beside the paper's values."""
     if list_:
         for result in RESULTS.values():
-            done = ", ".join(folder.as_posix() for folder in result.done_in(Path("results")))
+            done = ", ".join(folder.as_posix() for folder in done_in(result.name, Path("results")))
+            costs = "; ".join(f"{scale}: {cost}" for scale, cost in result.costs.items())
             typer.echo(f"{result.name:<10}{result.shows}")
-            typer.echo(f"{'':<10}{result.costs}\n{'':<10}{f'done here: {done}' if done else 'not done here'}")
+            typer.echo(f"{'':<10}{costs}\n{'':<10}{f'done here: {done}' if done else 'not done here'}")
         return
     with bad_input_is_one_line():
         if name is None:
             raise ValueError(f"which result? there are: {', '.join(RESULTS)}")
         # figures share a folder, in which they take each other's runs
         output = output or Path("results/latest") / f"{'figures' if name.startswith('figure') else name}-{scale}"
-        if tuned is not None and not tuned.is_dir():
-            raise ValueError(f"tuned {tuned}: there is no such folder; kronbench tune writes one")
         run = prepare(
             name,
             Request(

@@ -8,19 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
-
 from optimizers.core import CRITERIA
-from suites.harness.names import pick
-from suites.harness.records.config import write_config
-from suites.harness.records.record import Record, write_atomically
+from suites.harness.records.record import Record
 from suites.harness.reproduce.paper import LABELS, stand_ins
-from suites.harness.reproduce.request import Reproduction, Request, adapted
+from suites.harness.reproduce.request import Reproduction, Request
 from suites.harness.show.captions import caption
 from suites.harness.show.comparison import comparison_table
 from suites.harness.show.pictures import draw_curves
 from suites.harness.show.progress import progress_bars
-from suites.harness.show.table import Column, markdown
+from suites.harness.show.table import Column, Table, markdown, table_of
 from suites.harness.training.catalog import Choice, choose
 from suites.harness.training.experiment import Settings, Task, resolve_device
 from suites.harness.tuning.comparison import train
@@ -28,7 +24,13 @@ from suites.harness.tuning.search import tuned_setting
 
 CIFAR10, IMAGENET10 = "cifar10", "imagenet10"
 SOLVER_LABELS = {"kfi": "KFI", "ea_cg": "EA-CG"}
-_DATA = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")  # of a measuring point, into the CSV
+_DATA = (
+    "gradient_equivalents",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+)  # of a measuring point, into the CSV
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,13 @@ class Figure:
     @property
     def shows(self) -> str:
         labels = ", ".join(method.label for method in self.methods)
-        return f"train loss and test accuracy against {' and '.join(self.against)}: {labels}"
+        axes = " and ".join(self.against)
+        return f"train loss and test accuracy against {axes}: {labels}; {self.criterion}, {self.dataset}"
+
+    @property
+    def costs(self) -> Mapping[str, str]:
+        """Without runs that another figure left."""
+        return _COSTS[self.dataset]
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -78,14 +86,8 @@ class Figure:
         return tuple(lines)
 
     def prepare(self, request: Request) -> Callable[[], Reproduction]:
-        """Load what the figure needs, and return a function that trains and draws it.
-
-        Raises:
-            ValueError: one line, if the scale, a number, the data or a tuned setting is bad.
-        """
-        request.only(self.name, "seeds", "epochs", "tuned", "resume", "workers")
-        scale = pick("scale", request.scale, FIGURE_SCALES[self.dataset])
-        scale = adapted(scale, epochs=request.epochs, seeds=request.seeds)
+        """See :class:`suites.harness.reproduce.request.Result`."""
+        scale = request.scaled(self.name, FIGURE_SCALES[self.dataset], "tuned", "workers")
         lines = lines_of(self, scale, request)
         request.workers.check(lines[0].task.settings.device)
         return lambda: draw(self, scale, lines, request)
@@ -126,6 +128,18 @@ class FigureScale:
 _SMOKE = FigureScale("smoke", epochs=12, seeds=2, dataset="digits")
 _PAPER = FigureScale("paper", epochs=200, seeds=6)
 
+_COSTS = {
+    CIFAR10: {
+        "smoke": "seconds",
+        "cpu": "half an hour on two cores",
+        "paper": "2 days on two cores, 2 hours on a GPU (estimates)",
+    },
+    IMAGENET10: {
+        "smoke": "seconds",
+        "cpu": "an hour on two cores",
+        "paper": "3 days on two cores, an hour on a GPU (estimates)",
+    },
+}
 FIGURE_SCALES = {  # by problem
     dataset: {scale.name: scale for scale in (_SMOKE, cpu, _PAPER)}
     for dataset, cpu in (
@@ -173,8 +187,8 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
     """Train and draw; the text is the title, the table and its caption.
 
     Everything goes into ``<problem>-<criterion>`` in the folder of the request: ``<figure>.png``, ``.svg``, ``.csv``
-    (every measuring point), ``.md`` and ``.toml`` (the flags that make it again). The records go to ``runs`` there;
-    figures of the same problem share them.
+    (every measuring point), ``.md`` and ``.toml``. The records go to ``runs`` there; figures of the same problem share
+    them.
     """
     settings = lines[0].task.settings
     folder = request.output / f"{settings.problem}-{settings.criterion}"
@@ -187,13 +201,11 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
     target, heading = lines[0].task.problem.targets[0], title(figure, scale, lines, request.tuned)
     dashed = {line.method.label for line in lines if line.method.dashed}
     draw_curves(groups, figure.against, folder / figure.name, heading, target, dashed=dashed)
-    write_atomically(folder / f"{figure.name}.csv", points_frame(groups).to_csv(index=False, lineterminator="\n"))
     table = comparison_table(records, {}, target).without("step_ratio")
     table = table.with_column(Column("method", "method"), groups, first=True)
     text = f"# {heading}\n\n{markdown(table)}\n\n{caption(records, target)}\n"
-    write_atomically(folder / f"{figure.name}.md", text)
-    flags = request.flags(figure.name, device=settings.device, epochs=scale.epochs, seeds=scale.seeds)
-    write_config(folder / f"{figure.name}.toml", flags)
+    points, page = {figure.name: points_table(groups)}, folder / f"{figure.name}.md"
+    request.write(figure.name, scale, text, points, page, config=figure.name, device=settings.device)
     return Reproduction(records, text)
 
 
@@ -212,21 +224,21 @@ def title(figure: Figure, scale: FigureScale, lines: Sequence[Line], tuned: Path
     return f"Figure {figure.number}: {figure.criterion}, {figure.dataset} (scale {scale.name}: {'; '.join(found)})"
 
 
-def points_frame(groups: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
+def points_table(groups: Mapping[str, Sequence[Record]]) -> Table:
     """Every measuring point of every run, one a row."""
-    rows = [
-        {
-            "method": label,
-            "optimizer": record.experiment.optimizer,
-            "seed": record.experiment.seed,
-            "status": record.status,
-            "epoch": point.epoch,
-            "seconds": point.training_seconds,
-            "gradient_equivalents": point.gradient_equivalents,
-            **{name: getattr(point, name) for name in _DATA},
-        }
-        for label, group in groups.items()
-        for record in group
-        for point in record.points
-    ]
-    return pd.DataFrame(rows)
+    return table_of(
+        [
+            {
+                "method": label,
+                "optimizer": record.experiment.optimizer,
+                "seed": record.experiment.seed,
+                "status": record.status,
+                "epoch": point.epoch,
+                "seconds": point.training_seconds,
+                **{name: getattr(point, name) for name in _DATA},
+            }
+            for label, group in groups.items()
+            for record in group
+            for point in record.points
+        ]
+    )

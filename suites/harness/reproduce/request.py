@@ -1,17 +1,29 @@
 """What the command line asks of a result of the paper, and what comes back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from suites.harness.names import pick
+from suites.harness.records.config import write_config
 from suites.harness.records.journal import Journal
+from suites.harness.records.record import write_atomically
+from suites.harness.show.table import Table, comma_separated
 from suites.harness.training.parallel import Workers
 
-_Scale = TypeVar("_Scale", bound=Any)  # a frozen dataclass
+S = TypeVar("S", bound=Any)  # a frozen dataclass
 
 _ONE_PROCESS = Workers()
-_OF_ALL = ("scale", "output", "device", "data_root")
+_OF_ALL = ("scale", "output", "device", "data_root", "resume")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What running a result gave; there is no text if no picture or table could be made."""
+
+    records: Sequence[Journal[Any, Any]]
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,39 +44,75 @@ class Request:
     resume: bool = True
     workers: Workers = _ONE_PROCESS
 
-    def only(self, result: str, *takes: str) -> None:
-        """Refuse flags that a result does not take.
+    def scaled(self, result: str, scales: Mapping[str, S], *takes: str) -> S:
+        """The scale of a result, with the numbers that are asked for in place of its own.
 
         Raises:
-            ValueError: one line, if a flag is set that is not in ``takes``.
+            ValueError: one line, if there is no such scale, a number is below 1, or a flag is set that is neither in
+                ``takes`` nor a number of the scale.
         """
-        for field in fields(self):
-            if field.name not in (*_OF_ALL, *takes) and getattr(self, field.name) != field.default:
-                raise ValueError(f"{result} has no use for {field.name.replace('_', ' ')}")
+        scale = pick("scale", self.scale, scales)
+        asked = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        numbers = {field.name for field in fields(scale)} - {"name"}
+        for name, value in asked.items():
+            if name not in (*_OF_ALL, *takes, *numbers):
+                raise ValueError(f"{result} has no use for {_words(name)}")
+            if name in numbers and value < 1:
+                raise ValueError(f"{_words(name)} must be 1 or more, got {value}")
+        return replace(scale, **{name: value for name, value in asked.items() if name in numbers})
 
-    def flags(self, result: str, **resolved: object) -> dict[str, Any]:
-        """All flags that make the result again, by name; ``resolved`` are those that the scale or the machine set."""
-        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "workers"}
-        workers = {"jobs": self.workers.count, "backend": self.workers.backend, "address": self.workers.address}
-        return {"name": result, **given, **workers, **resolved}
+    def write(
+        self,
+        result: str,
+        scale: Any,
+        text: str,
+        tables: Mapping[str, Table],
+        page: Path,
+        config: str = "config",
+        **resolved: object,
+    ) -> None:
+        """Write the page of a result, and beside it its tables as CSV and the flags that make it again.
+
+        Args:
+            scale: its numbers are flags.
+            tables: by the stem of their files.
+            config: the stem of the file of flags.
+            resolved: flags that the machine set.
+        """
+        for stem, table in tables.items():
+            write_atomically(page.with_name(f"{stem}.csv"), comma_separated(table))
+        write_atomically(page, text)
+        flags = {**vars(self), **resolved}
+        flags |= {name: value for name, value in vars(scale).items() if name in flags}
+        workers = flags.pop("workers")
+        flags |= {"jobs": workers.count, "backend": workers.backend, "address": workers.address}
+        write_config(page.with_name(f"{config}.toml"), {"name": result, **flags})
 
 
-@dataclass(frozen=True)
-class Reproduction:
-    """What running a result gave; there is no text if no picture or table could be made."""
+class Result(Protocol):
+    """A table or a figure of the paper."""
 
-    records: Sequence[Journal[Any, Any]]
-    text: str | None = None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shows(self) -> str:
+        """What it shows, in a line."""
+        ...
+
+    @property
+    def costs(self) -> Mapping[str, str]:
+        """What it costs, by scale."""
+        ...
+
+    def prepare(self, request: Request) -> Callable[[], Reproduction]:
+        """Check the request and load what is needed; the function that is returned does the work.
+
+        Raises:
+            ValueError: one line, if the request or the data are bad.
+        """
+        ...
 
 
-def adapted(scale: _Scale, **changes: int | None) -> _Scale:
-    """A scale with other numbers, where they are not None.
-
-    Raises:
-        ValueError: if one is below 1.
-    """
-    chosen = {name: value for name, value in changes.items() if value is not None}
-    for name, value in chosen.items():
-        if value < 1:
-            raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, got {value}")
-    return replace(scale, **chosen)
+def _words(name: str) -> str:
+    return name.replace("_", " ")

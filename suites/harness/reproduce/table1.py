@@ -1,15 +1,11 @@
 """Table 1: what the paper states about each method, beside the growth measured here."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
-import pandas as pd
-
 from suites.harness.analysis.statistics import growth_exponent
-from suites.harness.names import pick
-from suites.harness.records.config import write_config
-from suites.harness.records.record import write_atomically
 from suites.harness.reproduce import table1_terms as terms
 from suites.harness.reproduce.request import Reproduction, Request
 from suites.harness.reproduce.table1_growth import GROWTH_SCALES, GrowthRecord, GrowthScale, Sweep, measure_growth
@@ -64,70 +60,66 @@ _LINES = {
 }
 
 
-def prepare(request: Request) -> Callable[[], Reproduction]:
-    """Check the request, and return a function that measures and writes growth.jsonl, table.md, table.csv, pictures,
-    and config.toml with the flags.
-
-    Raises:
-        ValueError: one line, if the request is bad.
-    """
-    request.only("table1", "resume")  # costs depend on sizes alone
-    scale, device = pick("scale", request.scale, GROWTH_SCALES), resolve_device(request.device)
-
-    def run() -> Reproduction:
-        with progress_bars() as progress:
-            bar = progress.add_task(f"sizes: table1, {scale.name}", total=len(list(scale)))
-            path = request.output / "growth.jsonl"
-            record = measure_growth(
-                scale, device, path, lambda done: progress.update(bar, completed=done), request.resume
-            )
-        if not record.completed:
-            return Reproduction([record])
-        frame = exponents_frame(scale, record)
-        text = summary(scale, frame, record)
-        write_atomically(request.output / "table.csv", frame.to_csv(index=False, lineterminator="\n"))
-        write_atomically(request.output / "table.md", text)
-        title = f"Seconds of a step by width (scale {scale.name}; {_measured_on(record)})"
-        draw_growth(_lines(scale, record), request.output / "growth", title)
-        write_config(request.output / "config.toml", request.flags("table1", device=device))
-        return Reproduction([record], text)
-
-    return run
+_PARTS = {"curvature": ("operations", "seconds"), "solve": ("operations", "seconds"), "space": ("bytes",)}
 
 
-def exponents_frame(scale: GrowthScale, record: GrowthRecord) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Table1:
+    """The table; its costs depend on sizes alone."""
+
+    name: str = "table1"
+    shows: str = "time and space of KFAC, KFRA and EA-CG: the stated terms beside the growth measured"
+
+    @property
+    def costs(self) -> Mapping[str, str]:
+        return {"smoke": "seconds", "cpu": "3 minutes on an idle core", "paper": "an hour (estimate)"}
+
+    def prepare(self, request: Request) -> Callable[[], Reproduction]:
+        """See :class:`suites.harness.reproduce.request.Result`."""
+        scale, device = request.scaled(self.name, GROWTH_SCALES), resolve_device(request.device)
+        return lambda: _reproduce(scale, device, request)
+
+
+TABLE1 = Table1()
+
+
+def _reproduce(scale: GrowthScale, device: str, request: Request) -> Reproduction:
+    """Writes growth.jsonl, growth.png, growth.svg, table.md, table.csv and config.toml."""
+    with progress_bars() as progress:
+        bar = progress.add_task(f"sizes: table1, {scale.name}", total=len(list(scale)))
+        path = request.output / "growth.jsonl"
+        record = measure_growth(scale, device, path, lambda done: progress.update(bar, completed=done), request.resume)
+    if not record.completed:
+        return Reproduction([record])
+    table = exponents(scale, record)
+    text = summary(scale, table, record)
+    request.write("table1", scale, text, {"table": table}, request.output / "table.md", device=device)
+    title = f"Seconds of a step by width (scale {scale.name}; {machine(record.environment)})"
+    draw_growth(_lines(scale, record), request.output / "growth", title)
+    return Reproduction([record], text)
+
+
+def exponents(scale: GrowthScale, record: GrowthRecord) -> Table:
     """One exponent in each row: of the stated term, and of the measurement with its interval.
 
     Each is fitted to the largest :data:`FITTED` sizes. Seconds are the shortest of all rounds, since other work on the
     machine makes a step slower and never faster.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Content]] = []
     for sweep in scale.sweeps:
         sizes, cases = sweep.values[-FITTED:], sweep.cases[-FITTED:]
-        for row in ROWS:
+        for row, (part, quantities) in product(ROWS, _PARTS.items()):
             if row.method not in sweep.methods:
                 continue
-            for part, term, quantities in (
-                ("curvature", row.curvature, ("operations", "seconds")),
-                ("solve", row.solve, ("operations", "seconds")),
-                ("space", row.space, ("bytes",)),
-            ):
-                stated = growth_exponent(sizes, [term.of(case) for case in cases]).value
-                for quantity in quantities:
-                    values = _values(record, sweep, row.method, part, quantity)[-FITTED:]
-                    rows.append(
-                        {
-                            "over": sweep.over,
-                            "method": row.method,
-                            "terms": row.by,
-                            "part": part,
-                            "term": term.text,
-                            "stated": stated,
-                            "quantity": quantity,
-                            **growth_exponent(sizes, values)._asdict(),
-                        }
-                    )
-    return pd.DataFrame(rows).rename(columns={"value": "measured"})
+            term: Term = getattr(row, part)
+            stated = growth_exponent(sizes, [term.of(case) for case in cases]).value
+            for quantity in quantities:
+                values = _values(record, sweep, row.method, part, quantity)[-FITTED:]
+                measured, low, high = growth_exponent(sizes, values)
+                row_of = {"over": sweep.over, "method": row.method, "terms": row.by, "part": part, "term": term.text}
+                row_of |= {"stated": stated, "quantity": quantity, "measured": measured, "low": low, "high": high}
+                rows.append(row_of)
+    return table_of(rows)
 
 
 def _values(record: GrowthRecord, sweep: Sweep, method: str, part: str, quantity: str) -> list[float]:
@@ -149,15 +141,15 @@ def _lines(scale: GrowthScale, record: GrowthRecord) -> dict[str, dict[str, tupl
     }
 
 
-def summary(scale: GrowthScale, frame: pd.DataFrame, record: GrowthRecord) -> str:
+def summary(scale: GrowthScale, table: Table, record: GrowthRecord) -> str:
     """What is stated, then a table of exponents for each thing that is varied, with title and caption."""
     title = f"Table 1: stated and measured growth of time and space (scale {scale.name}: digits, networks chosen here)"
     parts = [f"# {title}", markdown(_stated())]
     for sweep in scale.sweeps:
         sizes = ", ".join(map(str, sweep.values[-FITTED:]))
-        fixed = ", ".join(f"{name} {size}" for name, size in asdict(sweep.base).items() if name != sweep.over)
-        table = markdown(_shown(frame.query("over == @sweep.over")))
-        parts.append(f"Exponents over {sweep.over} ({sizes}; {fixed}):\n\n{table}")
+        fixed = ", ".join(f"{name} {size}" for name, size in vars(sweep.base).items() if name != sweep.over)
+        own = markdown(_by_method([row for row in table.rows if row["over"] == sweep.over]))
+        parts.append(f"Exponents over {sweep.over} ({sizes}; {fixed}):\n\n{own}")
     return "\n\n".join([*parts, _caption(record)]) + "\n"
 
 
@@ -180,18 +172,14 @@ def _stated() -> Table:
     )
 
 
-def _shown(frame: pd.DataFrame) -> Table:
+def _by_method(exponents: Sequence[Mapping[str, Any]]) -> Table:
     """One row a method: for each part the stated exponent, and the measured ones with their intervals."""
     rows: dict[tuple[str, str], dict[str, Content]] = {}
-    for line in frame.to_dict("records"):
-        cells = rows.setdefault((line["method"], line["terms"]), {"method": line["method"], "terms": line["terms"]})
-        cells[f"{line['part']}: stated"] = line["stated"]
-        cells[f"{line['part']}: {line['quantity']}"] = Cell(line["measured"], line["low"], line["high"])
-    return table_of(list(rows.values()), _number, narrow=True)
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}".replace("-0.00", "0.00")
+    for one in exponents:
+        cells = rows.setdefault((one["method"], one["terms"]), {"method": one["method"], "terms": one["terms"]})
+        cells[f"{one['part']}: stated"] = one["stated"]
+        cells[f"{one['part']}: {one['quantity']}"] = Cell(one["measured"], one["low"], one["high"])
+    return table_of(list(rows.values()), lambda value: f"{value:.2f}".replace("-0.00", "0.00"), narrow=True)
 
 
 def _caption(record: GrowthRecord) -> str:
@@ -205,9 +193,5 @@ def _caption(record: GrowthRecord) -> str:
         "the paper's form, with E[h h^T] formed in the solve; inverse=exact gives the same direction. EA-CG is PCH-1 "
         "with tolerance 0, so that all iterations are done; in Krylov coordinates they go without the products with "
         "n_{t-1} of the paper's term, and those of the biases are among them. Network 64-width-...-width-10, depth: "
-        f"hidden layers. {_measured_on(record)}."
+        f"hidden layers. {machine(record.environment)}."
     )
-
-
-def _measured_on(record: GrowthRecord) -> str:
-    return machine(record.environment)

@@ -6,7 +6,7 @@ E                              images           training images in the mean, as 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,21 +14,18 @@ import torch
 
 from suites.harness.measure.environment import describe
 from suites.harness.measure.step import Step
-from suites.harness.names import pick
 from suites.harness.problems.dataset import Split
-from suites.harness.records.config import write_config
 from suites.harness.records.facts import Header, Status
-from suites.harness.records.record import write_atomically
 from suites.harness.reproduce import tables2to5_errors
 from suites.harness.reproduce.paper import LABELS, PUBLISHED, stand_ins
-from suites.harness.reproduce.request import Reproduction, Request, adapted
+from suites.harness.reproduce.request import Reproduction, Request
 from suites.harness.reproduce.tables2to5_errors import layer_errors, record_in_chunks
 from suites.harness.reproduce.tables2to5_text import (
     Iterate,
     Scale,
     TableExperiment,
-    bound_frame,
-    errors_frame,
+    bound_table,
+    errors_table,
     page,
     read_errors,
 )
@@ -42,7 +39,6 @@ from suites.harness.training.resumable import Work, run_once
 # the paper does not say which optimizer its iterates come from
 OPTIMIZER = "ea_cg[lr=0.1,damping=0.01,gamma=-1]"
 
-
 # deviates: the paper averages over every iterate from theta^0 to theta^{s-1} and does not give s; here iterates lie
 # many steps apart, and titles say how many there are
 SCALES = {
@@ -52,6 +48,20 @@ SCALES = {
         Scale("cpu", iterates=10, steps_between=100, images=500),
         Scale("paper", iterates=100, steps_between=100),
     )
+}
+
+
+_COSTS = {  # estimates come from 1.6 10^9 operations an image and iterate, and the steps between
+    "cifar10": {
+        "smoke": "seconds",
+        "cpu": "4 minutes on an idle core",
+        "paper": "19 hours on two cores, minutes on a GPU (estimates)",
+    },
+    "imagenet10": {
+        "smoke": "seconds",
+        "cpu": "half an hour on two cores (estimate)",
+        "paper": "8 hours on two cores, minutes on a GPU (estimates)",
+    },
 }
 
 
@@ -73,7 +83,12 @@ class Table:
 
     @property
     def shows(self) -> str:
-        return f"errors of {', '.join(LABELS[c] for c in self.curvatures)} against the true Hessian, by layer"
+        curvatures = ", ".join(LABELS[curvature] for curvature in self.curvatures)
+        return f"errors of {curvatures} against the true Hessian, by layer; {self.criterion}, {self.dataset}"
+
+    @property
+    def costs(self) -> Mapping[str, str]:
+        return _COSTS[self.dataset]
 
     def load(self, scale: Scale, device: str, data_root: Path | None) -> Task:
         """The task of this table at a scale.
@@ -81,8 +96,7 @@ class Table:
         Raises:
             ValueError: one line, if the data are not there or not enough.
         """
-        settings = Settings(scale.dataset or self.dataset, self.criterion, device=device)
-        task = Task.load(settings, data_root)
+        task = Task.load(Settings(scale.dataset or self.dataset, self.criterion, device=device), data_root)
         balanced(task, scale.images)
         return task
 
@@ -92,30 +106,13 @@ class Table:
         if scale.images:
             found.append(f"the mean over {scale.images} of the {len(task.dataset.train)} training images")
         found.append(f"{scale.iterates} iterates")
-        of = f"Table {self.number}: {self.shows}; {self.criterion}, {self.dataset}"
-        return f"{of} (scale {scale.name}: {'; '.join(found)})"
+        return f"Table {self.number}: {self.shows} (scale {scale.name}: {'; '.join(found)})"
 
     def prepare(self, request: Request) -> Callable[[], Reproduction]:
-        """Load what the table needs, and return a function that computes it.
-
-        Raises:
-            ValueError: one line, if the scale, a number or the data are bad.
-        """
-        request.only(self.name, "seed", "iterates", "steps_between", "images", "resume")
-        scale = adapted(
-            pick("scale", request.scale, SCALES),
-            iterates=request.iterates,
-            steps_between=request.steps_between,
-            images=request.images,
-        )
+        """See :class:`suites.harness.reproduce.request.Result`."""
+        scale = request.scaled(self.name, SCALES, "seed")
         task = self.load(scale, request.device, request.data_root)
-
-        def run() -> Reproduction:
-            with progress_bars() as progress:
-                bar = progress.add_task(f"iterates: {self.name}, {scale.name}", total=scale.iterates)
-                return reproduce(self, scale, task, request, lambda done: progress.update(bar, completed=done))
-
-        return run
+        return lambda: reproduce(self, scale, task, request)
 
 
 TABLES = {
@@ -151,40 +148,32 @@ def balanced(task: Task, images: int | None) -> Split:
     return Split(train.images[rows], train.labels[rows])
 
 
-def reproduce(
-    table: Table,
-    scale: Scale,
-    task: Task,
-    request: Request,
-    on_iterate: Callable[[int], None] = lambda done: None,
-) -> Reproduction:
+def reproduce(table: Table, scale: Scale, task: Task, request: Request) -> Reproduction:
     """Train and measure the errors at every iterate, see :func:`suites.harness.training.resumable.run_once`.
 
-    Writes errors.jsonl, table.md, table.csv, bound.csv, and config.toml with the flags that make it again.
+    Writes errors.jsonl, table.md, table.csv, bound.csv, and config.toml.
     """
-    choice, device, output = choose(OPTIMIZER), task.settings.device, request.output
+    choice, device, seed = choose(OPTIMIZER), task.settings.device, request.seed or 0
     epochs = math.ceil((scale.iterates - 1) * scale.steps_between / task.steps_per_epoch)
-    seed = request.seed or 0
     header = Header(
         experiment=TableExperiment(**asdict(task.describe(choice, seed, epochs)), table=table.name, scale=scale),
         environment=describe(device),
         source=choice.entry.source,
     )
     header = replace(header, run=run_id(header, Path(__file__), Path(tables2to5_errors.__file__)))
+    with progress_bars() as progress:
+        bar = progress.add_task(f"iterates: {table.name}, {scale.name}", total=scale.iterates)
 
-    def work(under_way: Work) -> tuple[Status, str | None]:
-        return _measure(table, scale, task, seed, under_way, on_iterate)
+        def work(under_way: Work) -> tuple[Status, str | None]:
+            return _measure(table, scale, task, seed, under_way, lambda done: progress.update(bar, completed=done))
 
-    done = run_once(output / "errors.jsonl", header, device, read_errors, work, request.resume)
-    on_iterate(len(done.points))
+        done = run_once(request.output / "errors.jsonl", header, device, read_errors, work, request.resume)
+        progress.update(bar, completed=len(done.points))
     if not done.completed:
         return Reproduction([done])
-    for name, frame in (("table", errors_frame(table.name, done.points)), ("bound", bound_frame(done.points))):
-        write_atomically(output / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     text = page(table.title(scale, task), table.name, done)
-    write_atomically(output / "table.md", text)
-    sizes = {"iterates": scale.iterates, "steps_between": scale.steps_between, "images": scale.images}
-    write_config(output / "config.toml", request.flags(table.name, device=device, seed=seed, **sizes))
+    tables = {"table": errors_table(table.name, done.points), "bound": bound_table(done.points)}
+    request.write(table.name, scale, text, tables, request.output / "table.md", device=device, seed=seed)
     return Reproduction([done], text)
 
 
@@ -204,7 +193,7 @@ def _measure(
         if not math.isfinite(loss):
             return "diverged", f"loss is {loss} at iterate {iterate}"
         accuracy = (tape.logits.argmax(1) == tape.labels).double().mean().item()
-        errors = layer_errors(tape, table.curvatures).to_json()
+        errors = layer_errors(tape, table.curvatures)
         work.point(Iterate(step=iterate * scale.steps_between, loss=loss, accuracy=accuracy, errors=errors))
         on_iterate(iterate + 1)
         if iterate + 1 < scale.iterates:
