@@ -124,6 +124,15 @@ def test_too_few_seeds_tell_nobody_apart():
         assert any("too few to tell" in line for line in sentences(found)) != enough
 
 
+@pytest.mark.parametrize(("slower", "level"), [(1.04, ("sgd",)), (1.07, ())])
+def test_times_must_differ_by_the_smallest_effect(slower, level):
+    """Of five per cent, however sure a smaller one is; counted operations have none."""
+    fast, slow = [1 + seed / 1e4 for seed in range(8)], [slower + seed / 1e4 for seed in range(8)]
+    found = answered(sgd=runs("sgd", around(110), seconds=slow), kfac=runs("kfac", around(100, 8), seconds=fast))
+    assert (found.leads["seconds"].best, found.leads["seconds"].level) == ("kfac", level)
+    assert found.leads["gradients"].level == ()
+
+
 def test_runs_at_a_time_say_nothing_of_seconds():
     found = answered(sgd=runs("sgd", around(300), at_a_time=8), kfac=runs("kfac", around(100)))
     assert list(found.leads) == ["gradients", "peak_state"]

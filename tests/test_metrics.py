@@ -67,7 +67,15 @@ def test_nothing_is_known_of_a_run_without_an_end_of_its_own(status):
 
 
 def test_numbers_are_written_as_the_registry_says():
-    assert METRICS["epochs"].at(0.95).label == "epochs to 0.95"
+    seconds = METRICS["seconds"].at(0.95)
+    assert (seconds.label, seconds.quantity, seconds.unit, seconds.until) == (
+        "seconds to 0.95",
+        "time",
+        "seconds",
+        "to 0.95",
+    )
+    assert (METRICS["train_loss"].label, METRICS["peak_state"].label) == ("train loss", "peak state")
+    assert METRICS["gradients_a_step"].label == "gradient-equivalents / step"
     assert METRICS["epochs"].text(math.inf) == "not reached"
     assert METRICS["train_loss"].text(0.123456) == "0.123"
     assert METRICS["peak_state"].text(77_000) == "77 kB"

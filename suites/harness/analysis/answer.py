@@ -5,8 +5,8 @@ is *level* with it. Two methods are told apart if the interval of the probabilit
 run of the other leaves out one half. The best is held against all others, so these intervals hold for all pairs
 together (Bonferroni): with 95 % confidence, the method that is truly best is the best or level with it.
 
-Runs that shared the machine say nothing of seconds. Memory does not depend on the seed; it is asked of the methods
-whose median run reaches the target.
+Times must differ by more than the smallest effect of verdicts, 5 %; runs that shared the machine say nothing of them.
+Memory does not depend on the seed, and is asked of the methods whose median run reaches the target.
 """
 
 import math
@@ -17,7 +17,7 @@ from typing import Literal
 
 from suites.harness.analysis.metrics import METRICS, Metric
 from suites.harness.analysis.statistics import LEVEL, Estimate, Interval, median_interval, probability_of_improvement
-from suites.harness.analysis.verdicts import paired
+from suites.harness.analysis.verdicts import SMALLEST_EFFECT, paired
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.facts import Environment, Experiment
 from suites.harness.records.record import Record
@@ -43,7 +43,7 @@ class Gain:
     """What the best saves over another method.
 
     factor: the cost of the other over that of the best, the median over shared seeds; infinite if it never gets there.
-    sure: the probability that a run of the best costs less.
+    sure: the probability that a run of the best costs less; of times, less by the smallest effect at least.
     """
 
     over: str
@@ -149,7 +149,8 @@ def _lead(metric: Metric, values: Costs) -> Lead | None:
 def _gain(metric: Metric, values: Costs, best: str, other: str, pairs: int) -> Gain:
     own, its = values[best], values[other]
     comparison = paired(own, its, exact=metric.exact)
-    sure = None if metric.exact else _sure(list(own.values()), list(its.values()), pairs)
+    least = 1 + SMALLEST_EFFECT if metric.timed else 1.0
+    sure = None if metric.exact else _sure([least * cost for cost in own.values()], list(its.values()), pairs)
     return Gain(other, comparison and comparison.change, sure)
 
 

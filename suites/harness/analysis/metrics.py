@@ -20,9 +20,11 @@ Form: TypeAlias = str | Callable[[float], str]
 class Metric:
     """A number of a run.
 
-    key: its name in code. label: its name for readers; ``{target}`` stands for the target.
-    form: the format, such as ``.3g``, or a function.
+    key: its name in code. quantity: what it measures, without its unit: ``time``.
     of: the number, given the target; None if it is unknown, as for an unfinished run.
+    form: the format, such as ``.3g``, or a function, which writes the unit as well.
+    unit: that of the number, in the plural; empty for a number without one.
+    until: what it is counted to, ``to {target}``, or what it is a share of, ``/ step``.
     fell: the value that ranks a run that failed or diverged; None: the value of ``of``.
     smaller, larger: the words for a change. kind: whether changes are ratios or differences.
     timed: it depends on the machine. exact: it does not depend on the seed.
@@ -30,11 +32,13 @@ class Metric:
     """
 
     key: str
-    label: str
-    form: Form
+    quantity: str
     of: Callable[[Record, float], float | None]
-    smaller: str
-    larger: str
+    form: Form
+    unit: str = ""
+    until: str = ""
+    smaller: str = "lower"
+    larger: str = "higher"
     fell: float | None = math.inf
     kind: Kind = "ratio"
     larger_is_better: bool = False
@@ -44,7 +48,12 @@ class Metric:
 
     def at(self, target: float) -> "Metric":
         """With the target in its label."""
-        return replace(self, label=self.label.format(target=f"{target:g}"))
+        return replace(self, until=self.until.format(target=f"{target:g}"))
+
+    @property
+    def label(self) -> str:
+        """Its name where no unit stands beside it: ``seconds to 0.95``, ``train loss``."""
+        return f"{self.unit} {self.until}" if self.until else self.quantity
 
     def text(self, value: float) -> str:
         """The number as readers see it."""
@@ -88,37 +97,87 @@ def _peak_state(record: Record, _: float) -> float | None:
     return record.end and record.end.peak_state_bytes
 
 
+_TO_TARGET = "to {target}"
 METRICS = {
     metric.key: metric
     for metric in (
-        Metric("train_loss", "train loss", ".3g", _last("train_loss"), "lower", "higher"),
+        Metric("train_loss", "train loss", _last("train_loss"), ".3g"),
         Metric(
-            *("test_accuracy", "test accuracy", ".3f", _last("test_accuracy"), "lower", "higher"),
+            key="test_accuracy",
+            quantity="test accuracy",
+            of=_last("test_accuracy"),
+            form=".3f",
             fell=0.0,
             kind="difference",
             larger_is_better=True,
         ),
-        Metric("epochs", "epochs to {target}", ".0f", _to_reach("epoch"), "fewer", "more", to_target=True),
         Metric(
-            *("seconds", "seconds to {target}", ".3g", _to_reach("training_seconds"), "faster", "slower"),
+            key="epochs",
+            quantity="training",
+            of=_to_reach("epoch"),
+            form=".0f",
+            unit="epochs",
+            until=_TO_TARGET,
+            smaller="fewer",
+            larger="more",
+            to_target=True,
+        ),
+        Metric(
+            key="seconds",
+            quantity="time",
+            of=_to_reach("training_seconds"),
+            form=".3g",
+            unit="seconds",
+            until=_TO_TARGET,
+            smaller="faster",
+            larger="slower",
             timed=True,
             to_target=True,
         ),
         Metric(
-            *("gradients", "gradient-equivalents to {target}", ".0f", _to_reach("gradient_equivalents")),
-            *("fewer", "more"),
+            key="gradients",
+            quantity="operations",
+            of=_to_reach("gradient_equivalents"),
+            form=".0f",
+            unit="gradient-equivalents",
+            until=_TO_TARGET,
+            smaller="fewer",
+            larger="more",
             to_target=True,
         ),
         Metric(
-            *("gradients_a_step", "gradient-equivalents / step", ".2f", _a_step("gradient_equivalents")),
-            *("fewer", "more"),
+            key="gradients_a_step",
+            quantity="operations",
+            of=_a_step("gradient_equivalents"),
+            form=".2f",
+            unit="gradient-equivalents",
+            until="/ step",
+            smaller="fewer",
+            larger="more",
             fell=None,
         ),
         Metric(
-            *("seconds_a_step", "seconds / step", ".3g", _a_step("training_seconds"), "faster", "slower"),
+            key="seconds_a_step",
+            quantity="time",
+            of=_a_step("training_seconds"),
+            form=".3g",
+            unit="seconds",
+            until="/ step",
+            smaller="faster",
+            larger="slower",
             fell=None,
             timed=True,
         ),
-        Metric("peak_state", "peak state", shown_bytes, _peak_state, "smaller", "larger", fell=None, exact=True),
+        Metric(
+            key="peak_state",
+            quantity="peak state",
+            of=_peak_state,
+            form=shown_bytes,
+            unit="bytes",
+            smaller="smaller",
+            larger="larger",
+            fell=None,
+            exact=True,
+        ),
     )
 }
