@@ -138,7 +138,7 @@ def test_a_record_without_its_end_is_unfinished(path, lines):
     (row,) = comparison_table([record], {}, target=0.8).texts
     assert row[0] == "sgd"
     assert row[-1] == "1 unfinished"
-    assert set(row[1:-1]) == {"-"}
+    assert set(row[1:-1]) == {"untuned", "-"}
 
 
 def test_a_digest_without_its_end_or_an_end_without_its_digest_is_refused(path):

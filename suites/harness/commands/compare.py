@@ -26,11 +26,13 @@ from suites.harness.commands.options import (
     sizes,
     writable,
 )
+from suites.harness.problems.tuned import read_tuned, settings_of
 from suites.harness.records.config import write_config
 from suites.harness.show.table import plain
 from suites.harness.training import catalog
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Workers
+from suites.harness.tuning.choice import resolve
 from suites.harness.tuning.comparison import DEFAULT_OPTIMIZERS
 from suites.harness.tuning.comparison import compare as run_comparison
 
@@ -46,6 +48,9 @@ def compare(
     batch_size: BatchSize = 100,
     seeds: Annotated[int, typer.Option(help="Runs of each optimizer: seeds 0, 1, ...")] = 5,
     target: Annotated[float | None, typer.Option(help="Test accuracy to reach; by default the problem's own.")] = None,
+    tuned: Annotated[
+        Path | None, typer.Option(help="Settings that kronbench tune wrote; by default those beside the problem.")
+    ] = None,
     dtype: Dtype = "float32",
     device: Device = "auto",
     cuda_graph: CudaGraph = False,
@@ -64,9 +69,10 @@ def compare(
         at_least_one(epochs=epochs, seeds=seeds)
         if target is not None and not 0 < target <= 1:
             raise ValueError(f"target must be an accuracy in (0, 1], got {target}")
-        choices = [catalog.choose(spec) for spec in optimizer or DEFAULT_OPTIMIZERS]
         settings = Settings(problem, criterion, sizes(network), activation, batch_size, dtype, device, cuda_graph)
         task = Task.load(settings, data_root)
+        found = read_tuned(tuned) if tuned else settings_of(task.problem)
+        choices = [resolve(spec, task, found) for spec in optimizer or DEFAULT_OPTIMIZERS]
         if not optimizer and not task.criterion.convex:
             choices = [choice for choice in choices if choice.entry.name != "kfra"]
             typer.echo(

@@ -23,8 +23,8 @@ def read_config(path: Path, known: list[str]) -> dict[str, Any]:
     return values
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """What a file says, with flags by their names of today.
+def read_toml(path: Path, kind: str = "config") -> dict[str, Any]:
+    """What a file says, with flags by their names of today; ``kind`` is that of the file, for the message.
 
     Raises:
         ValueError: if it is missing, or no TOML.
@@ -37,9 +37,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"config {path}: {error.strerror}") from error
+        raise ValueError(f"{kind} {path}: {error.strerror}") from error
     except ValueError as error:  # no TOML, or no UTF-8
-        raise ValueError(f"config {path}: {error}") from error
+        raise ValueError(f"{kind} {path}: {error}") from error
     return {flag_of_today(name): value for name, value in values.items()}
 
 

@@ -17,6 +17,7 @@ Amount: TypeAlias = Annotated[float, Meta(ge=0)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Option: TypeAlias = bool | int | float | str | tuple[float, ...] | None
 Status: TypeAlias = Literal["finished", "diverged", "at chance", "failed", "stopped", "skipped"]
+Tuning: TypeAlias = Literal["tuned", "untuned", "given"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +168,11 @@ class ProblemFacts:
 @dataclass(frozen=True, kw_only=True)
 class Header(Generic[X]):
     """The first line. ``run``: see :mod:`suites.harness.training.identity`; ``at_a_time``: runs that shared the
-    machine."""
+    machine.
+
+    tuning: whether the options are those that a search found for the task, the optimizer's defaults, or a user's own.
+    edge: the options of which the search would have gone further.
+    """
 
     schema: int = SCHEMA
     experiment: X
@@ -176,6 +181,8 @@ class Header(Generic[X]):
     run: str | None = None
     at_a_time: Size = 1
     problem: ProblemFacts | None = None
+    tuning: Tuning | None = None
+    edge: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

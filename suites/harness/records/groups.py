@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable
 
+from suites.harness.names import method_of
+from suites.harness.records.facts import Tuning
 from suites.harness.records.record import Record
 
 
@@ -12,6 +14,12 @@ def by_optimizer(records: Iterable[Record]) -> dict[str, list[Record]]:
     for record in records:
         groups.setdefault(record.experiment.optimizer, []).append(record)
     return groups
+
+
+def tuning_of(record: Record) -> Tuning:
+    """How the options of a run were chosen; for an old record, which does not say, by what its optimizer writes."""
+    spec = record.experiment.optimizer
+    return record.header.tuning or ("untuned" if spec == method_of(spec) else "given")
 
 
 def to_reach(record: Record, target: float, quantity: str) -> float | None:

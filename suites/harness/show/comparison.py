@@ -13,7 +13,7 @@ from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import Estimate, improvements, median_interval, stratified_interval
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.facts import SolverHealth
-from suites.harness.records.groups import by_optimizer
+from suites.harness.records.groups import by_optimizer, tuning_of
 from suites.harness.records.record import Record
 from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
 
@@ -33,6 +33,7 @@ def comparison_table(records: Sequence[Record], step_seconds: Mapping[str, Seque
     """
     columns = [
         Column("optimizer", "optimizer"),
+        Column("tuning", "tuning"),
         *(metric_column(key, target) for key in _TRAINED),
         Column("step_ratio", "step time / SGD", ".2f"),
         metric_column("peak_state", target),
@@ -48,10 +49,17 @@ def _row(
     ratios = [own / sgd for own, sgd in zip(step_seconds[name], step_seconds[REFERENCE], strict=True)] if timed else []
     return {
         "optimizer": name,
+        "tuning": shown_tuning(group),
         **{key: metric_cell(key, group, target) for key in (*_TRAINED, "peak_state")},
         "step_ratio": median_cell(ratios),
         "runs": statuses(group),
     }
+
+
+def shown_tuning(group: Sequence[Record]) -> str:
+    """How the setting was chosen, and which options lie at the edge of the search: ``tuned, lr at the edge``."""
+    ways = {", ".join([tuning_of(one), *(f"{name} at the edge" for name in one.header.edge)]) for one in group}
+    return " or ".join(sorted(ways))
 
 
 def metric_column(key: str, target: float) -> Column:

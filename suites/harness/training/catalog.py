@@ -23,7 +23,8 @@ import torch
 
 import optimizers
 from optimizers.core import CROSS_ENTROPY, CURVATURES, FCNN, SOLVERS, Criterion, SecondOrder
-from suites.harness.names import import_file, unknown
+from suites.harness.names import import_file, method_of, unknown
+from suites.harness.records.facts import Tuning
 
 _SPEC = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<options>[^\[\]]*)\])?")
 _GIVEN = ("self", "params", "criterion")  # what the harness fills in
@@ -43,12 +44,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Choice:
-    """An entry with its options. ``spec`` writes them out; ``choose(given)`` gives the same choice in any process."""
+    """An entry with its options. ``spec`` writes them out; ``choose(given)`` gives the same choice in any process.
+
+    tuning: ``tuned``: the setting that a search found for the task, see :func:`suites.harness.tuning.choice.resolve`;
+        ``untuned``: the defaults; ``given``: the user wrote a value of an option that is searched.
+    edge: the options of a tuned setting that lie at the edge of what was searched.
+    """
 
     spec: str
     entry: Entry
     options: dict[str, Any]
     given: str
+    tuning: Tuning = "untuned"
+    edge: tuple[str, ...] = ()
 
     def build(self, network: FCNN, criterion: Criterion) -> torch.optim.Optimizer:
         """The optimizer over the parameters of a network.
@@ -100,7 +108,8 @@ def choose(spec: str) -> Choice:
         if name not in entry.options:
             raise ValueError(f"optimizer {spec!r}: {unknown('option', name, entry.options)}")
     written = ",".join(f"{name}={value}" for name, value in options.items())
-    return Choice(f"{entry.name}[{written}]" if written else entry.name, entry, options, spec)
+    full = f"{entry.name}[{written}]" if written else entry.name
+    return Choice(full, entry, options, spec, "untuned" if method_of(full) == full else "given")
 
 
 def refuse_repeated(choices: Sequence[Choice]) -> None:

@@ -25,6 +25,7 @@ import torch
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
 from suites.harness.names import pick
+from suites.harness.records.facts import Tuning
 from suites.harness.records.record import Record
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
@@ -45,6 +46,8 @@ class Job:
     epochs: int
     folder: Path
     resume: bool = True
+    tuning: Tuning = "untuned"
+    edge: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ def _run(job: Job, threads: int, at_a_time: int) -> tuple[Job, Record]:
     torch.set_num_threads(threads)
     loaded = _task(replace(job.settings, batch_size=1), job.data_root)
     task = replace(loaded, settings=replace(loaded.settings, batch_size=job.settings.batch_size))
-    record = run(task, choose(job.spec), job.seed, job.epochs, job.folder, resume=job.resume, at_a_time=at_a_time)
+    choice = replace(choose(job.spec), tuning=job.tuning, edge=job.edge)
+    record = run(task, choice, job.seed, job.epochs, job.folder, resume=job.resume, at_a_time=at_a_time)
     return job, record
 
 

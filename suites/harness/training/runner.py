@@ -61,6 +61,8 @@ def run(
         source=choice.entry.source,
         at_a_time=at_a_time,
         problem=task.problem.facts(),
+        tuning=choice.tuning,
+        edge=choice.edge,
     )
     header = replace(header, run=run_id(header))
 

@@ -20,7 +20,7 @@ from suites.harness.training.experiment import Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
 from suites.harness.training.runner import run
 
-DEFAULT_OPTIMIZERS = ("sgd", "kfac", "kfra", "ea_cg", "ea_cg[gamma=0]")
+DEFAULT_OPTIMIZERS = ("sgd", "torch.optim.Adam", "kfac", "kfra", "ea_cg", "ea_cg[gamma=0]")
 _ROUNDS = 30
 
 
@@ -85,7 +85,20 @@ def train(
     """
     bar = progress.add_task("epochs".ljust(36), total=len(runs) * epochs)
     if workers not in (None, Workers()):
-        jobs = [Job(p.settings, data_root, c.given, seed, epochs, folder.resolve(), resume) for p, c, seed in runs]
+        jobs = [
+            Job(
+                task.settings,
+                data_root,
+                choice.given,
+                seed,
+                epochs,
+                folder.resolve(),
+                resume,
+                choice.tuning,
+                choice.edge,
+            )
+            for task, choice, seed in runs
+        ]
         return run_jobs(jobs, workers, lambda record: progress.advance(bar, epochs))
     records = []
     for number, (task, choice, seed) in enumerate(runs):

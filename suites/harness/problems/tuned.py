@@ -1,0 +1,131 @@
+"""Settings that ``kronbench tune`` found, as types: ``digits.toml`` beside ``digits.py``, and so on.
+
+Readers of records use this module, so it imports no torch.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from suites.harness.problems.problem import Problem
+from suites.harness.records.config import read_toml, write_config
+from suites.harness.records.facts import Amount, Count, Option, Share, Size
+
+_KIND = "tuned settings"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How a setting was found, and what that cost.
+
+    space: what was tried of each option, as ``lr = "0.001:10:log"``. trials: the settings that were tried.
+    extended: the options whose space was extended, as the best lay at its edge. edge: those whose best still does.
+    rungs: of successive halving, settings and epochs of each. seeds: the runs of a setting.
+    epochs, seconds, gradient_equivalents: of all runs; ``unfinished`` of them failed or diverged.
+    rule: how the best was chosen. machine, kronbench, commit: that it was found with.
+    """
+
+    space: dict[str, str]
+    trials: Size
+    extended: tuple[str, ...] = ()
+    edge: tuple[str, ...] = ()
+    rungs: tuple[tuple[Size, Size], ...] = ()
+    seeds: Size = 1
+    runs: Size
+    unfinished: Count = 0
+    epochs: Count
+    seconds: Amount
+    gradient_equivalents: Amount
+    rule: str
+    machine: str = ""
+    kronbench: str = ""
+    commit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """The best setting of a method on one task.
+
+    optimizer: its name. options: all that are written, those that were not searched too (``gamma`` of
+    ``ea_cg[gamma=0]``). accuracy, loss: medians over seeds on the held-out images after the last epoch.
+    """
+
+    optimizer: str
+    options: dict[str, Option]
+    problem: str
+    criterion: str
+    network: Annotated[tuple[Size, ...], Meta(min_length=2)]
+    activation: str
+    batch_size: Size
+    accuracy: Share
+    loss: Amount | None = None
+    search: Search
+
+    @property
+    def variant(self) -> dict[str, Option]:
+        """The options that were not searched: they tell the method from others of the same optimizer."""
+        return {name: value for name, value in self.options.items() if name not in self.search.space}
+
+    @property
+    def task(self) -> tuple[Any, ...]:
+        """What it was found for."""
+        return self.problem, self.criterion, self.network, self.activation, self.batch_size
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Its place in a file, which holds one setting for each method and task."""
+        return self.optimizer, str(sorted(self.variant.items())), *self.task
+
+
+def beside(problem: Problem) -> Path:
+    """The file of a problem's settings, which need not exist."""
+    return (problem.file or Path(__file__).with_name(f"{problem.name.replace('-', '_')}.py")).with_suffix(".toml")
+
+
+def settings_of(problem: Problem) -> list[Tuned]:
+    """The settings beside a problem; none where there is no file.
+
+    Raises:
+        ValueError: if the file is damaged, see :func:`read_tuned`.
+    """
+    path = beside(problem)
+    return read_tuned(path) if path.exists() else []
+
+
+def read_tuned(path: Path) -> list[Tuned]:
+    """The settings of a file.
+
+    Raises:
+        ValueError: one line that names the file, if it is missing, is no TOML, lacks a field or holds a wrong one, or
+            has two settings of one method for one task.
+    """
+    try:
+        found = msgspec.convert(read_toml(path, _KIND).get("settings"), list[Tuned])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{_KIND} {path}: {error}; kronbench tune writes such files") from None
+    (place, count), *_ = [*Counter(one.place for one in found).most_common(1), (None, 0)]
+    if count > 1:
+        raise ValueError(f"{_KIND} {path}: expected one setting of {place[0]} for each task, found {count}")
+    return found
+
+
+def write_tuned(path: Path, settings: list[Tuned]) -> None:
+    """Write settings; those of the file that they do not replace stay.
+
+    Raises:
+        ValueError: if the file is there and damaged.
+        OSError: if it cannot be written.
+    """
+    kept = {one.place: one for one in (read_tuned(path) if path.exists() else [])}
+    merged = kept | {one.place: one for one in settings}
+    write_config(path, {"settings": [_plain(one) for one in merged.values()]})
+
+
+def _plain(one: Tuned) -> dict[str, Any]:
+    """TOML has no None, so None is left out."""
+    fields = msgspec.to_builtins(one)
+    return {name: value for name, value in fields.items() if value is not None}
