@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from suites.harness.measure import clock
 from suites.harness.measure.step import Step
 from suites.harness.measure.timing import interleaved_seconds
+from suites.harness.records.beside import read_step_seconds
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.facts import Experiment, Point
 from suites.harness.records.journal import read_journal
@@ -24,8 +25,10 @@ from suites.harness.show.comparison import comparison_table
 from suites.harness.training import evaluation, resumable, runner
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
+from suites.harness.training.parallel import Workers
 from suites.harness.training.runner import run
-from tests.example_records import header
+from suites.harness.tuning import comparison
+from tests.example_records import header, point, write
 
 USERS_OWN = '''"""Signs only."""
 import torch
@@ -112,6 +115,59 @@ def test_compare_writes_records_table_and_pictures(kronbench, without_times, tmp
     assert len(first) == 4
     for one, other in zip(first, second, strict=True):
         assert list(map(without_times, read(one).points)) == list(map(without_times, read(other).points))
+    seconds = read_step_seconds(tmp_path / "a" / "step_seconds.json")
+    assert {name: len(sittings) for name, sittings in seconds.items()} == {"sgd": 2, "ea_cg[gamma=0]": 2}
+
+
+@pytest.mark.parametrize("workers", [None, Workers(2)])
+def test_steps_are_timed_after_each_seed_and_not_of_who_failed(task, tmp_path, monkeypatch, workers):
+    """Workers do seeds in any order, so all sittings come last. Whose second run fails is not timed at all."""
+    took = []
+
+    def done(choice, seed):
+        took.append((choice.spec, seed))
+        status = "failed" if (choice.spec, seed) == ("kfac", 1) else "finished"
+        facts = header(optimizer=choice.spec, seed=seed)
+        path = tmp_path / f"{choice.spec}{seed}.jsonl"
+        write(path, facts, [point(epoch, test_accuracy=0.5 * epoch) for epoch in range(3)], status)
+        return read(path)
+
+    def blocks(steps, device, rounds, at_most_seconds, **more):
+        took.append(sorted(steps))
+        assert at_most_seconds == 10
+        return dict.fromkeys(steps, [float(len(took))] * rounds)
+
+    monkeypatch.setattr(comparison, "run", lambda task, choice, seed, *_, **__: done(choice, seed))
+    monkeypatch.setattr(comparison, "run_jobs", lambda jobs, *_: [done(choose(job.spec), job.seed) for job in jobs])
+    monkeypatch.setattr(comparison, "interleaved_seconds", blocks)
+    monkeypatch.setattr(comparison, "draw_convergence", lambda *_: None)
+    choices = [choose("ea_cg"), choose("kfac")]
+    comparison.compare(task, choices, 2, 2, 0.9, tmp_path / "out", workers=workers)
+    runs, all_of, left = (
+        [[("ea_cg", seed), ("kfac", seed)] for seed in (0, 1)],
+        ["ea_cg", "kfac", "sgd"],
+        ["ea_cg", "sgd"],
+    )
+    if workers:
+        assert took == [*runs[0], *runs[1], left, left]
+    else:
+        assert took == [*runs[0], all_of, *runs[1], left]
+        seconds = read_step_seconds(tmp_path / "out" / "step_seconds.json")
+        assert seconds == {"sgd": [[3.0] * 50, [6.0] * 50], "ea_cg": [[3.0] * 50, [6.0] * 50]}
+
+
+def test_step_seconds_of_old_are_sittings_of_one_block(tmp_path):
+    path = tmp_path / "step_seconds.json"
+    path.write_text('{"sgd": [1.0, 2], "kfac": [3.0, 4.0]}')
+    assert read_step_seconds(path) == {"sgd": [[1.0], [2.0]], "kfac": [[3.0], [4.0]]}
+    for wrong in ('{"sgd": [[1.0, 2.0]], "kfac": [[1.0]]}', '{"sgd": [[1.0]], "kfac": [[1.0], [2.0]]}'):
+        path.write_text(wrong)
+        with pytest.raises(ValueError, match="as many blocks of each optimizer in each sitting"):
+            read_step_seconds(path)
+    for wrong in ('{"sgd": [[]]}', '{"sgd": [[0.0]]}', '{"sgd": 1.0}'):
+        path.write_text(wrong)
+        with pytest.raises(ValueError, match="step_seconds"):
+            read_step_seconds(path)
 
 
 def test_a_file_of_a_users_own_is_an_optimizer(kronbench, tmp_path):

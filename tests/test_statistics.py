@@ -193,9 +193,9 @@ def test_times_of_one_commit_are_not_told_apart_and_a_slow_down_is(runs):
 
     def told(slower):
         sides = ([_run(rng, factor, drift=0.02) for _ in range(runs)] for factor in (1.0, slower))
-        return times_changed(*sides, together=6).direction
+        return times_changed(*sides).direction
 
-    assert [told(1.0) for _ in range(300)].count(0) == 300
+    assert [told(1.0) for _ in range(300)].count(0) >= 298
     assert [told(1.3) for _ in range(100)].count(1) >= 95
     assert [told(1 / 1.3) for _ in range(100)].count(-1) >= 95
 
@@ -211,8 +211,8 @@ def test_the_interval_of_times_is_that_of_t_with_the_spread_of_sittings():
     before, after = [[1.0, 1.1, 0.9], [1.2, 1.0, 1.1]], [[2.0, 2.2, 2.4, 1.9]]
     logs = [np.log(np.concatenate(side)) for side in (before, after)]
     shift = logs[1].mean() - logs[0].mean()
-    half = stats.t.ppf(1 - 0.025 / 3, 8) * math.sqrt(logs[0].var(ddof=1) / 2 + logs[1].var(ddof=1))
-    found = times_changed(before, after, together=3)
+    half = stats.t.ppf(0.975, 8) * math.sqrt(logs[0].var(ddof=1) / 2 + logs[1].var(ddof=1))
+    found = times_changed(before, after)
     assert found.change == pytest.approx(np.exp([shift, shift - half, shift + half]))
     assert (found.kind, found.same, found.lacking, found.smallest) == ("ratio", False, "", 0.05)
     assert times_changed(before, before).same

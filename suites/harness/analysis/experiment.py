@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from suites.harness.analysis.answer import values_of
+from suites.harness.analysis.verdicts import StepSeconds
 from suites.harness.names import method_of
 from suites.harness.records.beside import Found
 from suites.harness.records.groups import by_optimizer
@@ -29,7 +30,7 @@ class Experiment:
 
     name: the folder from the results on. target: test accuracy to reach.
     configs: the flags of the commands that made it, by their files beside the runs.
-    step_seconds: interleaved samples by optimizer. tunings: by those optimizers whose very setting was searched.
+    step_seconds: of interleaved steps. tunings: by those optimizers whose very setting was searched.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Experiment:
     records: list[Record]
     target: float
     configs: dict[Path, dict[str, Any]]
-    step_seconds: dict[str, list[float]]
+    step_seconds: StepSeconds
     tunings: dict[str, Tuning] = field(default_factory=dict)
 
     @property

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy import stats
@@ -24,6 +24,7 @@ SEEDS_NEEDED = 6
 SITTINGS_NEEDED = 3
 SMALLEST_EFFECT = 0.05  # the share by which a time must change
 Kind = Literal["ratio", "difference"]
+StepSeconds: TypeAlias = Mapping[str, Sequence[Sequence[float]]]  # by optimizer: of each sitting, those of its blocks
 
 
 def by_seed(values: Iterable[tuple[int, float]]) -> dict[int, float]:
@@ -80,16 +81,13 @@ def paired(
     return Compared(change, kind, all(before[seed] == after[seed] for seed in seeds), lacking, smallest)
 
 
-def step_ratios(step_seconds: Mapping[str, Sequence[Sequence[float]]], optimizer: str) -> list[float]:
+def step_ratios(step_seconds: StepSeconds, optimizer: str) -> list[float]:
     """Step time / SGD of each sitting: the shortest block of the optimizer over the shortest of SGD.
 
     A busy machine adds to a block and never takes from it, so the shortest says most of the step.
 
-    Args:
-        step_seconds: by optimizer, for each sitting the seconds of a step in each block.
-
     Returns:
-        No numbers, if the optimizer or SGD was not timed.
+        One number a sitting; none if the optimizer or SGD was not timed.
     """
     sittings = zip(step_seconds.get(optimizer, ()), step_seconds.get(REFERENCE, ()), strict=False)
     return [min(own) / min(reference) for own, reference in sittings]
@@ -99,7 +97,6 @@ def times_changed(
     before: Sequence[Sequence[float]],
     after: Sequence[Sequence[float]],
     smallest: float = SMALLEST_EFFECT,
-    together: int = 1,
 ) -> Compared:
     """How the step ratios of two sides changed: the ratio of their geometric means.
 
@@ -109,7 +106,6 @@ def times_changed(
 
     Args:
         before, after: for each run of a side the ratio of each sitting.
-        together: of so many intervals, all hold at once with 95 % (Bonferroni).
     """
     sides = [np.log(np.concatenate([checked(run) for run in side])) for side in (before, after)]
     shift = float(sides[1].mean() - sides[0].mean())
@@ -118,7 +114,7 @@ def times_changed(
         once = math.exp(shift)
         return Compared(Interval(once, once, once), lacking=f"too few sittings ({few} of {SITTINGS_NEEDED})")
     error = math.sqrt(sum(side.var(ddof=1) / len(runs) for side, runs in zip(sides, (before, after), strict=True)))
-    half = error * float(stats.t.ppf(1 - (1 - LEVEL) / 2 / together, sum(side.size - 1 for side in sides)))
+    half = error * float(stats.t.ppf((1 + LEVEL) / 2, sum(side.size - 1 for side in sides)))
     change = Interval(*(math.exp(shift + part) for part in (0, -half, half)))
     return Compared(change, same=before == after, smallest=smallest)
 

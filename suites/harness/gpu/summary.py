@@ -1,11 +1,11 @@
 """The summary of a GPU run: a table of each stage, from the records in its folder."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from suites.harness.problems.problem import target_of
+from suites.harness.records.beside import read_step_seconds
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.facts import Environment
 from suites.harness.records.measured import Check, MemoryPeak, Row, StepTime, Trained, read_stage
@@ -101,7 +101,7 @@ def _convergence(folder: Path, rows: list[Trained]) -> str:
         records = read_runs(path.parent)
         if records:
             target = target_of(records[0].header)
-            table = comparison_table(records, json.loads(path.read_text(encoding="utf-8")), target)
+            table = comparison_table(records, read_step_seconds(path), target)
             parts.append(f"{markdown(table)}\n\n{caption(records, target)}")
     return "\n\n".join([*parts, *_reasons([row for row in rows if row.status != "finished"])])
 

@@ -12,6 +12,7 @@ from suites.harness.records.facts import Amount, Count, Environment, Size
 T = TypeVar("T")
 
 Positive = Annotated[float, Meta(gt=0)]
+Blocks = Annotated[list[Positive], Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -128,16 +129,21 @@ def read_json(path: Path, kind: type[T]) -> T:
         raise ValueError(f"{path}: {error}") from None
 
 
-def read_step_seconds(path: Path) -> dict[str, list[float]]:
-    """Seconds of interleaved steps by optimizer.
+def read_step_seconds(path: Path) -> dict[str, list[list[float]]]:
+    """Seconds of interleaved steps by optimizer: for each sitting those of its blocks.
+
+    In an old file each number is a sitting of one block.
 
     Raises:
         ValueError: also if the optimizers have different numbers of them.
     """
-    found: dict[str, list[float]] = read_json(path, dict[str, list[Positive]])
-    lengths = sorted({len(samples) for samples in found.values()})
-    if len(lengths) > 1:
-        raise ValueError(f"{path}: expected as many steps of each optimizer, found {lengths}")
+    found: dict[str, list[list[float]]] = {
+        name: [one if isinstance(one, list) else [one] for one in sittings]
+        for name, sittings in read_json(path, dict[str, list[Blocks | Positive]]).items()
+    }
+    counts = {tuple(map(len, sittings)) for sittings in found.values()}
+    if len(counts) > 1:
+        raise ValueError(f"{path}: expected as many blocks of each optimizer in each sitting, found {sorted(counts)}")
     return found
 
 

@@ -11,7 +11,7 @@ from suites.harness.analysis.answer import told
 from suites.harness.analysis.experiment import Experiment, Tuning
 from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import Estimate, improvements, median_interval, stratified_interval
-from suites.harness.records.conventions import REFERENCE
+from suites.harness.analysis.verdicts import StepSeconds, step_ratios
 from suites.harness.records.facts import SolverHealth
 from suites.harness.records.groups import by_optimizer, tuning_of
 from suites.harness.records.record import Record
@@ -20,15 +20,15 @@ from suites.harness.show.table import Cell, Column, Content, Table, slug, table_
 _TRAINED = ("train_loss", "test_accuracy", "epochs", "seconds", "gradients", "gradients_a_step")
 
 
-def comparison_table(records: Sequence[Record], step_seconds: Mapping[str, Sequence[float]], target: float) -> Table:
+def comparison_table(records: Sequence[Record], step_seconds: StepSeconds, target: float) -> Table:
     """One row for each optimizer: medians over its seeds with intervals, see :func:`median_cell`.
 
     A run that failed or diverged counts as one that never reached the target; its losses are left out. A run without an
     end is left out. The column ``runs`` counts all.
 
     Args:
-        step_seconds: interleaved samples by optimizer: sample i of each was taken in the same round. Optimizers whose
-            steps fail have none.
+        step_seconds: by optimizer, see :func:`suites.harness.analysis.verdicts.step_ratios`. Optimizers whose steps
+            fail have none.
         target: test accuracy to reach.
     """
     columns = [
@@ -42,16 +42,12 @@ def comparison_table(records: Sequence[Record], step_seconds: Mapping[str, Seque
     return Table(columns, [_row(name, group, step_seconds, target) for name, group in by_optimizer(records).items()])
 
 
-def _row(
-    name: str, group: Sequence[Record], step_seconds: Mapping[str, Sequence[float]], target: float
-) -> dict[str, Content]:
-    timed = {name, REFERENCE} <= step_seconds.keys()
-    ratios = [own / sgd for own, sgd in zip(step_seconds[name], step_seconds[REFERENCE], strict=True)] if timed else []
+def _row(name: str, group: Sequence[Record], step_seconds: StepSeconds, target: float) -> dict[str, Content]:
     return {
         "optimizer": name,
         "tuning": shown_tuning(group),
         **{key: metric_cell(key, group, target) for key in (*_TRAINED, "peak_state")},
-        "step_ratio": median_cell(ratios),
+        "step_ratio": median_cell(step_ratios(step_seconds, name)),
         "runs": statuses(group),
     }
 

@@ -1,7 +1,7 @@
 """The main job: several optimizers on one problem with several seeds, to records, a table and pictures."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from suites.harness.training.parallel import Job, Workers, run_jobs
 from suites.harness.training.runner import run
 
 DEFAULT_OPTIMIZERS = ("sgd", "torch.optim.Adam", "kfac", "kfra", "ea_cg", "ea_cg[gamma=0]")
-_ROUNDS = 30
+_ROUNDS = 50  # of each sitting, short blocks: what else runs on the machine stretches most long ones
+_BLOCK_SECONDS = 0.001
+_AT_MOST_SECONDS = 20.0  # of all sittings together
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,29 @@ def compare(
     """Train every optimizer with seeds 0 ... seeds - 1, time their steps against SGD, and write all into ``output``.
 
     All optimizers train with one seed before the next seed begins, so a machine that slows down slows all of them.
+    Steps are timed in one sitting after each seed, so that the sittings see how the machine drifts.
     """
     runs = [(task, choice, seed) for seed in range(seeds) for choice in choices]
+    sittings: list[dict[str, list[float]]] = []
+    timed = {choice.spec: choice for choice in (choose(REFERENCE), *choices)}
     with progress_bars() as progress:
-        records = train(runs, epochs, output / "runs", progress, data_root, resume, workers)
-        bar = progress.add_task("rounds: step times against SGD".ljust(36), total=_ROUNDS)
-        failed = {record.experiment.optimizer for record in records if record.status == "failed"}
-        timed = {spec: choice for choice in (choose(REFERENCE), *choices) if (spec := choice.spec) not in failed}
-        steps = {spec: task.training_step(choice, seed=0) for spec, choice in timed.items()}
-        step_seconds = interleaved_seconds(
-            steps, task.settings.device, _ROUNDS, on_round=lambda done: progress.update(bar, completed=done)
-        )
-        progress.update(bar, completed=_ROUNDS)
+
+        def sit(done: Sequence[Record]) -> None:
+            for record in done:
+                if record.status == "failed":
+                    timed.pop(record.experiment.optimizer, None)
+            sittings.append(
+                interleaved_seconds(
+                    {spec: task.training_step(choice, len(sittings)) for spec, choice in timed.items()},
+                    task.settings.device,
+                    _ROUNDS,
+                    _AT_MOST_SECONDS / seeds,
+                    block_seconds=_BLOCK_SECONDS,
+                )
+            )
+
+        records = train(runs, epochs, output / "runs", progress, data_root, resume, workers, sit)
+    step_seconds = {spec: [sitting[spec] for sitting in sittings] for spec in timed}
     write_atomically(output / "step_seconds.json", json.dumps(step_seconds))
     table = comparison_table(records, step_seconds, target)
     caption = caption_of(records, target)
@@ -75,6 +88,7 @@ def train(
     data_root: Path | None = None,
     resume: bool = True,
     workers: Workers | None = None,
+    after_seed: Callable[[Sequence[Record]], None] = lambda done: None,
 ) -> list[Record]:
     """Train each task's choice with its seed, in turn here or by workers; returns the records in that order.
 
@@ -82,6 +96,8 @@ def train(
         folder: of the records.
         progress: gets a bar that counts epochs.
         workers: None, or one worker of this machine, is this process, which shows every epoch.
+        after_seed: called with the runs so far before the next seed begins; of workers, which do seeds in any order,
+            as often when all is done.
     """
     bar = progress.add_task("epochs".ljust(36), total=len(runs) * epochs)
     if workers not in (None, Workers()):
@@ -99,7 +115,10 @@ def train(
             )
             for task, choice, seed in runs
         ]
-        return run_jobs(jobs, workers, lambda record: progress.advance(bar, epochs))
+        records = run_jobs(jobs, workers, lambda record: progress.advance(bar, epochs))
+        for _ in {seed for _, _, seed in runs}:
+            after_seed(records)
+        return records
     records = []
     for number, (task, choice, seed) in enumerate(runs):
         progress.update(bar, description=f"epochs: {choice.spec}, seed {seed}".ljust(36))
@@ -109,4 +128,6 @@ def train(
 
         records.append(run(task, choice, seed, epochs, folder, on_epoch, resume=resume))
         on_epoch(epochs)
+        if number + 1 == len(runs) or runs[number + 1][2] != seed:
+            after_seed(records)
     return records
