@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from suites.harness.gpu import checks
 from suites.harness.gpu import run as gpu
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
 from suites.harness.gpu.stages import Skipped, Stage
+from suites.harness.gpu.summary import summarize
 from suites.harness.problems import cifar10
 from suites.harness.records.facts import End, Header
 from suites.harness.records.journal import JournalWriter
@@ -114,6 +116,11 @@ def test_real_images_are_learned_where_they_are(tmp_path, monkeypatch):
         record.end(End(status="finished"))
     rows = read_stage(tmp_path / "convergence.jsonl", Trained).points
     assert {row.dataset for row in rows} == {"cifar10"}
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("results/gpu/*/summary.md")))
+def test_published_summaries_follow_from_their_records(path):
+    assert summarize(path.parent) == path.read_text()
 
 
 def test_problems_that_differ_are_seen():

@@ -12,7 +12,7 @@ from suites.harness.records.measured import Check, MemoryPeak, Row, StepTime, Tr
 from suites.harness.records.record import Record, read
 from suites.harness.show.captions import caption, machine
 from suites.harness.show.comparison import comparison_table
-from suites.harness.show.table import Cell, Content, markdown, table_of
+from suites.harness.show.table import UNKNOWN, Cell, Column, Content, Table, markdown, table_of
 from suites.harness.training.experiment import Settings
 
 
@@ -46,10 +46,11 @@ def summarize(folder: Path) -> str:
 
 def _machine(environment: Environment) -> str:
     gpu = environment.gpu
-    facts = [machine(environment), environment.cpu or "-"]
-    if gpu:
-        told = {name: getattr(gpu, name) for name in ("cuda", "driver", "sm_clock_mhz", "throttle_reasons")}
-        facts += [f"{name} {value}" for name, value in told.items() if value is not None]
+    facts = [machine(environment), environment.cpu or UNKNOWN]
+    for name in ("cuda", "driver", "sm_clock_mhz", "throttle_reasons") if gpu else ():
+        value = getattr(gpu, name)
+        if value is not None:
+            facts.append(f"{name} {value if isinstance(value, str | int) else ', '.join(value) or 'none'}")
     return f"# {gpu.name if gpu else 'no GPU: a rehearsal'}\n\n{', '.join(facts)}"
 
 
@@ -57,41 +58,48 @@ def _correctness(folder: Path, rows: list[Check]) -> str:
     """The table of checks: a row for each optimizer, a column for each check."""
     wide: dict[str, dict[str, Content]] = {}
     for row in rows:
-        shown = row.status if row.difference is None else f"{row.status} {row.difference:.0e}"
-        wide.setdefault(row.optimizer, {"optimizer": row.optimizer})[row.check] = shown
+        cell = row.status if row.difference is None else Cell(row.difference, note=row.status)
+        wide.setdefault(row.optimizer, {"optimizer": row.optimizer})[row.check] = cell
     note = "Differences are over the way that the weights went in the same steps."
-    return "\n\n".join([markdown(table_of(list(wide.values()))), note, *_reasons(rows)])
+    return "\n\n".join([markdown(table_of(list(wide.values()), ".0e")), note, *_reasons(rows)])
 
 
 def _step_times(folder: Path, rows: list[StepTime]) -> str:
-    phases = {phase: f"{phase.replace('_', '+')}, ms" for phase in PHASES}
-    table: list[dict[str, Content]] = [
+    cells = [
         {
             **{name: getattr(row, name) for name in ("network", "batch", "tf32", "optimizer", "graph")},
             "ms": Cell(*row.milliseconds),
             "/ sgd": row.ratio_to_sgd,
             "/ torch's SGD": row.ratio_to_torch_sgd,
-            **{title: 1e3 * row.phases.get(phase, 0.0) for phase, title in phases.items()},
+            **{phase: 1e3 * row.phases.get(phase, 0.0) for phase in PHASES},
         }
         for row in rows
         if row.milliseconds
     ]
-    forms = {"/ sgd": ".2f", "/ torch's SGD": ".2f", **dict.fromkeys(("ms", *phases.values()), ".3g")}
-    shown = [markdown(table_of(table, forms, narrow=True))] if table else []
+    columns = [
+        *(Column(name, name) for name in ("network", "batch", "tf32", "optimizer", "graph")),
+        Column("ms", "ms", ".3g", narrow=True),
+        *(Column(name, name, ".2f") for name in ("/ sgd", "/ torch's SGD")),
+        *(Column(phase, f"{phase.replace('_', '+')}, ms", ".3g") for phase in PHASES),
+    ]
+    shown = [markdown(Table(columns, cells))] if cells else []
     return "\n\n".join([*shown, *_reasons(rows)])
 
 
 def _memory(folder: Path, rows: list[MemoryPeak]) -> str:
-    shown = ("budget_bytes", "predicted_bytes", "peak_bytes", "asked_bytes", "step_seconds")
-    table = [
-        {
-            **{name: getattr(row, name) for name in ("optimizer", "batch", "status")},
-            **{name: _number(getattr(row, name)) for name in shown},
-            "fell back": row.fell_back,
-        }
+    columns = [
+        *(Column(name, name) for name in ("optimizer", "batch", "status")),
+        *(Column(f"{name}_bytes", f"{name}_bytes", ",.0f") for name in ("budget", "predicted", "peak", "asked")),
+        Column("step_seconds", "step_seconds", ".3g"),
+        Column("fell_back", "fell back"),
+    ]
+    sizes = [column.key for column in columns if column.key.endswith("_bytes")]
+    cells = [
+        {column.key: getattr(row, column.key) for column in columns}
+        | {key: None if getattr(row, key) is None else Cell(getattr(row, key)) for key in sizes}
         for row in rows
     ]
-    return "\n\n".join([f"Network {rows[0].network}.", markdown(table_of(table)), *_reasons(rows)])
+    return "\n\n".join([f"Network {rows[0].network}.", markdown(Table(columns, cells)), *_reasons(rows)])
 
 
 def _convergence(folder: Path, rows: list[Trained]) -> str:
@@ -116,10 +124,6 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
                 optimizers.append(row.optimizer)
     lines = [f"- {status}: {reason} ({', '.join(optimizers)})" for (status, reason), optimizers in who.items()]
     return ["\n".join(lines)] if lines else []
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 _TABLES: dict[str, tuple[type[Row], Callable[[Path, list[Any]], str]]] = {
