@@ -1,5 +1,6 @@
 """``kronbench gate``: hold times, memory and convergence against the baseline that the repository keeps."""
 
+import math
 import shlex
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from suites.harness.commands.options import bad_input_is_one_line
 from suites.harness.gate.baseline import Baseline, file_of_environment, kind, read_baselines
 from suites.harness.gate.cases import cases
 from suites.harness.gate.check import Finding, check, in_a_fresh_process, measure_baseline, select, updated
-from suites.harness.show.table import Content, plain, table_of
+from suites.harness.show.table import Column, Content, Table, plain
 from suites.harness.training.experiment import resolve_device
 
 FOLDER = Path("results/gate")
@@ -115,7 +116,7 @@ def _print(findings: list[Finding], baseline: Path, device: str) -> None:
     where = _where(baseline, device)
     new = [finding.name for finding in findings if finding.was is None]
     regressed = [finding for finding in findings if finding.regressed]
-    typer.echo(plain(table_of(_regressed(regressed) if regressed else _held(findings))))
+    typer.echo(plain(_regressed(regressed) if regressed else _held(findings)))
     if new:
         take_in = _command("--update", *_only(new), *where)
         typer.echo(f"not in the baseline, so not held: {', '.join(new)}; take them in with {take_in}", err=True)
@@ -128,37 +129,31 @@ def _print(findings: list[Finding], baseline: Path, device: str) -> None:
         )
 
 
-def _regressed(findings: list[Finding]) -> list[dict[str, Content]]:
-    return [
-        {
-            "regressed": finding.name,
-            "was": _shown(finding.was),
-            "is": _shown(finding.now),
-            "is / was": _shown(finding.growth),
-            "bound": finding.bound,
-        }
-        for finding in findings
+def _regressed(findings: list[Finding]) -> Table:
+    numbers = {"was": "was", "now": "is", "growth": "is / was"}
+    columns = [Column("name", "regressed"), *(Column(key, title, ".6g") for key, title in numbers.items())]
+    rows = [
+        {"name": one.name, **{key: _cell(getattr(one, key)) for key in numbers}, "bound": one.bound} for one in findings
     ]
+    return Table([*columns, Column("bound", "bound")], rows)
 
 
-def _held(findings: list[Finding]) -> list[dict[str, Content]]:
+def _cell(value: float | None) -> Content:
+    """A case that is gone has no number, and a training that diverged has none that is finite."""
+    return "gone" if value is None else value if math.isfinite(value) else str(value)
+
+
+def _held(findings: list[Finding]) -> Table:
     held: dict[str, list[Finding]] = {}
     for finding in findings:
         if finding.was is not None:
             held.setdefault(kind(finding.name), []).append(finding)
-    return [
-        {
-            "held": name,
-            "cases": len(group),
-            "worst is / was": _shown(max(finding.growth for finding in group)),
-            "bound": group[0].bound,
-        }
+    columns = [Column("held", "held"), Column("cases", "cases"), Column("worst", "worst is / was", ".6g")]
+    rows = [
+        {"held": name, "cases": len(group), "worst": _cell(max(one.growth for one in group)), "bound": group[0].bound}
         for name, group in held.items()
     ]
-
-
-def _shown(value: float | None) -> str:
-    return "gone" if value is None else f"{value:.6g}"
+    return Table([*columns, Column("bound", "bound")], rows)
 
 
 def _command(*arguments: str) -> str:
