@@ -7,6 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from optimizers.core import SecondOrder
 from suites.harness.cli import app
 from suites.harness.measure.live_bytes import LiveBytes, peak_state_bytes, state_bytes
 from suites.harness.memory.case import Case, Row
@@ -45,8 +46,7 @@ PARTS = {
     *("parameters", "state", "activations", "gradients", "curvature"),
     *("inverse", "directions", "workspace", "library"),
 }
-USERS_OWN = '''"""A composition of the package's parts, and what kills its process."""
-import os, signal
+USERS_OWN = '''"""A composition of the package's parts."""
 from optimizers.core import CURVATURES, SOLVERS, Params, SecondOrder
 
 
@@ -55,10 +55,18 @@ class Own(SecondOrder):
         parts = {"curvature": CURVATURES["pch1"], "solver": SOLVERS["kfi"]}
         super().__init__(params, lr=lr, **parts, damping=0.01, inverse="gram")
 '''
-KILLED = """
+STEPS_OTHERWISE = '''"""Kills its process."""
+import os, signal
+from optimizers.core import TapeOptimizer
+
+
+class Other(TapeOptimizer):
+    def __init__(self, params, lr: float = 0.1) -> None:
+        super().__init__(params, {"lr": lr})
+
     def step(self, tape) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
-"""
+'''
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks on a CPU are read from Linux's /proc")
 
 
@@ -135,9 +143,11 @@ def test_a_library_s_copy_of_a_factor_is_counted_where_it_is_made():
 def test_formulas_know_what_is_composed_of_known_parts(tmp_path):
     (tmp_path / "own.py").write_text(USERS_OWN)
     assert predict(str(tmp_path / "own.py"), (50, 20, 10), 5) == predict("pch1+kfi[inverse=gram]", (50, 20, 10), 5)
-    (tmp_path / "other.py").write_text(USERS_OWN + KILLED)
+    (tmp_path / "other.py").write_text(STEPS_OTHERWISE)
     assert predict(str(tmp_path / "other.py"), (50, 20, 10), 5) is None
     assert predict("torch.optim.AdamW", (50, 20, 10), 5) is None
+    with pytest.raises(TypeError, match="Own has a step of its own"):  # its formula would be another's
+        type("Own", (SecondOrder,), {"step": lambda self, tape: None})
 
 
 def test_gram_and_factor_take_the_same_steps():
@@ -237,7 +247,7 @@ def test_a_prediction_holds_in_a_fresh_process():
 def test_a_process_that_is_killed_is_a_failure(tmp_path, monkeypatch):
     """The file is found from the folder in which the caller is."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text(USERS_OWN + KILLED)
+    (tmp_path / "own.py").write_text(STEPS_OTHERWISE)
     measured = measure("own.py", (50, 20, 10), 5, device="cpu")
     assert measured.status == "failed"
     assert measured.reason is not None

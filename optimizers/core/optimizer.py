@@ -53,6 +53,9 @@ class SecondOrder(TapeOptimizer):
 
     After each step ``solutions`` holds one :class:`Solution` for each parameter group, which says how the solves went.
 
+    A subclass chooses the parts, and cannot have a step of its own: what steps in another way is a
+    :class:`TapeOptimizer`. So whoever knows the parts knows the step, as the formulas of memory do.
+
     Args:
         params: parameters of an ``FCNN``, or groups of them; a layer is solved with the options of its group.
         lr: learning rate, above 0.
@@ -65,6 +68,11 @@ class SecondOrder(TapeOptimizer):
     Raises:
         ValueError: for a hyper-parameter out of range, or Gauss-Newton with a criterion that is not convex.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "step" in vars(cls):
+            raise TypeError(f"{cls.__name__} has a step of its own: derive it from TapeOptimizer, not from SecondOrder")
 
     def __init__(
         self,

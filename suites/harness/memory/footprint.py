@@ -1,8 +1,6 @@
 """Memory footprints: the bytes of one training step, by formula."""
 
 from functools import partial
-from inspect import unwrap
-from typing import Any
 
 from optimizers import SGD
 from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder
@@ -45,19 +43,16 @@ def predict(
     if type(optimizer) is SGD:
         ledger.hold(parameters=parameters, state=parameters)
         step = sgd
-    elif isinstance(optimizer, SecondOrder) and unwrap(type(optimizer).step) is unwrap(SecondOrder.step):
+    elif isinstance(optimizer, SecondOrder):
         curvature, solver = CURVATURES.get(optimizer.curvature.name), SOLVERS.get(optimizer.solver.name)
         if curvature is None or solver is None:
             return None
         ledger.hold(parameters=parameters)
-        step = partial(second_order, curvature=curvature, solver=partial(solver, **_options(optimizer)))
+        (group,) = optimizer.param_groups
+        form = {"inverse": group["inverse"]} if "inverse" in group else {}
+        step = partial(second_order, curvature=curvature, solver=partial(solver, **form))
     else:
         return None
     for _ in range(2):  # from the second step on, the last one's directions are there at first
         step(net, ledger)
     return ledger.footprint()
-
-
-def _options(optimizer: SecondOrder) -> dict[str, Any]:
-    (group,) = optimizer.param_groups
-    return {"inverse": group["inverse"]} if "inverse" in group else {}
