@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -142,7 +143,9 @@ def test_a_learning_rate_on_the_device_takes_the_same_steps(task, choice):
     if "capturable" not in task.step(choice, seed=0).optimizer.param_groups[0] or choice.spec.startswith("torch."):
         pytest.skip("it has no such option, or torch tests it")
     plain, captured = task.step(choice, seed=0), task.step(choice, seed=0)
-    captured.optimizer = choice.entry.make(captured.network.parameters(), **choice.options, capturable=True)
+    captured.optimizer = replace(choice, options={**choice.options, "capturable": True}).build(
+        captured.network, captured.criterion
+    )
     (group,) = captured.optimizer.param_groups
     rate = group["lr"]
     assert isinstance(rate, torch.Tensor)

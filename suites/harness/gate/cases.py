@@ -147,7 +147,8 @@ def _train(device: str, spec: str) -> tuple[float, float]:
     for epoch in range(1, _MOST_EPOCHS + 1):
         for _ in range(task.steps_per_epoch):
             step()
-        current, accuracy = evaluate(task, step.network, task.dataset.train)
+        with step.evaluating() as network:
+            current, accuracy = evaluate(task, network, task.dataset.train)
         loss = current if epoch <= _EPOCHS else loss
         reached = min(reached, epoch) if accuracy >= _ACCURACY else reached
         if epoch >= _EPOCHS and reached <= _MOST_EPOCHS:

@@ -4,10 +4,12 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -17,9 +19,14 @@ from suites.harness.records.facts import Environment, Git, Gpu
 _ROOT = Path(__file__).resolve().parents[3]
 
 
-def describe(device: torch.device | str) -> Environment:
-    """Git commit, versions, processor and GPU, threads; None where a thing cannot be known."""
-    return replace(_fixed(), threads=torch.get_num_threads(), gpu=_gpu(torch.device(device)))
+def describe(device: torch.device | str, packages: Mapping[str, str] = MappingProxyType({})) -> Environment:
+    """Git commit, versions, processor and GPU, threads; None where a thing cannot be known.
+
+    Args:
+        packages: with their versions, those that an optimizer comes from.
+    """
+    gpu = _gpu(torch.device(device))
+    return replace(_fixed(), threads=torch.get_num_threads(), gpu=gpu, packages=dict(packages))
 
 
 @cache

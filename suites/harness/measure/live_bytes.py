@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from suites.harness.measure.step import Step
+from suites.harness.measure.step import EveryOperation, Step
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
@@ -64,7 +63,7 @@ def kept_bytes(step: Step, steps: int = 4) -> int:
     return before + live.current
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(EveryOperation):
     """Counts the bytes of storages that are allocated under this mode, until they are freed."""
 
     def __init__(self) -> None:

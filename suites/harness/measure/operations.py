@@ -17,11 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from optimizers.core import SecondOrder, Solution, Tape
-from suites.harness.measure.step import Step
+from suites.harness.measure.step import EveryOperation, Step
 from suites.harness.records.conventions import PHASES
 
 _PROBED_STEPS = 10  # of an optimizer whose steps may differ, as one that renews its curvature now and then
@@ -84,7 +83,7 @@ _FACTORIZATIONS: dict[Any, Callable[..., int]] = {
 }
 
 
-class OperationCounter(TorchDispatchMode):
+class OperationCounter(EveryOperation):
     """Counts operations while it is active: ``counts`` has them by phase, and the number of ``factorizations``.
 
     The phase is the one that ``mark`` named last.
@@ -170,9 +169,12 @@ class StepCost:
     fixed: Counter[str]
     iteration: tuple[tuple[Counter[str], ...], ...] = ()
 
-    def of(self, iterations: Sequence[Sequence[int]]) -> Counter[str]:
-        """The counts of a step, from the iterations of each group as :func:`iterations_run` returns them."""
+    def of(self, iterations: Sequence[Sequence[int]], evaluations: int = 0) -> Counter[str]:
+        """The counts of a step, from the iterations of each group as :func:`iterations_run` returns them, and from how
+        often a closure evaluated anew.
+        """
         total = Counter(self.fixed)
+        total.update(forward_backward=evaluations * self.gradient, forwards=evaluations, backwards=evaluations)
         for of_group, costs in zip(iterations, self.iteration, strict=True):
             for times, one in zip(of_group, costs, strict=True):
                 total.update({name: times * number for name, number in one.items()})
@@ -187,11 +189,15 @@ def probe(step: Step) -> StepCost:
     """The cost of a step, found by taking a few.
 
     Steps of a :class:`SecondOrder` optimizer differ in their CG iterations alone: one more iteration tells the cost of
-    each. They leave the network as it was. Of any other optimizer, the mean of some steps stands for all.
+    each. They leave the network as it was. Of any other optimizer, the mean of some steps stands for all, without the
+    evaluations of a closure, which a run counts.
     """
     gradient = count_gradient(step)
     if not isinstance(step.optimizer, SecondOrder):
-        total = sum((count(step) for _ in range(_PROBED_STEPS)), Counter())
+        total, evaluations = Counter[str](), step.evaluations
+        for _ in range(_PROBED_STEPS):
+            total.update(count(step))
+        total["forward_backward"] -= (step.evaluations - evaluations) * gradient
         return StepCost(gradient, Counter({name: _ratio(number, _PROBED_STEPS) for name, number in total.items()}))
     groups = step.optimizer.param_groups
     kept = [dict(group) for group in groups]

@@ -1,24 +1,36 @@
-"""One training step of any optimizer, and its phases; the optimizer may take a tape or gradients."""
+"""One training step of any optimizer, and its phases: from a tape, from gradients, or from a closure."""
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from optimizers.core import FCNN, Criterion, Tape, TapeOptimizer
+from suites.harness.measure.contract import takes_closure
 
 
 @dataclass(eq=False)
 class Step:
-    """A network, its optimizer, and the batches to come: each call takes one training step."""
+    """A network, its optimizer, and the batches to come: each call takes one training step.
+
+    evaluations: how often a closure evaluated loss and gradients anew, beside the one evaluation of each step.
+    """
 
     network: FCNN
     optimizer: torch.optim.Optimizer
     criterion: Criterion
     batches: Iterator[tuple[Tensor, Tensor]]
     _on_phase: Callable[[str | None], None] = lambda phase: None
+    evaluations: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._takes_closure = not isinstance(self.optimizer, TapeOptimizer) and takes_closure(self.optimizer)
+        self._switch("train")
 
     def watch(self, on_phase: Callable[[str | None], None]) -> None:
         """Call ``on_phase`` at the begin of each phase with its name, one of ``PHASES``, and after a step with None."""
@@ -45,11 +57,67 @@ class Step:
         else:
             tape.write_gradients()
             self._on_phase("update")
-            self.optimizer.step()
+            if self._takes_closure:
+                self.optimizer.step(self._closure(tape))
+            else:
+                self.optimizer.step()
         self._on_phase(None)
 
     def __call__(self) -> None:
         self.update(self.record())
+
+    @contextmanager
+    def evaluating(self) -> Iterator[FCNN]:
+        """The network as it is judged: an optimizer with ``eval()`` and ``train()`` is switched over for that time."""
+        self._switch("eval")
+        try:
+            yield self.network
+        finally:
+            self._switch("train")
+
+    def _switch(self, mode: str) -> None:
+        switch = getattr(self.optimizer, mode, None)
+        if callable(switch):
+            switch()
+
+    def _closure(self, tape: Tape) -> Callable[[], Any]:
+        """Loss and gradients of the batch at the parameters of the moment; the first ones are on the tape already."""
+        inputs, labels, recorded = tape.layers[0].input, tape.labels, self._versions()
+
+        def closure() -> Tensor:
+            nonlocal recorded, tape
+            if recorded != self._versions():
+                self._on_phase("forward_backward")
+                tape = self.network.record(self.criterion, inputs, labels)
+                self.evaluations += 1
+            tape.write_gradients()
+            self._on_phase("update")
+            recorded = []
+            return tape.loss
+
+        return closure
+
+    def _versions(self) -> list[int]:
+        """They change with parameters and gradients."""
+        both = (tensor for parameter in self.network.parameters() for tensor in (parameter, parameter.grad))
+        return [tensor._version for tensor in both if tensor is not None]
+
+
+class EveryOperation(TorchDispatchMode):
+    """A mode that sees every operation: what an optimizer compiles runs as it is written for that time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stances: list[Any] = []  # it may be entered again within itself
+
+    def __enter__(self) -> Any:
+        self._stances.append(torch.compiler.set_stance("force_eager"))
+        self._stances[-1].__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._stances.pop().__exit__(*error)
 
 
 def autograd_step(step: Step) -> Callable[[], None]:

@@ -46,7 +46,10 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """The machine and the software; None where a thing cannot be known."""
+    """The machine and the software; None where a thing cannot be known.
+
+    packages: those that the optimizer comes from beside torch, with their versions.
+    """
 
     git: Git | None
     kronbench: str | None
@@ -58,6 +61,7 @@ class Environment:
     cores: int | None
     threads: int | None
     gpu: Gpu | None
+    packages: dict[str, str] = field(default_factory=dict)
 
     @property
     def processor(self) -> str:
@@ -187,7 +191,11 @@ class Header(Generic[X]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How it ended and why, and what is known only then. ``resumed``: the points that it went on from."""
+    """How it ended and why, and what is known only then.
+
+    resumed: the points that it went on from.
+    rest: who trained the parameters that the optimizer does not take.
+    """
 
     status: Status
     reason: str | None = None
@@ -197,3 +205,4 @@ class End:
     state_bytes: Count | None = None
     peak_state_bytes: Count | None = None
     gradient_operations: Count | None = None
+    rest: str | None = None

@@ -3,8 +3,9 @@
 kfac                               a module of optimizers/
 ea_cg[gamma=0,max_iter=20]         with options
 fisher+ea_cg[damping=0.02]         any curvature with any solver
-mine.py, folder/mine.py[lr=0.5]    a file with one torch.optim.Optimizer in it
-torch.optim.AdamW[lr=0.001]        any importable one; it is given gradients
+mine.py, folder/mine.py[lr=0.5]    a file, see :mod:`suites.harness.measure.contract`
+mine                               what an installed package has in the group ``kronbench.optimizers``
+torch.optim.AdamW[betas=(0.9,0.99)]    any importable class or factory
 """
 
 import ast
@@ -12,34 +13,25 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
 import optimizers
 from optimizers.core import CROSS_ENTROPY, CURVATURES, FCNN, SOLVERS, Criterion, SecondOrder
+from suites.harness.measure.contract import REQUIRED, Entry, build, entry_of, of_class, optimizers_in
 from suites.harness.names import import_file, method_of, unknown
 from suites.harness.records.facts import Tuning
 
-_SPEC = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<options>[^\[\]]*)\])?")
-_GIVEN = ("self", "params", "criterion")  # what the harness fills in
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An optimizer that can be built: its name, a line about it, its options with their defaults."""
-
-    name: str
-    summary: str
-    make: Callable[..., torch.optim.Optimizer]
-    options: dict[str, Any]
-    takes_criterion: bool
-    source: str | None = None  # the text of a user's own file
+GROUP = "kronbench.optimizers"
+LIBRARIES = ("torch.optim", "heavyball", "pytorch_optimizer")  # whose optimizers are listed; any other works as well
+_SPEC = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<options>.*)\])?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -62,23 +54,23 @@ class Choice:
         """The optimizer over the parameters of a network.
 
         Raises:
-            ValueError: if an option is out of range or the criterion does not suit.
+            ValueError: if an option is out of range, the criterion does not suit, or no optimizer is made.
         """
-        given = {"criterion": criterion} if self.entry.takes_criterion else {}
         try:
-            return self.entry.make(network.parameters(), **self.options, **given)
-        except (TypeError, ValueError) as error:
+            return build(self.entry, network, criterion, self.options)
+        except ValueError as error:
             raise ValueError(f"optimizer {self.spec}: {error}") from error
+
+    def with_options(self, **options: Any) -> "Choice":
+        """The same optimizer with other values of options; those that it does not have are left out."""
+        options = {name: value for name, value in options.items() if name in self.entry.options}
+        return _choice(self.given, self.entry, {**self.options, **options})
 
 
 def named() -> dict[str, Entry]:
     """The optimizers of the package by name, one for each module."""
-    entries: dict[str, Entry] = {}
-    for info in pkgutil.iter_modules(optimizers.__path__):
-        if not info.ispkg:
-            module = importlib.import_module(f"optimizers.{info.name}")
-            entries[info.name] = _entry(info.name, _only_optimizer(module), summary=module.__doc__)
-    return entries
+    modules = (info.name for info in pkgutil.iter_modules(optimizers.__path__) if not info.ispkg)
+    return {name: entry_of(name, importlib.import_module(f"optimizers.{name}")) for name in modules}
 
 
 def grid() -> dict[str, Entry]:
@@ -86,11 +78,28 @@ def grid() -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for curvature in CURVATURES:
         for solver in SOLVERS:
-            make = partial(SecondOrder, curvature=CURVATURES[curvature], solver=SOLVERS[solver])
             options = {"lr": 0.1, **SOLVERS[solver].options}
             name = f"{curvature}+{solver}"
-            entries[name] = Entry(name, f"{curvature} with {solver}", partial(make, **options), options, True)
+            make = partial(of_class, SecondOrder, curvature=CURVATURES[curvature], solver=SOLVERS[solver], **options)
+            entries[name] = Entry(name, f"{curvature} with {solver}", make, options)
     return entries
+
+
+def installed() -> dict[str, EntryPoint]:
+    """What installed packages offer in the group ``kronbench.optimizers``, by name."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def of_library(library: str) -> dict[str, Entry]:
+    """Those optimizers of a library that need parameters alone, by name; none if it is not installed."""
+    if find_spec(library.partition(".")[0]) is None:
+        return {}
+    entries = (
+        entry_of(f"{library}.{name}", cls)
+        for name, cls in sorted(optimizers_in(importlib.import_module(library)).items())
+        if next(iter(inspect.signature(cls).parameters)) == "params"
+    )
+    return {entry.name: entry for entry in entries if REQUIRED not in entry.options.values()}
 
 
 def choose(spec: str) -> Choice:
@@ -107,9 +116,13 @@ def choose(spec: str) -> Choice:
     for name in options:
         if name not in entry.options:
             raise ValueError(f"optimizer {spec!r}: {unknown('option', name, entry.options)}")
-    written = ",".join(f"{name}={value}" for name, value in options.items())
+    return _choice(spec, entry, options)
+
+
+def _choice(given: str, entry: Entry, options: dict[str, Any]) -> Choice:
+    written = ",".join(f"{name}={_written(value)}" for name, value in options.items())
     full = f"{entry.name}[{written}]" if written else entry.name
-    return Choice(full, entry, options, spec, "untuned" if method_of(full) == full else "given")
+    return Choice(full, entry, options, given, "untuned" if method_of(full) == full else "given")
 
 
 def refuse_repeated(choices: Sequence[Choice]) -> None:
@@ -133,55 +146,49 @@ def allowed(entry: Entry) -> dict[str, str]:
 def _find(name: str) -> Entry:
     if name.endswith(".py"):
         return _from_file(Path(name))
-    known = {**named(), **grid()}
+    known, points = {**named(), **grid()}, installed()
     if name in known:
         return known[name]
+    if name in points:
+        return _from_entry_point(points[name])
     if "." in name:
         return _from_import(name)
-    raise ValueError(unknown("optimizer", name, known))
+    raise ValueError(unknown("optimizer", name, [*known, *points]))
 
 
 def _from_file(path: Path) -> Entry:
+    if path.stem in named():
+        raise ValueError(f"optimizer {path}: {path.stem} is the name of another optimizer; rename the file")
     module, source = import_file("optimizer", path)
-    return _entry(path.stem, _only_optimizer(module), summary=module.__doc__, source=source)
+    return entry_of(path.stem, module, source=source)
+
+
+def _from_entry_point(point: EntryPoint) -> Entry:
+    package = f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
+    try:
+        found = point.load()
+    except Exception as error:
+        raise ValueError(
+            f"optimizer {point.name}: {point.value} of {package} does not import: {type(error).__name__}: {error}"
+        ) from error
+    entry = entry_of(point.name, found)
+    return replace(entry, packages={**entry.packages, **({point.dist.name: point.dist.version} if point.dist else {})})
 
 
 def _from_import(name: str) -> Entry:
-    module, _, attribute = name.rpartition(".")
+    path, _, attribute = name.rpartition(".")
+    top = name.partition(".")[0]
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name == top:
+            raise ValueError(f"optimizer {name}: {top} is not installed: python -m pip install {top}") from error
         raise ValueError(f"optimizer {name}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
-        raise ValueError(f"optimizer {name}: it is no torch.optim.Optimizer")
-    return _entry(name, found, summary=found.__doc__)
-
-
-def _only_optimizer(module: ModuleType) -> type[torch.optim.Optimizer]:
-    found = [
-        value
-        for name, value in vars(module).items()
-        if isinstance(value, type)
-        and issubclass(value, torch.optim.Optimizer)
-        and value.__module__ == module.__name__
-        and not name.startswith("_")
-    ]
-    if len(found) != 1:
-        names = ", ".join(cls.__name__ for cls in found) or "none"
-        raise ValueError(f"optimizer {module.__file__}: it must define one torch.optim.Optimizer, found {names}")
-    return found[0]
-
-
-def _entry(name: str, cls: type[torch.optim.Optimizer], *, summary: str | None, source: str | None = None) -> Entry:
-    takes_criterion = "criterion" in inspect.signature(cls).parameters
-    return Entry(name, (summary or cls.__name__).strip().splitlines()[0], cls, _defaults(cls), takes_criterion, source)
-
-
-def _defaults(function: Callable[..., Any], skip: tuple[str, ...] = _GIVEN) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
-    return {
-        p.name: p.default for p in parameters if p.name not in skip and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    }
+    except Exception as error:
+        raise ValueError(f"optimizer {name}: {path} does not import: {type(error).__name__}: {error}") from error
+    if not hasattr(module, attribute):
+        raise ValueError(f"optimizer {name}: {unknown(f'optimizer of {path}', attribute, optimizers_in(module))}")
+    return entry_of(name, getattr(module, attribute))
 
 
 def _options(spec: str, text: str) -> dict[str, Any]:
@@ -198,6 +205,18 @@ def _options(spec: str, text: str) -> dict[str, Any]:
 
 def _value(node: ast.expr) -> Any:
     try:
-        return ast.literal_eval(node)
+        value = ast.literal_eval(node)
     except ValueError:
         return ast.unparse(node)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _written(value: Any) -> str:
+    """As a specification has it: a text without quotes, where it is read as the same text."""
+    if not isinstance(value, str):
+        return str(value)
+    try:
+        read = _value(ast.parse(value, mode="eval").body)
+    except SyntaxError:
+        read = None
+    return value if read == value else repr(value)

@@ -16,7 +16,7 @@ from suites.harness.records.facts import Header
 
 _ROOT = Path(__file__).resolve().parents[3]
 _FEEDERS = (
-    *("measure/step.py", "problems/*.py"),
+    *("measure/contract.py", "measure/step.py", "problems/*.py"),
     *("training/captured_step.py", "training/evaluation.py", "training/experiment.py", "training/runner.py"),
 )
 _ENVIRONMENT = ("python", "torch", "blas", "platform", "cpu", "threads")
@@ -32,6 +32,7 @@ def run_id(header: Header[Any], *more: Path) -> str:
         "problem": header.problem and header.problem.source,
         "algorithms": _algorithms(more),
         "environment": {name: getattr(environment, name) for name in _ENVIRONMENT},
+        **({"packages": environment.packages} if environment.packages else {}),
         "gpu": gpu and {name: getattr(gpu, name) for name in _GPU},
     }
     return _digest(msgspec.json.encode(decides, order="sorted"))

@@ -12,6 +12,7 @@ import torch
 
 from optimizers.core import SecondOrder
 from suites.harness.measure.clock import Stopwatch
+from suites.harness.measure.contract import rest_of
 from suites.harness.measure.environment import describe
 from suites.harness.measure.live_bytes import peak_state_bytes, state_bytes
 from suites.harness.measure.operations import StepCost, probe
@@ -57,7 +58,7 @@ def run(
     """
     header = Header(
         experiment=task.describe(choice, seed, epochs),
-        environment=describe(task.settings.device),
+        environment=describe(task.settings.device, choice.entry.packages),
         source=choice.entry.source,
         at_a_time=at_a_time,
         problem=task.problem.facts(),
@@ -121,6 +122,7 @@ class _Training:
         self.work.measured |= {
             "peak_state_bytes": peak,
             "gradient_operations": cost.gradient,
+            "rest": rest_of(step.optimizer),
             "resumed": tuple(resumed),
         }
         for epoch in range(first, self.epochs + 1):
@@ -163,16 +165,17 @@ class _Training:
 
     def _measure(self, step: Step) -> dict[str, Any]:
         """Losses, accuracies, and for a second-order optimizer negative curvature, by their names in a point."""
-        task, network = self.task, step.network
-        train_loss, train_accuracy = evaluate(task, network, task.dataset.train)
-        test_loss, test_accuracy = evaluate(task, network, task.dataset.test)
+        task = self.task
+        with step.evaluating() as network:
+            train_loss, train_accuracy = evaluate(task, network, task.dataset.train)
+            test_loss, test_accuracy = evaluate(task, network, task.dataset.test)
         return {
             "train_loss": train_loss,
             "train_accuracy": train_accuracy,
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
             "negative_curvature": (
-                negative_curvature(task, network) if isinstance(step.optimizer, SecondOrder) else None
+                negative_curvature(task, step.network) if isinstance(step.optimizer, SecondOrder) else None
             ),
         }
 
