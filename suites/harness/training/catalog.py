@@ -61,11 +61,6 @@ class Choice:
         except ValueError as error:
             raise ValueError(f"optimizer {self.spec}: {error}") from error
 
-    def with_options(self, **options: Any) -> "Choice":
-        """The same optimizer with other values of options; those that it does not have are left out."""
-        options = {name: value for name, value in options.items() if name in self.entry.options}
-        return _choice(self.given, self.entry, {**self.options, **options})
-
 
 def named() -> dict[str, Entry]:
     """The optimizers of the package by name, one for each module."""
