@@ -13,7 +13,8 @@ from suites.harness.measure.live_bytes import LiveBytes, peak_state_bytes, state
 from suites.harness.memory.case import Case, Row
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.ledger import Footprint
-from suites.harness.memory.peak import Measured, asked_bytes, available_bytes, measure, noise_step
+from suites.harness.memory.peak import asked_bytes, available_bytes, measure, noise_step
+from suites.harness.records.beside import PeakMeasured
 from suites.harness.units import parse_bytes, shown_bytes
 
 FORMS = ("exact", "factor", "gram", "rank_one", "auto")
@@ -207,10 +208,10 @@ def test_outcomes_say_what_happened():
     outcome = {
         measured: Row("sgd", None, measured).outcome
         for measured in (
-            Measured("out of memory", asked_bytes=90634715136, budget_bytes=11 * 10**9),
-            Measured("out of memory"),
-            Measured("finished", fell_back=True),
-            Measured("failed", reason="SIGKILL: no message"),
+            PeakMeasured("out of memory", asked_bytes=90634715136, budget_bytes=11 * 10**9),
+            PeakMeasured("out of memory"),
+            PeakMeasured("finished", fell_back=True),
+            PeakMeasured("failed", reason="SIGKILL: no message"),
         )
     }
     assert list(outcome.values()) == [
@@ -224,7 +225,7 @@ def test_outcomes_say_what_happened():
 @pytest.mark.parametrize(("predicted_bytes", "ratio"), [(31_000_000, None), (33_000_000, 1.01)])
 def test_a_small_net_has_no_ratio(predicted_bytes, ratio):
     """Its steps are lost among the process's own allocations, which the table and the record say."""
-    row = Row("sgd", Footprint({"update": {"state": predicted_bytes}}), Measured("finished", peak_bytes=33_330_000))
+    row = Row("sgd", Footprint({"update": {"state": predicted_bytes}}), PeakMeasured("finished", peak_bytes=33_330_000))
     assert row.too_small == (ratio is None)
     assert row.ratio == ratio
     assert row.outcome == ("fits, too small to compare" if ratio is None else "fits")

@@ -1,20 +1,21 @@
 """Memory of several optimizers on one network: predicted bytes beside measured peaks."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from suites.harness.measure.environment import describe
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.ledger import Footprint
-from suites.harness.memory.peak import SMALLEST_BYTES, Measured, check, measure
+from suites.harness.memory.peak import SMALLEST_BYTES, check, measure
 from suites.harness.problems.problem import find
+from suites.harness.records.beside import PeakMeasured
 from suites.harness.records.facts import Environment
-from suites.harness.records.record import finite, write_atomically
+from suites.harness.records.record import write_atomically
 from suites.harness.show.captions import machine
-from suites.harness.show.table import Content, Table, markdown, table_of
+from suites.harness.show.table import Cell, Content, Table, markdown, table_of
 from suites.harness.units import shown_bytes
 
 SCHEMA = 1
@@ -65,7 +66,7 @@ class Row:
 
     optimizer: str
     predicted: Footprint | None
-    measured: Measured
+    measured: PeakMeasured
 
     @property
     def too_small(self) -> bool:
@@ -106,18 +107,11 @@ def compare_memory(
     rows: list[Row] = []
     environment = describe(case.device)
     for spec in specs:
-        measured = measure(spec, case.network, case.batch_size, case.dtype, case.device, case.budget_bytes)
-        predicted = predict(
-            spec, case.network, case.batch_size, case.dtype, case.device, budget_bytes=measured.budget_bytes
-        )
-        rows.append(Row(spec, predicted, measured))
-        records = {
-            "schema": SCHEMA,
-            "case": asdict(case),
-            "environment": asdict(environment),
-            "rows": [_record(r) for r in rows],
-        }
-        write_atomically(output / "memory.json", json.dumps(finite(records), indent=1) + "\n")
+        shared = (spec, case.network, case.batch_size, case.dtype, case.device)
+        measured = measure(*shared, budget_bytes=case.budget_bytes)
+        rows.append(Row(spec, predict(*shared, budget_bytes=measured.budget_bytes), measured))
+        whole = {"schema": SCHEMA, "case": case, "environment": environment, "rows": list(map(_record, rows))}
+        write_atomically(output / "memory.json", msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n")
         write_atomically(output / "table.md", f"{markdown(table(rows))}\n\n{caption(case, environment)}\n")
         on_row(rows[-1])
     return rows
@@ -144,27 +138,24 @@ def caption(case: Case, environment: Environment) -> str:
 
 
 def _shown(row: Row) -> dict[str, Content]:
-    parts = row.predicted.parts if row.predicted else None
-    peaks = {"predicted peak": row.predicted and row.predicted.peak_bytes, "measured peak": row.measured.peak_bytes}
+    parts = row.predicted.parts if row.predicted else {}
+    sizes = {column: sum(parts.get(name, 0) for name in names) if parts else None for column, names in _COLUMNS.items()}
+    sizes |= {"predicted peak": row.predicted and row.predicted.peak_bytes, "measured peak": row.measured.peak_bytes}
     return {
         "optimizer": row.optimizer,
-        **{
-            column: float(sum(parts.get(name, 0) for name in names)) if parts else None
-            for column, names in _COLUMNS.items()
-        },
-        **{title: None if size is None else float(size) for title, size in peaks.items()},
+        **{title: None if size is None else Cell(size) for title, size in sizes.items()},
         "measured / predicted": row.ratio,
         "step": row.measured.step_seconds,
         "what happened": row.outcome,
     }
 
 
-def _record(row: Row) -> dict[str, Any]:
+def _record(row: Row) -> dict[str, object]:
     predicted = row.predicted
     return {
         "optimizer": row.optimizer,
         "predicted": predicted and {"peak_bytes": predicted.peak_bytes, "phases": predicted.phases},
-        "measured": asdict(row.measured),
+        "measured": row.measured,
         "measured_over_predicted": row.ratio,
         "too_small": row.too_small,
         "outcome": row.outcome,

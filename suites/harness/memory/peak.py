@@ -15,10 +15,10 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from optimizers.core.solvers.kfi import is_out_of_memory
 from suites.harness.measure.clock import Stopwatch
 from suites.harness.measure.step import Step
 from suites.harness.names import pick
+from suites.harness.records.beside import PeakMeasured
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import DTYPES, resolve_device
 
@@ -47,26 +48,6 @@ Below this size it says little."""
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What was measured over a few steps in a fresh process.
-
-    ``status``: ``finished``, ``out of memory``, or ``failed`` with the ``reason``. ``peak_bytes``: the most that was
-    held at once, also if the steps ended early. ``step_seconds``: the median of all steps but the first.
-    ``asked_bytes``: size of the allocation that failed. ``budget_bytes``: the budget that was enforced. ``fell_back``:
-    whether ``inverse="auto"`` went from ``factor`` to ``rank_one``. ``warnings``: those of the optimizer.
-    """
-
-    status: str
-    peak_bytes: int | None = None
-    step_seconds: float | None = None
-    asked_bytes: int | None = None
-    budget_bytes: int | None = None
-    fell_back: bool = False
-    warnings: tuple[str, ...] = ()
-    reason: str | None = None
-
-
 def measure(
     spec: str,
     sizes: tuple[int, ...],
@@ -75,7 +56,7 @@ def measure(
     device: str = "auto",
     budget_bytes: int | None = None,
     steps: int = 3,
-) -> Measured:
+) -> PeakMeasured:
     """Take ``steps`` whole steps (2 or more) on noise in a fresh process; running out of memory is a result.
 
     Args:
@@ -106,9 +87,10 @@ def measure(
     if child.returncode:
         how = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
         lines = child.stderr.strip().splitlines()
-        return Measured("failed", budget_bytes=budget_bytes, reason=f"{how}: {lines[-1] if lines else 'no message'}")
-    told = json.loads(child.stdout.splitlines()[-1])
-    return Measured(**{**told, "warnings": tuple(told["warnings"])})
+        return PeakMeasured(
+            "failed", budget_bytes=budget_bytes, reason=f"{how}: {lines[-1] if lines else 'no message'}"
+        )
+    return msgspec.json.decode(child.stdout.splitlines()[-1], type=PeakMeasured)
 
 
 def check(spec: str, sizes: tuple[int, ...], batch: int, dtype: str, device: str) -> str:
@@ -191,7 +173,7 @@ def noise_step(spec: str, sizes: tuple[int, ...], batch: int, dtype: str = "floa
 
 def _measure_here(
     spec: str, sizes: list[int], batch: int, dtype: str, device: str, steps: int, budget_bytes: int | None
-) -> Measured:
+) -> PeakMeasured:
     """Measure in this process, whose limits stay as they are then."""
     noise_step(spec, *_WARM_UP, dtype, device)()  # libraries start their threads and pools
     memory = _Memory(device, budget_bytes)
@@ -212,7 +194,7 @@ def _measure_here(
             else:
                 result = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
     told = tuple(dict.fromkeys(str(warning.message) for warning in caught))
-    return Measured(
+    return PeakMeasured(
         **result,
         peak_bytes=memory.peak_bytes(),
         step_seconds=statistics.median(seconds[1:]) if len(seconds) > 1 else None,
@@ -231,7 +213,7 @@ def asked_bytes(message: str) -> int | None:
 def _main() -> None:
     request = json.loads(sys.argv[1])
     os.chdir(request.pop("folder"))  # a specification may name a file
-    print(json.dumps(asdict(_measure_here(**request))))
+    print(msgspec.json.encode(_measure_here(**request)).decode())
 
 
 if __name__ == "__main__":

@@ -68,7 +68,13 @@ class Predicted:
 
 @dataclass(frozen=True)
 class PeakMeasured:
-    """What a few steps in a fresh process took, see :class:`suites.harness.memory.peak.Measured`."""
+    """What a few steps in a fresh process took, see :mod:`suites.harness.memory.peak`.
+
+    ``status``: ``finished``, ``out of memory``, or ``failed`` with the ``reason``. ``peak_bytes``: the most that was
+    held at once, also if the steps ended early. ``step_seconds``: the median of all steps but the first.
+    ``asked_bytes``: size of the allocation that failed. ``budget_bytes``: the budget that was enforced. ``fell_back``:
+    whether ``inverse="auto"`` went from ``factor`` to ``rank_one``. ``warnings``: those of the optimizer.
+    """
 
     status: str
     peak_bytes: Count | None = None
