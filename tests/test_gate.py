@@ -123,6 +123,7 @@ def test_bounds(name, was, now, regressed):
 def test_every_case_has_a_bound_and_every_solver_a_case():
     names = set(cases("cpu"))
     assert {kind(name) for name in names} == set(BOUNDS)
+    assert kind("step/folder/mine.py") == "step"
     assert {"step/ea_cg", "solve/ea_cg", "curvature/pch2", "kept_bytes/kfra", "train_loss/sgd"} <= names
     assert {f"solve/kfi[{inverse}]" for inverse in INVERSES} <= names
 

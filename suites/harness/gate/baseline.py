@@ -96,7 +96,7 @@ def read_baselines(path: Path) -> dict[Path, Baseline]:
 
 def _read(path: Path) -> Baseline:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_bytes())
         if found["schema"] != SCHEMA:
             raise ValueError(f"schema {found['schema']!r}, expected {SCHEMA}")
         return Baseline(_checked(found["values"]), dict(found["environment"]), dict(found["provenance"]))
