@@ -14,12 +14,10 @@ from functools import wraps
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
-from typer.testing import CliRunner
 
 from optimizers.core import CURVATURES, SOLVERS, Solver
 from optimizers.core.solvers.kfi import INVERSES
 from optimizers.sgd import SGD
-from suites.harness.cli import app, main
 from suites.harness.commands import gate as command
 from suites.harness.gate import baseline as gate_baseline
 from suites.harness.gate import cases as gate_cases
@@ -67,18 +65,14 @@ def _write(path, baseline):
 
 
 @pytest.fixture
-def kronbench(monkeypatch, capsys, tmp_path):
+def kronbench(kronbench, monkeypatch, tmp_path):
     """Run ``kronbench gate`` on a baseline in a folder, with a measure in place of the fresh process."""
 
     def call(*arguments, measure=None):
         if measure:
             monkeypatch.setattr(command, "in_a_fresh_process", lambda device: measure)
             monkeypatch.setattr(command, "cases", lambda device: dict.fromkeys(VALUES))
-        monkeypatch.setattr("sys.argv", ["kronbench", "gate", "--baseline", str(tmp_path / "b.json"), *arguments])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return stop.value.code or 0, printed.out, printed.err
+        return kronbench("gate", "--baseline", tmp_path / "b.json", *arguments)
 
     return call
 
@@ -629,24 +623,21 @@ def test_a_planted_slow_down_is_caught(monkeypatch):
     assert measure_here("solve/ea_cg", "cpu", limit) > limit
 
 
-def test_a_folder_has_a_baseline_for_each_environment(monkeypatch, tmp_path):
+def test_a_folder_has_a_baseline_for_each_environment(kronbench, tmp_path):
     """The one of the environment at hand is taken; ``--update`` writes it beside the others."""
-    monkeypatch.setattr(command, "in_a_fresh_process", lambda device: _tries(2.0, 2.0, 2.0, 2.0, 2.0, 2.0)[0])
-    monkeypatch.setattr(command, "cases", lambda device: dict.fromkeys(VALUES))
 
     def call(*arguments):
-        return CliRunner().invoke(app, ["gate", "--baseline", str(tmp_path), *arguments])
+        return kronbench("--baseline", tmp_path, *arguments, measure=_tries(*[2.0] * 6)[0])
 
-    empty = call()
-    assert (empty.exit_code, empty.output.count("\n")) == (2, 2)
+    code, out, error = call()
+    assert (code, out, error.count("\n")) == (2, "", 2)
     for name, machine in (("a", "Z80"), ("z", "6502")):
         _write(tmp_path / f"{name}.json", _baseline({"step/sgd": 0.1}, cpu=machine))
-    other = call()
-    assert other.exit_code == 3
-    assert "Z80" in other.output
-    assert "6502" in other.output
-    updated = call("--update")
-    assert updated.exit_code == 0, updated.output
+    code, _, error = call()
+    assert code == 3
+    assert "Z80" in error
+    assert "6502" in error
+    assert call("--update")[0] == 0
     written = {path.name for path in tmp_path.iterdir()} - {"a.json", "z.json"}
     assert written == {file_of_environment(tmp_path, "cpu").name}
-    assert call().exit_code == 0
+    assert call()[0] == 0

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from optimizers.core import CRITERIA
-from suites.harness.cli import main
 from suites.harness.gpu import checks
 from suites.harness.gpu import run as gpu
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
@@ -139,24 +138,6 @@ def test_what_needs_a_gpu_says_so():
         checks.step_without_synchronizing(task.step(choose("sgd"), seed=0))
     with pytest.raises(Skipped, match="needs a CUDA GPU"):
         checks.difference_of_graph(task, choose("sgd"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--minutes", "0"], "minutes must be above 0"),
-        (["--device", "tpu"], "device must be auto, cpu or cuda"),
-        (["--data-root", "nowhere"], "there is no such folder"),
-    ],
-)
-def test_bad_input_is_one_line(monkeypatch, capsys, tmp_path, arguments, message):
-    monkeypatch.setattr("sys.argv", ["kronbench", "gpu", "--output", str(tmp_path / "out"), *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    printed = capsys.readouterr()
-    assert (stop.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
-    assert message in printed.err
-    assert not (tmp_path / "out").exists()
 
 
 def test_it_needs_no_toml_library():

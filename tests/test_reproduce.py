@@ -11,7 +11,6 @@ import torch
 from optimizers.core import CRITERIA, CURVATURES, Tape
 from optimizers.core.curvature import pos_eig
 from optimizers.core.hessian import mean_hessians
-from suites.harness.cli import main
 from suites.harness.problems.problem import find
 from suites.harness.reproduce.figures import FIGURES
 from suites.harness.reproduce.paper import PUBLISHED
@@ -24,20 +23,6 @@ from suites.harness.training import resumable
 from suites.harness.training.experiment import Settings, Task
 
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
-
-
-@pytest.fixture
-def kronbench(monkeypatch, capsys):
-    """Run the command line: exit code, standard output, standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["kronbench", "reproduce", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return stop.value.code or 0, printed.out, printed.err
-
-    return call
 
 
 def _suited(criterion):
@@ -128,7 +113,7 @@ def test_growing_towards_the_first_layer_is_said():
 @pytest.mark.parametrize("name", ["table2", "table4"])
 def test_smoke_scale(kronbench, tmp_path, name):
     """From the command line: a record, and a table whose title names what stands in for what the paper had."""
-    code, out, err = kronbench(name, "--output", tmp_path / "out", "--device", "cpu")
+    code, out, err = kronbench("reproduce", name, "--output", tmp_path / "out", "--device", "cpu")
     assert (code, err) == (0, "")
     files = ["bound.csv", "config.toml", "errors.jsonl", "table.csv", "table.md"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
@@ -161,7 +146,7 @@ def test_smoke_scale(kronbench, tmp_path, name):
         assert 0 < float(error[t]) < float(bound[t])
         assert float(share[t]) == pytest.approx(float(error[t]) / float(bound[t]))
     assert "above its bound in 0 of 9 layers and iterates" in text
-    code, again, _ = kronbench("--config", tmp_path / "out" / "config.toml")
+    code, again, _ = kronbench("reproduce", "--config", tmp_path / "out" / "config.toml")
     assert (code, text in again) == (0, True)
 
 
@@ -185,7 +170,7 @@ def test_what_cannot_be_written_is_one_line(kronbench, tmp_path, monkeypatch, na
         raise OSError("No space left on device")
 
     monkeypatch.setattr("suites.harness.training.resumable.JournalWriter", full)
-    code, _, err = kronbench(name, "--output", tmp_path / "out", "--device", "cpu")
+    code, _, err = kronbench("reproduce", name, "--output", tmp_path / "out", "--device", "cpu")
     assert code == 1
     assert err.startswith("error: No space left on device; what was written stays")
     assert err.count("\n") == 1
@@ -228,39 +213,6 @@ def test_a_table_that_died_goes_on_and_is_not_made_twice(tmp_path, monkeypatch, 
     assert not list(tmp_path.glob("*/.*"))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["tabel2"], "unknown result 'tabel2': did you mean 'table2'"),
-        (["table2", "--scale", "smok"], "unknown scale 'smok': did you mean 'smoke'"),
-        (["table2", "--iterates", "0"], "iterates must be 1 or more, got 0"),
-        (["table2", "--steps-between", "0"], "steps between must be 1 or more, got 0"),
-        (["table2", "--images", "5"], "images must be a multiple of the 10 classes of digits, got 5"),
-        (["table1", "--scale", "smok"], "unknown scale 'smok': did you mean 'smoke'"),
-        (["table1", "--images", "100"], "table1 has no use for images"),
-        (["table1", "--steps-between", "1"], "table1 has no use for steps between"),
-        (["table1", "--seed", "1"], "table1 has no use for seed"),
-        (["figures"], "unknown result 'figures': did you mean 'figure"),
-        (["figure1", "--iterates", "3"], "figure1 has no use for iterates"),
-        (["figure1", "--epochs", "0"], "epochs must be 1 or more, got 0"),
-        (["figure1", "--seeds", "0"], "seeds must be 1 or more, got 0"),
-        (["figure1", "--scale", "smok"], "unknown scale 'smok': did you mean 'smoke'"),
-        (["figure1", "--jobs", "0"], "jobs must be 1 or more, got 0"),
-        (["figure1", "--tuned", "nowhere"], "tuned nowhere: there is no such folder"),
-        (["table2", "--epochs", "3"], "table2 has no use for epochs"),
-        ([], "which result? there are: table1"),
-        (["table3", "--scale", "cpu", "--data-root", "nowhere"], "imagenet10"),
-    ],
-)
-def test_bad_input_is_one_line(kronbench, tmp_path, arguments, message):
-    code, out, err = kronbench(*arguments, "--output", tmp_path / "out")
-    assert (code, out) == (2, "")
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert message in err
-    assert not (tmp_path / "out").exists()
-
-
 def test_list_says_what_there_is(kronbench, monkeypatch, tmp_path):
     """Every name, what it shows, what it costs at every scale, and where it is done."""
     monkeypatch.chdir(tmp_path)
@@ -271,7 +223,7 @@ def test_list_says_what_there_is(kronbench, monkeypatch, tmp_path):
     ):
         (tmp_path / "results" / page).parent.mkdir(parents=True)
         (tmp_path / "results" / page).touch()
-    code, out, _ = kronbench("--list")
+    code, out, _ = kronbench("reproduce", "--list")
     assert code == 0
     assert out.count("\n          not done here\n") == len(TABLES) + len(FIGURES) - 1
     assert "\n          done here: results/latest/table2-smoke, results/published/table2\n" in out
