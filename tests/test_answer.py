@@ -8,7 +8,9 @@ import pytest
 from suites.harness.analysis.answer import answer
 from suites.harness.records.facts import End
 from suites.harness.records.journal import Journal
-from suites.harness.show.captions import sentences
+from suites.harness.show.captions import sentences, verdict
+from suites.harness.show.comparison import short_table
+from suites.harness.show.table import fitted
 from tests.example_records import header, point
 
 TARGET = 0.95
@@ -105,9 +107,7 @@ def test_nobody_reached_the_target():
     for status in ("finished", "diverged", "failed"):
         found = answered(sgd=runs("sgd", NEVER, status=status), kfac=runs("kfac", NEVER, status=status))
         assert found.leads == {}
-        assert sentences(found) == [
-            "On digits with cross-entropy no method reached test accuracy 0.95 in the median over its seeds."
-        ]
+        assert sentences(found)[0] == "In the median nobody reached test accuracy 0.95."
         assert found.methods["kfac"].runs == {status: 8}
 
 
@@ -121,7 +121,7 @@ def test_too_few_seeds_tell_nobody_apart():
         found = answered(sgd=runs("sgd", around(300, seeds)), kfac=runs("kfac", around(100, seeds)))
         lead = found.leads["gradients"]
         assert (lead.best, lead.enough, lead.level) == ("kfac", enough, () if enough else ("sgd",))
-        assert any("too few to tell" in line for line in sentences(found)) != enough
+        assert any("Too few seeds to tell" in line for line in sentences(found)) != enough
 
 
 @pytest.mark.parametrize(("slower", "level"), [(1.04, ("sgd",)), (1.07, ())])
@@ -137,3 +137,52 @@ def test_runs_at_a_time_say_nothing_of_seconds():
     found = answered(sgd=runs("sgd", around(300), at_a_time=8), kfac=runs("kfac", around(100)))
     assert list(found.leads) == ["gradients", "peak_state"]
     assert found.at_a_time == 8
+
+
+LONG = "ea_cg[damping=0.0123456789,lr=0.0123456789,max_iter=1000,tolerance=0.0123456789]"
+WORDS = [f"ea_cg[damping=0.0{number}]" for number in range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"sgd": runs("sgd", around(300)), "kfac": runs("kfac", around(100))},
+        {name: runs(name, around(12345.678)) for name in ("sgd", LONG, "pch1+kfi", "./a_file_with_a_long_name.py")},
+        {name: runs(name, around(12345.678)) for name in WORDS},
+        {"sgd": runs("sgd", NEVER), "kfac": runs("kfac", NEVER, status="diverged")},
+        {"sgd": runs("sgd", [1.0])},
+        {"sgd": runs("sgd", [1.0], at_a_time=2), LONG: runs(LONG, [2.0])},
+        {"sgd": runs("sgd", NEVER), LONG: runs(LONG, around(100)), "kfac": runs("kfac", [math.inf] * 5 + [9, 9, 9.0])},
+    ],
+)
+def test_the_terminal_has_five_lines_and_a_table_within_80_columns(groups):
+    found = answer(groups, TARGET)
+    lines, table = verdict(found), fitted(short_table(found, groups)).splitlines()
+    assert 2 <= len(lines) <= 5
+    assert max(map(len, [*lines, *table])) <= 80
+    assert "…" not in "".join(table)
+    assert "".join(table).count(" *") == len(found.leads)
+
+
+def test_the_verdict_says_who_by_how_much_who_is_level_and_what_was_tuned():
+    groups = {name: runs(name, around(cost)) for name, cost in (("sgd", 300), ("kfac", 101), ("kfra", 100))}
+    assert verdict(answer(groups, TARGET)) == [
+        "digits, cross-entropy: best to test accuracy 0.95, 8 seeds",
+        "  gradient-equivalents: KFRA 104; 2.93x [2.89, 2.98] fewer than SGD; level: KFAC",
+        "  seconds: KFRA 0.103; 2.93x [2.89, 2.98] faster than SGD; level: KFAC",
+        "  peak state: SGD 1 kB; level: KFAC; KFRA",
+        "  All untuned, at the defaults.",
+    ]
+
+
+def test_a_method_that_was_not_tuned_is_called_so():
+    groups = {name: runs(name, around(100)) for name in ("sgd[lr=1]", "kfac")}
+    lines, table = verdict(answer(groups, TARGET)), fitted(short_table(answer(groups, TARGET), groups))
+    assert lines[-1] == "  Untuned, at the defaults: KFAC. At given settings: SGD."
+    assert "KFAC, untuned" in table
+    assert "given" in table
+
+
+def test_who_diverged_is_shown_as_such():
+    groups = {"sgd": runs("sgd", around(100)), "kfac": runs("kfac", NEVER, status="diverged")}
+    assert "".join(fitted(short_table(answer(groups, TARGET), groups)).split()).count("8diverged") == 1

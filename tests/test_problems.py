@@ -66,8 +66,10 @@ def test_the_example_is_a_problem(kronbench, tmp_path):
     flags = ["--epochs", 1, "--seeds", 1, "--optimizer", "ea_cg", "--output", tmp_path]
     code, out, error = kronbench("compare", "--problem", EXAMPLE, *flags)
     assert code == 0, error
-    assert "my-problem (real data: 455 train, 114 test), cross-entropy" in out
-    assert "epochs to 0.95" in out
+    table = (tmp_path / "table.md").read_text()
+    assert "my-problem (real data: 455 train, 114 test), cross-entropy" in table
+    assert "epochs to 0.95" in table
+    assert "my-problem, cross-entropy: " in out
     (path,) = (tmp_path / "runs").iterdir()
     record = read(path)
     assert record.experiment.dataset == "my-problem"

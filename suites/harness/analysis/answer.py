@@ -13,13 +13,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from suites.harness.analysis.metrics import METRICS, Metric
 from suites.harness.analysis.statistics import LEVEL, Estimate, Interval, median_interval, probability_of_improvement
 from suites.harness.analysis.verdicts import SMALLEST_EFFECT, paired
 from suites.harness.records.conventions import REFERENCE
-from suites.harness.records.facts import Environment, Experiment
+from suites.harness.records.facts import Environment, Experiment, Tuning
+from suites.harness.records.groups import tuning_of
 from suites.harness.records.record import Record
 
 Groups = Mapping[str, Sequence[Record]]  # by method
@@ -29,10 +29,14 @@ COSTS = ("gradients", "seconds", "peak_state")
 
 @dataclass(frozen=True)
 class Method:
-    """A method that ran: how its setting was found, in how many trials, and how its runs ended, by status."""
+    """A method that ran: how its setting was found, in how many trials, and how its runs ended, by status.
+
+    edge: the options of a tuned setting that lie at the edge of what was searched.
+    """
 
     spec: str
-    tuning: Literal["tuned", "untuned", "given"]
+    tuning: Tuning
+    edge: tuple[str, ...]
     trials: int | None
     seeds: int
     runs: dict[str, int]
@@ -165,17 +169,16 @@ def _can_tell(own: int, its: int, pairs: int) -> bool:
 
 
 def _told(gain: Gain) -> bool:
-    """Whether the other costs more beyond doubt."""
-    if gain.sure is None:
-        return gain.factor is not None and gain.factor.low > 1
-    return gain.sure.low > 0.5
+    """Whether the other costs more beyond doubt, seed by seed and run by run."""
+    return (gain.factor is None or gain.factor.low > 1) and (gain.sure is None or gain.sure.low > 0.5)
 
 
 def _method(name: str, group: Sequence[Record]) -> Method:
     header = group[0].header
     return Method(
         name,
-        getattr(header, "tuning", "given"),
+        tuning_of(group[0]),
+        header.edge,
         getattr(header, "trials", None),
         len({record.experiment.seed for record in group}),
         dict(Counter(record.status for record in group)),

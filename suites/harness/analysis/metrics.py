@@ -55,6 +55,11 @@ class Metric:
         """Its name where no unit stands beside it: ``seconds to 0.95``, ``train loss``."""
         return f"{self.unit} {self.until}" if self.until else self.quantity
 
+    @property
+    def short(self) -> str:
+        """Its name without the target: ``seconds``, ``train loss``."""
+        return self.unit if self.to_target else self.label
+
     def text(self, value: float) -> str:
         """The number as readers see it."""
         if self.to_target and math.isinf(value):

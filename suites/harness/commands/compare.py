@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from suites.harness.analysis.answer import Answer, Groups, answer
 from suites.harness.commands.options import (
     ActivationName,
     Address,
@@ -28,7 +29,10 @@ from suites.harness.commands.options import (
 )
 from suites.harness.problems.tuned import read_tuned, settings_of
 from suites.harness.records.config import write_config
-from suites.harness.show.table import plain
+from suites.harness.records.groups import by_optimizer
+from suites.harness.show.captions import verdict
+from suites.harness.show.comparison import short_table
+from suites.harness.show.table import fitted
 from suites.harness.training import catalog
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Workers
@@ -97,7 +101,18 @@ def compare(
         "output": output,
     }
     write_config(output / "config.toml", effective)
-    comparison = run_comparison(task, choices, seeds, epochs, target, output, data_root, resume, workers)
-    typer.echo(f"\n{plain(comparison.table)}\n\n{comparison.caption}\n")
-    typer.echo(f"Records, table.md, epochs.png and seconds.png (and .svg) are in {output}")
-    say_what_failed(comparison.records)
+    records = run_comparison(task, choices, seeds, epochs, target, output, data_root, resume, workers)
+    _print(answer(by_optimizer(records), target), by_optimizer(records))
+    typer.echo(f"\nAll columns, the machine and what they mean: {output / 'table.md'}")
+    typer.echo("Beside it: records, epochs.png, seconds.png (and .svg)")
+    say_what_failed(records)
+
+
+def _print(found: Answer, groups: Groups) -> None:
+    """The answer, then a table that fits a terminal."""
+    first, *others = verdict(found)
+    typer.secho(f"\n{first}", bold=True)
+    typer.echo("\n".join(others))
+    typer.echo(f"\n{fitted(short_table(found, groups))}")
+    if found.leads:
+        typer.echo(" * best   = cannot be told from the best")

@@ -2,18 +2,20 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from suites.harness.analysis.answer import Answer, Gain, Lead, answer
 from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.statistics import Interval, attained_level
-from suites.harness.names import shown_name
+from suites.harness.names import plain_name, shown_name
 from suites.harness.records.facts import Environment
 from suites.harness.records.record import Record
 from suites.harness.show.comparison import comparison_table
 from suites.harness.show.table import markdown
 
 PREFERRED = "published/digits-cross-entropy"  # the main job
+_WAYS = {"tuned": "tuned", "untuned": "untuned, at the defaults", "given": "at given settings"}
 _MARKS = ("<!-- headline -->", "<!-- /headline -->")
 
 
@@ -70,54 +72,116 @@ def main_experiment(experiments: Sequence[Experiment]) -> Experiment | None:
 
 
 def sentences(found: Answer) -> list[str]:
-    """The answer: a line for each cost, and one for how the settings were found."""
-    facts, goal = found.experiment, f"test accuracy {found.target:g}"
+    """The answer in full: a line for each cost, and one for how the settings were found."""
+    names = _names(found)
+    tuned = ". ".join(_tuned(found, names)) + "."
     if not found.leads:
-        return [f"On {facts.dataset} with {facts.criterion} no method reached {goal} in the median over its seeds."]
-    return [*map(_lead, found.leads.values()), _tuned(found)]
+        return [f"In the median nobody reached test accuracy {found.target:g}.", tuned]
+    return [*(". ".join(_lead(lead, names)) + "." for lead in found.leads.values()), tuned]
 
 
-def _lead(lead: Lead) -> str:
-    """``gradient-equivalents to 0.95: kfac 91 [79, 112], level with ea_cg; 1.6x [1.4, 1.8] fewer than sgd``."""
-    text = f"{lead.metric.label}: {shown_name(lead.best)} {_interval(lead, lead.best)}"
+def verdict(found: Answer, width: int = 80) -> list[str]:
+    """The answer for a terminal: at most five lines, each within the width."""
+    names, facts = _names(found), found.experiment
+    goal = f"best to test accuracy {found.target:g}"
+    if not found.leads:
+        goal = f"in the median nobody reached test accuracy {found.target:g}"
+    seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
+    return [
+        _fitting(width, [f"{facts.dataset}, {facts.criterion}: {goal}, {seeds}"]),
+        *(_fitting(width, _short_leads(lead, names)) for lead in found.leads.values()),
+        _fitting(width, _short_tuned(found, names)),
+    ]
+
+
+def _lead(lead: Lead, names: Mapping[str, str]) -> Iterator[str]:
+    """``gradient-equivalents to 0.95: KFAC 91 [79, 112]``, who is level with it, ``1.6x [1.4, 1.8] fewer than SGD``."""
+    yield f"{lead.metric.label}: {names[lead.best]} {_best(lead)}"
     if not lead.enough:
-        text += "; these seeds are too few to tell anyone apart"
+        yield "Too few seeds to tell anyone apart"
     elif lead.level:
-        text += f"; {listed(lead.level)} cannot be told apart from it"
-    gains = {gain.over: gain for gain in (lead.over_next, lead.over_sgd) if gain and gain.over not in lead.level}
-    text += "".join(f"; {_gained(lead, gain)}" for gain in gains.values())
-    return f"{text}; {listed(lead.never)} never got there" if lead.never else text
+        yield f"Level with it: {_listed(lead.level, names)}"
+    gains = {gain.over: gain for gain in (lead.over_next, lead.over_sgd) if gain and gain.over in lead.costs}
+    for gain in gains.values():
+        if gain.over not in (*lead.level, *lead.never):
+            sure = gain.sure and f" (probability {gain.sure.value:.2f} [{gain.sure.low:.2f}, {gain.sure.high:.2f}])"
+            yield f"{_gained(lead, gain, names)}{sure or ''}"
+    if lead.never:
+        yield f"Never there: {_listed(lead.never, names)}"
 
 
-def _gained(lead: Lead, gain: Gain) -> str:
-    sure = f" ({_probability(gain)})" if gain.sure else ""
+def _short_leads(lead: Lead, names: Mapping[str, str]) -> Iterator[str]:
+    """The line of a cost, from the fullest form to the shortest."""
+    median, _, _ = lead.costs[lead.best]
+    bests = [f"  {lead.metric.short}: {names[lead.best]} {text}" for text in (_best(lead), lead.metric.text(median))]
+    gains, levels = [""], [""]
+    if lead.over_next:
+        gains = [f"; {_gained(lead, lead.over_next, names, ends)}" for ends in (True, False)]
+    if not lead.enough:
+        levels = ["; too few seeds to tell"]
+    elif lead.level:
+        levels = [f"; level: {_listed(lead.level, names)}", f"; {len(lead.level)} level (=)"]
+    yield from (best + gain + level for level in levels for gain in gains for best in bests)
+    yield bests[-1] + levels[-1]
+
+
+def _gained(lead: Lead, gain: Gain, names: Mapping[str, str], ends: bool = True) -> str:
+    """``1.6x [1.4, 1.8] fewer than SGD``."""
+    than = f"{lead.metric.smaller} than {names[gain.over]}"
     if gain.factor is None or math.isinf(gain.factor.median):
-        return f"{lead.metric.smaller} than {shown_name(gain.over)}{sure}"
+        return than
     middle, low, high = (f"{value:.3g}" for value in gain.factor)
-    bounds = "" if low == high else f" [{low}, {high}]"
-    return f"{middle}x{bounds} {lead.metric.smaller} than {shown_name(gain.over)}{sure}"
+    bounds = f" [{low}, {high}]" if ends and low != high else ""
+    return f"{middle}x{bounds} {than}"
 
 
-def _interval(lead: Lead, method: str) -> str:
-    median, low, high = map(lead.metric.text, lead.costs[method])
+def _best(lead: Lead) -> str:
+    """The median cost of the best with its interval."""
+    median, low, high = map(lead.metric.text, lead.costs[lead.best])
     return median if low == high else f"{median} [{low}, {high}]"
 
 
-def _probability(gain: Gain) -> str:
-    return f"probability {gain.sure.value:.2f} [{gain.sure.low:.2f}, {gain.sure.high:.2f}]" if gain.sure else ""
+def _tuned(found: Answer, names: Mapping[str, str]) -> list[str]:
+    """How the settings were found: ``Tuned in 32 trials each: SGD; KFAC``."""
+    ways = _ways(found)
+    if len(ways) == 1 and len(found.methods) > 1:
+        return [f"All {way}" for way in ways]
+    return [f"{way[0].upper()}{way[1:]}: {_listed(methods, names)}" for way, methods in ways.items()]
 
 
-def _tuned(found: Answer) -> str:
-    kinds = {
-        kind: [m.spec for m in found.methods.values() if m.tuning == kind] for kind in ("tuned", "untuned", "given")
-    }
-    return "; ".join(f"{kind}: {listed(names)}" for kind, names in kinds.items() if names)
+def _short_tuned(found: Answer, names: Mapping[str, str]) -> Iterator[str]:
+    """The line on tuning, from the fullest form to the shortest."""
+    yield f"  {'. '.join(_tuned(found, names))}."
+    yield f"  {'; '.join(f'{len(methods)} {way}' for way, methods in _ways(found).items())}."
 
 
-def listed(names: Sequence[str]) -> str:
-    """``SGD, KFAC and Adam``, from specifications."""
-    *first, last = map(shown_name, names)
-    return f"{', '.join(first)} and {last}" if first else last
+def _ways(found: Answer) -> dict[str, list[str]]:
+    """The methods by how their settings were found."""
+    ways: dict[str, list[str]] = {}
+    for method in sorted(found.methods.values(), key=lambda method: list(_WAYS).index(method.tuning)):
+        trials = f" in {method.trials} trials each" if method.trials else ""
+        ways.setdefault(f"{_WAYS[method.tuning]}{trials}", []).append(method.spec)
+    return ways
+
+
+def _names(found: Answer) -> dict[str, str]:
+    """Names for people, with settings only where a method has several."""
+    alone = Counter(map(plain_name, found.methods))
+    return {spec: plain_name(spec) if alone[plain_name(spec)] == 1 else shown_name(spec) for spec in found.methods}
+
+
+def _listed(specs: Iterable[str], names: Mapping[str, str]) -> str:
+    """``SGD; EA-CG, PCH-1``: names have commas."""
+    return "; ".join(names[spec] for spec in specs)
+
+
+def _fitting(width: int, forms: Iterable[str]) -> str:
+    """The first form that fits; the last one is cut off where none does."""
+    form = ""
+    for form in forms:
+        if len(form) <= width:
+            return form
+    return f"{form[: width - 1]}…"
 
 
 def readme_block(experiment: Experiment, picture: str) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
-from suites.harness.analysis.answer import told
+from suites.harness.analysis.answer import Answer, told
 from suites.harness.analysis.experiment import Experiment, Tuning
 from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import Estimate, improvements, median_interval, stratified_interval
 from suites.harness.analysis.verdicts import StepSeconds, step_ratios
+from suites.harness.names import shown_name
 from suites.harness.records.facts import SolverHealth
 from suites.harness.records.groups import by_optimizer, tuning_of
 from suites.harness.records.record import Record
@@ -40,6 +41,26 @@ def comparison_table(records: Sequence[Record], step_seconds: StepSeconds, targe
         Column("runs", "runs"),
     ]
     return Table(columns, [_row(name, group, step_seconds, target) for name, group in by_optimizer(records).items()])
+
+
+def short_table(found: Answer, groups: Mapping[str, Sequence[Record]]) -> Table:
+    """The answer as a table of a few columns: ``*`` is the best, ``=`` cannot be told from it."""
+    columns = [metric_column(key, found.target) for key in ("test_accuracy", *(found.leads or ["train_loss"]))]
+    return Table([Column("method", "method"), *columns], [_short_row(found, m, groups[m]) for m in found.methods])
+
+
+def _short_row(found: Answer, spec: str, group: Sequence[Record]) -> dict[str, Content]:
+    ended = "" if all(record.status == "finished" for record in group) else f", {statuses(group)}"
+    row: dict[str, Content] = {"method": f"{shown_name(spec)}, {shown_tuning(group)}{ended}"}
+    for key in ("test_accuracy", "train_loss"):
+        cell = metric_cell(key, group, found.target)
+        row[key] = cell and cell.value
+    for key, lead in found.leads.items():
+        cell = metric_cell(key, group, found.target)
+        mark = "*" if spec == lead.best else "=" if spec in lead.level else ""
+        never = cell and math.isinf(cell.value)
+        row[key] = f"{cell.note.strip('()') or 'never'} {mark}".strip() if never else cell and replace(cell, note=mark)
+    return row
 
 
 def _row(name: str, group: Sequence[Record], step_seconds: StepSeconds, target: float) -> dict[str, Content]:

@@ -6,8 +6,13 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import TypeAlias
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
 from tabulate import tabulate
 
 UNKNOWN = "-"
@@ -133,6 +138,19 @@ def latex(table: Table) -> str:
 def plain(table: Table) -> str:
     """The table for a terminal."""
     return _tabulate(table.titles, table.texts, "simple")
+
+
+def fitted(table: Table, width: int = 80) -> str:
+    """The table for a terminal of this width: titles, and cells of the first column, go on in the next line."""
+    drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, (title, *cells) in enumerate(zip(table.titles, *table.texts, strict=True)):
+        longest = max([*map(len, cells), max(map(len, re.split(r"[ -]", title))) + 1])
+        drawn.add_column(Text("\n".join(wrap(title, longest))), no_wrap=place > 0, overflow="fold")
+    for row in table.texts:
+        drawn.add_row(*map(Text, row))
+    text = io.StringIO()
+    Console(file=text, width=width).print(drawn)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 
 def comma_separated(table: Table) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import Progress
@@ -10,11 +9,11 @@ from rich.progress import Progress
 from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.record import Record, write_atomically
-from suites.harness.show.captions import caption as caption_of
+from suites.harness.show.captions import caption
 from suites.harness.show.comparison import comparison_table
 from suites.harness.show.pictures import draw_convergence
 from suites.harness.show.progress import progress_bars
-from suites.harness.show.table import Table, markdown
+from suites.harness.show.table import markdown
 from suites.harness.training.catalog import Choice, choose
 from suites.harness.training.experiment import Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
@@ -24,15 +23,6 @@ DEFAULT_OPTIMIZERS = ("sgd", "torch.optim.Adam", "kfac", "kfra", "ea_cg", "ea_cg
 _ROUNDS = 50  # of each sitting, short blocks: what else runs on the machine stretches most long ones
 _BLOCK_SECONDS = 0.001
 _AT_MOST_SECONDS = 20.0  # of all sittings together
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What a comparison gave."""
-
-    records: list[Record]
-    table: Table
-    caption: str
 
 
 def compare(
@@ -45,7 +35,7 @@ def compare(
     data_root: Path | None = None,
     resume: bool = True,
     workers: Workers | None = None,
-) -> Comparison:
+) -> list[Record]:
     """Train every optimizer with seeds 0 ... seeds - 1, time their steps against SGD, and write all into ``output``.
 
     All optimizers train with one seed before the next seed begins, so a machine that slows down slows all of them.
@@ -74,10 +64,9 @@ def compare(
     step_seconds = {spec: [sitting[spec] for sitting in sittings] for spec in timed}
     write_atomically(output / "step_seconds.json", json.dumps(step_seconds))
     table = comparison_table(records, step_seconds, target)
-    caption = caption_of(records, target)
-    write_atomically(output / "table.md", f"{markdown(table)}\n\n{caption}\n")
+    write_atomically(output / "table.md", f"{markdown(table)}\n\n{caption(records, target)}\n")
     draw_convergence(records, output, task.title, target)
-    return Comparison(records, table, caption)
+    return records
 
 
 def train(
