@@ -3,10 +3,10 @@
 from types import MappingProxyType
 from typing import cast
 
-from torch import Generator, Tensor
+from torch import Generator
 
-from optimizers.core import CURVATURES, SOLVERS, Criterion, Curvature, Params, SecondOrder, Tape
-from optimizers.core.curvature import sampled_fisher
+from optimizers.core import CURVATURES, SOLVERS, Criterion, Curvature, Operator, Params, SecondOrder, Tape
+from optimizers.core.curvature import formed_fisher, sampled_fisher
 from optimizers.core.ranges import check, one_of
 
 
@@ -18,6 +18,7 @@ class KFAC(SecondOrder):
         lr: learning rate, above 0.
         damping: alpha, Eq. (12), in (0, 1).
         inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.solvers.kfi`.
+            All but ``exact`` form the Fisher matrix, as the paper does.
         labels: of the Fisher matrix: ``batch``, as in the paper, or ``sampled`` from the model, as Martens and Grosse.
         criterion: of the tapes to come. Any fits.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
@@ -38,11 +39,12 @@ class KFAC(SecondOrder):
         check(self.ranges, {"labels": labels})
         if capturable and labels == "sampled":
             raise ValueError("labels=sampled draws anew in every step, which a captured step cannot: use labels=batch")
+        of_batch = CURVATURES["fisher"] if inverse == "exact" else Curvature("formed_fisher", formed_fisher)
         sampled = Curvature("sampled_fisher", self._sampled_fisher)
         super().__init__(
             params,
             lr=lr,
-            curvature=CURVATURES["fisher"] if labels == "batch" else sampled,
+            curvature=of_batch if labels == "batch" else sampled,
             solver=SOLVERS["kfi"],
             criterion=criterion,
             capturable=capturable,
@@ -50,7 +52,7 @@ class KFAC(SecondOrder):
             inverse=inverse,
         )
 
-    def _sampled_fisher(self, tape: Tape) -> list[Tensor]:
+    def _sampled_fisher(self, tape: Tape) -> list[Operator]:
         """The draws of a step are seeded by its number, which is state, so that a resumed run draws the same."""
         state = cast(dict[str, dict[str, int]], self.state)  # one entry beside those of the parameters
         step = state["sampling"].get("step", 0) + 1

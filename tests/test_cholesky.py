@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from optimizers.core.solvers.cholesky import solve_damped
+from optimizers.core.cholesky import Request, factorize
 
 
 @pytest.mark.parametrize(
     ("size", "many"), [(1, 4), (7, 300), (96, 4), (97, 300), (300, 4), (300, 257), (600, 4), (600, 300)]
 )
-def test_solve_damped_is_a_dense_solve(size, many):
+def test_a_factor_solves_as_a_dense_solve_does(size, many):
     """(M + damping I)^-1 right of two systems, with x drawn and right = (M + damping I) x built from it."""
     generator = torch.Generator().manual_seed(size)
     root = torch.randn(size, size, generator=generator, dtype=torch.float64)
@@ -18,21 +18,35 @@ def test_solve_damped_is_a_dense_solve(size, many):
     before = matrix.clone()
     right = [matrix @ one + damping * one for one, damping in zip(x, dampings, strict=True)]
     given = [one.clone() for one in right]
-    solved = solve_damped(matrix, *zip(dampings, right, strict=True))
-    for (solution, info), one in zip(solved, x, strict=True):
-        assert info == 0
-        assert (solution - one).norm() <= 1e-12 * one.norm()
+    (factors,) = factorize([Request(size, lambda: matrix, dampings)])
+    for factor, given_side, one in zip(factors, right, x, strict=True):
+        assert factor.info == 0
+        assert (factor.solve(given_side) - one).norm() <= 1e-12 * one.norm()
     assert torch.equal(matrix, before)
     assert all(torch.equal(one, other) for one, other in zip(right, given, strict=True))
 
 
 @pytest.mark.parametrize("position", [0, 130, 299, 590])
-@pytest.mark.parametrize("many", [1, 300])
-def test_an_indefinite_matrix_is_reported(position, many):
+def test_an_indefinite_matrix_is_reported(position):
     """Whichever block meets the negative pivot, and of that system alone."""
     matrix = torch.eye(600 if position > 299 else 300, dtype=torch.float64)
     matrix[position, position] = -2.0
-    right = torch.ones(len(matrix), many, dtype=torch.float64)
-    (_, info), (_, other) = solve_damped(matrix, (0.5, right), (2.5, right))
-    assert info != 0
-    assert other == 0
+    ((one, other),) = factorize([Request(len(matrix), lambda: matrix, (0.5, 2.5))])
+    assert one.info != 0
+    assert other.info == 0
+
+
+def test_requests_of_one_size_are_one_batch(monkeypatch):
+    """And each keeps its place, among those of other sizes."""
+    generator = torch.Generator().manual_seed(0)
+    roots = [torch.randn(size, size, generator=generator, dtype=torch.float64) for size in (30, 5, 30, 5, 30)]
+    matrices, batches = [root @ root.T for root in roots], []
+    plain = torch.linalg.cholesky_ex
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda a, **named: batches.append(len(a)) or plain(a, **named))
+    requests = [Request(len(one), lambda one=one: one, (0.1, 2.0)[: 1 + t % 2]) for t, one in enumerate(matrices)]
+    found = factorize(requests)
+    assert sorted(batches) == [3, 4]
+    for one, request, factors in zip(matrices, requests, found, strict=True):
+        for damping, factor in zip(request.dampings, factors, strict=True):
+            x = torch.ones(len(one), 2, dtype=torch.float64)
+            assert (factor.solve(one @ x + damping * x) - x).norm() <= 1e-11

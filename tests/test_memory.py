@@ -127,7 +127,8 @@ def test_auto_is_predicted_as_what_the_budget_leaves():
     assert auto[10**9] == factor
     assert auto[10**7].peak_bytes == pytest.approx(rank_one.peak_bytes, rel=0.15)  # h / B was there when A failed
     assert 4 * 3000**2 < _predicted("kfra[inverse=auto]", sizes, batch, budget_bytes=50 * 10**6).peak_bytes < 50 * 10**6
-    assert _predicted("kfra[inverse=auto]", sizes, batch, budget_bytes=1) == rank_one
+    least = _predicted("kfra[inverse=auto]", sizes, batch, budget_bytes=1)
+    assert least.peak_bytes == pytest.approx(rank_one.peak_bytes, abs=100)
 
 
 def test_a_library_s_copy_of_a_factor_is_counted_where_it_is_made():

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from optimizers.core import CROSS_ENTROPY, CURVATURES, FCNN, SOLVERS, SecondOrder, TapeOptimizer
-from optimizers.core.solvers.cholesky import solve_damped
+from optimizers.core.cholesky import Request, factorize
 from suites.harness.measure.operations import OperationCounter, count, count_gradient, iterations_run, probe
 from suites.harness.measure.step import Step
 from suites.harness.training.catalog import choose, grid, named
@@ -85,7 +85,7 @@ def test_a_factorization_by_blocks_counts_once():
     """And takes n^3/3 operations and more, as its blocks are updated whole; a solve of it takes 2 n^2 a column."""
     n, matrix, right = 600, spd(600), torch.ones(600, 7)
     with OperationCounter() as counter:
-        solve_damped(matrix, (0.1, right))
+        factorize([Request(n, lambda: matrix, (0.1,))])[0][0].solve(right)
     assert counter.counts["factorizations"] == 1
     assert n**3 / 3 < counter.counts["forward_backward"] - 2 * 7 * n**2 < n**3
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from optimizers.core import Direction, Status, ea_cg, fisher, gauss_newton, kfi, pch
+from optimizers.core import Dense, Gram, Product, Status, ea_cg, fisher, gauss_newton, kfi, pch
 from optimizers.core.solvers.cg import conjugate_gradient
 from optimizers.core.solvers.kfi import INVERSES
 from optimizers.core.tape import Layer
@@ -40,6 +40,10 @@ def _gradients(layer):
 
 def _identity(like):
     return torch.eye(like.shape[0], dtype=like.dtype)
+
+
+def _matrices(curvature):
+    return [G.dense() for G in curvature]
 
 
 # conjugate gradients
@@ -181,7 +185,7 @@ def test_ea_cg_iterates_are_those_on_matrices(problem, assert_close, iterations,
     factors = pch(tape)
     solution = ea_cg(tape.layers, factors, damping=damping, max_iter=iterations, tolerance=0)
     assert (solution.iterations == iterations).all()
-    for t, (layer, G) in enumerate(zip(tape.layers, factors, strict=True)):
+    for t, (layer, G) in enumerate(zip(tape.layers, _matrices(factors), strict=True)):
         weight, bias = _gradients(layer)
         on_weight, on_bias = _ea_cg_operators(layer, G, damping)
         expected_weight, weight_residual = _textbook_cg(on_weight, -weight, iterations)
@@ -198,7 +202,7 @@ def test_ea_cg_stops_where_cg_on_matrices_would(problem, assert_close):
     factors = pch(tape)
     damping, max_iter, tolerance = 0.05, 4, 0.05
     solution = ea_cg(tape.layers, factors, damping, max_iter, tolerance)
-    for t, (layer, G) in enumerate(zip(tape.layers, factors, strict=True)):
+    for t, (layer, G) in enumerate(zip(tape.layers, _matrices(factors), strict=True)):
         found = [solution.weights[t].dense(), solution.biases[t]]
         systems = zip(_ea_cg_operators(layer, G, damping), _gradients(layer), found, strict=True)
         for column, (operator, gradient, direction) in enumerate(systems):
@@ -229,7 +233,9 @@ def test_ea_cg_converges_to_the_dense_solve(problem, assert_close):
     factors = pch(tape)
     solution = ea_cg(tape.layers, factors, damping=damping, max_iter=100, tolerance=1e-14)
     assert (solution.status == Status.SOLVED).all()
-    for layer, G, direction, bias in zip(tape.layers, factors, solution.weights, solution.biases, strict=True):
+    for layer, G, direction, bias in zip(
+        tape.layers, _matrices(factors), solution.weights, solution.biases, strict=True
+    ):
         hbar = layer.input.mean(0)
         H = torch.kron(G, torch.outer(hbar, hbar))  # of weights read row by row
         weight_gradient, bias_gradient = _gradients(layer)
@@ -244,7 +250,7 @@ def test_ea_cg_with_a_gradient_along_the_mean_input(problem, assert_close):
     tape, damping = problem(batch=1).record(), 0.05
     factors = pch(tape)
     solution = ea_cg(tape.layers, factors, damping=damping, max_iter=100, tolerance=1e-10)
-    for layer, G, direction in zip(tape.layers, factors, solution.weights, strict=True):
+    for layer, G, direction in zip(tape.layers, _matrices(factors), solution.weights, strict=True):
         h = layer.input[0]
         scaled = (1 - damping) * h.dot(h) * G + damping * _identity(G)
         assert_close(direction.dense(), -torch.outer(torch.linalg.solve(scaled, layer.delta[0]), h), 1e-8)
@@ -266,7 +272,7 @@ def test_ea_cg_with_a_mean_input_of_zero(problem, assert_close, exact):
 def test_ea_cg_reports_negative_curvature(problem):
     """G < 0 is met at the first product; the direction is finite."""
     tape = problem().record()
-    factors = [-100 * _identity(G) for G in pch(tape)]
+    factors = [Dense(-100 * torch.eye(G.size, dtype=torch.float64)) for G in pch(tape)]
     solution = ea_cg(tape.layers, factors, damping=0.01, max_iter=10, tolerance=1e-6)
     assert (solution.status == Status.NEGATIVE_CURVATURE).all()
     assert all(direction.dense().isfinite().all() for direction in solution.weights)
@@ -316,7 +322,7 @@ def test_kfi_is_eq_12(problem, assert_close, inverse, curvature, batch):
     factors = curvature(tape)
     solution = kfi(tape.layers, factors, damping=0.05, inverse=inverse)
     assert (solution.status == Status.SOLVED).all()
-    for layer, G, direction in zip(tape.layers, factors, solution.weights, strict=True):
+    for layer, G, direction in zip(tape.layers, _matrices(factors), solution.weights, strict=True):
         second_moment = layer.input.T @ layer.input / layer.batch
         assert_close(direction.dense(), _kfi_oracle(layer, G, 0.05, second_moment))
 
@@ -336,7 +342,7 @@ def test_kfi_rank_one_is_eq_13(problem, assert_close, batch):
     tape = problem(batch=batch).record()
     factors = pch(tape)
     solution = kfi(tape.layers, factors, damping=0.05, inverse="rank_one")
-    for layer, G, direction in zip(tape.layers, factors, solution.weights, strict=True):
+    for layer, G, direction in zip(tape.layers, _matrices(factors), solution.weights, strict=True):
         hbar = layer.input.mean(0)
         assert_close(direction.dense(), _kfi_oracle(layer, G, 0.05, torch.outer(hbar, hbar)))
 
@@ -347,7 +353,7 @@ def test_kfi_biases(problem, assert_close, inverse):
     tape = problem().record()
     factors = pch(tape)
     solution = kfi(tape.layers, factors, damping=0.05, inverse=inverse)
-    for layer, G, bias in zip(tape.layers, factors, solution.biases, strict=True):
+    for layer, G, bias in zip(tape.layers, _matrices(factors), solution.biases, strict=True):
         assert_close(bias, -torch.linalg.inv(G + 0.05 * _identity(G)) @ layer.delta.mean(0))
     assert not solution.iterations.any()
     assert solution.residual.isnan().all()
@@ -359,7 +365,7 @@ def test_kfi_falls_back_on_the_gradient(problem, assert_close, inverse):
     tape = problem().record()
     factors = pch(tape)
     good = kfi(tape.layers, factors, damping=0.05, inverse=inverse)
-    factors[1] = torch.diag(torch.tensor([9.0, -3, 9, 9, 9, 9, 9], dtype=torch.float64))
+    factors[1] = Dense(torch.diag(torch.tensor([9.0, -3, 9, 9, 9, 9, 9], dtype=torch.float64)))
     solution = kfi(tape.layers, factors, damping=0.05, inverse=inverse)
     assert solution.status.tolist() == [[Status.SOLVED] * 2, [Status.FAILED_FACTORIZATION] * 2, [Status.SOLVED] * 2]
     weight, bias = _gradients(tape.layers[1])
@@ -495,7 +501,7 @@ def test_curvature_out_of_range_is_not_solved(problem, solve, value):
     """A solve that met a G of NaN or infinity, for weight and bias, is not solved; KFI may have used the gradient."""
     tape = problem().record()
     factors = pch(tape)
-    factors[1][2, 2] = value
+    factors[1].matrix[2, 2] = value
     status = solve(tape.layers, factors).status
     assert all(one in (Status.NOT_FINITE, Status.FAILED_FACTORIZATION) for one in status[1].tolist())
     assert (status[[0, 2]] == Status.SOLVED).all()
@@ -516,7 +522,11 @@ def test_what_is_solved_in_float32_is_what_float64_says(problem, solve, curvatur
     found = solve(single.layers, factors)
     for layer, of_double in zip(single.layers, double.layers, strict=True):  # the same system, so that the tape's
         of_double.input, of_double.delta = layer.input.double(), layer.delta.double()  # own rounding does not count
-    expected = solve(double.layers, [G.double() for G in factors])
+    in_double = [
+        Dense(G.matrix.double()) if isinstance(G, Dense) else Gram(layer.delta)
+        for G, layer in zip(factors, double.layers, strict=True)
+    ]
+    expected = solve(double.layers, in_double)
     for t, status in enumerate(found.status.tolist()):
         pairs = (found.weights[t].dense(), expected.weights[t].dense()), (found.biases[t], expected.biases[t])
         for one, (actual, wanted) in zip(status, pairs, strict=True):
@@ -528,12 +538,12 @@ def test_a_damping_lost_in_rounding_is_reported(problem):
     """In float32, alpha = 0.05 beside a G of 1e8 is rounding: the weight and the bias of that layer say so."""
     tape = problem().record()
     case = [replace(layer, input=layer.input.float(), delta=layer.delta.float()) for layer in tape.layers]
-    factors = [G.float() for G in fisher(tape)]
-    factors[1] *= 1e8 / factors[1].trace()
+    factors = [Dense(G.dense().float()) for G in fisher(tape)]
+    factors[1].matrix.mul_(1e8 / factors[1].trace())
     status = kfi(case, factors, damping=0.05).status
     assert status[1, 1] == Status.ILL_CONDITIONED
     assert (status[[0, 2]] == Status.SOLVED).all()
-    factors[1] *= 1e8
+    factors[1].matrix.mul_(1e8)
     assert (kfi(case, factors, damping=0.05).status[1] == Status.ILL_CONDITIONED).all()
 
 
@@ -561,13 +571,13 @@ def test_both_regimes_occur(problem):
 
 
 @pytest.mark.parametrize("rank", [None, 1, 3])
-def test_direction_adds_what_dense_says(assert_close, rank):
+def test_product_adds_what_dense_says(assert_close, rank):
     """W <- W + scale left right, in place."""
     generator = torch.Generator().manual_seed(0)
     weight, dense = torch.randn(2, 4, 5, generator=generator, dtype=torch.float64)
-    direction = Direction(None, dense)
+    direction = Product(None, dense)
     if rank is not None:
-        direction = Direction(dense[:, :rank], torch.randn(rank, 5, generator=generator, dtype=torch.float64))
+        direction = Product(dense[:, :rank], torch.randn(rank, 5, generator=generator, dtype=torch.float64))
     before, address = weight.clone(), weight.data_ptr()
     direction.add_to(weight, 0.3)
     assert weight.data_ptr() == address

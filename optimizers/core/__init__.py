@@ -4,12 +4,14 @@ from optimizers.core.activations import ACTIVATIONS, Activation
 from optimizers.core.criteria import CRITERIA, CROSS_ENTROPY, Criterion, bounded
 from optimizers.core.curvature import CURVATURES, Curvature, fisher, gauss_newton, pch
 from optimizers.core.network import FCNN
+from optimizers.core.operators import Dense, Gram, Operator
 from optimizers.core.optimizer import Params, SecondOrder, TapeOptimizer
+from optimizers.core.product import Product, add_scaled
 from optimizers.core.ranges import Range
 from optimizers.core.solvers import SOLVERS, Solver
 from optimizers.core.solvers.ea_cg import ea_cg
 from optimizers.core.solvers.kfi import kfi
-from optimizers.core.solvers.solution import Direction, Solution, Status, add_scaled
+from optimizers.core.solvers.solution import Solution, Status
 from optimizers.core.tape import Layer, Tape
 
 __all__ = [
@@ -22,9 +24,12 @@ __all__ = [
     "Activation",
     "Criterion",
     "Curvature",
-    "Direction",
+    "Dense",
+    "Gram",
     "Layer",
+    "Operator",
     "Params",
+    "Product",
     "Range",
     "SecondOrder",
     "Solution",

@@ -1,7 +1,7 @@
-"""Curvature: a tape to one positive semi-definite G^t per layer, the pre-activation block of each curvature matrix.
+"""Curvature: a tape to an operator G^t a layer, positive semi-definite: the pre-activation block of a curvature matrix.
 
 symbol                 name          shape
-G^t                    G             [O, O]   for layer t, O = n_t
+G^t                    G             [O, O]   for layer t, O = n_t; an operator, see optimizers.core.operators
 phi'                   slope         [B, I]
 E[phi'' * W^tT delta^t]   mean_bend   [I]
 
@@ -12,7 +12,7 @@ recursion     G^{t-1} = (W^tT G^t W^t) * E[phi' phi'^T] + diag(fix(E[phi'' * (W^
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,30 +20,37 @@ from jaxtyping import Float
 from torch import Tensor
 
 from optimizers.core.criteria import Criterion
+from optimizers.core.operators import Dense, Gram, Operator
 from optimizers.core.ranges import GAMMA, check
-from optimizers.core.symmetric import gram, symmetric
+from optimizers.core.symmetric import symmetric
 from optimizers.core.tape import Layer, Tape
 
 _Repair = Callable[[Float[Tensor, " I"]], Float[Tensor, " I"]]
 _LARGEST_WEIGHT = 19.0  # a, for c = 99
 
 
-def fisher(tape: Tape) -> list[Float[Tensor, "O O"]]:
+def fisher(tape: Tape) -> list[Operator]:
     """The Fisher matrix with the labels of the batch, as in the paper: G^t = E[delta^t delta^tT]."""
-    return _second_moments([layer.delta for layer in tape.layers])
+    return [Gram(layer.delta) for layer in tape.layers]
 
 
-def sampled_fisher(tape: Tape, generator: torch.Generator) -> list[Float[Tensor, "O O"]]:
+def formed_fisher(tape: Tape) -> list[Operator]:
+    """The same as matrices, as the paper has it."""
+    return [Dense(G.dense()) for G in fisher(tape)]
+
+
+def sampled_fisher(tape: Tape, generator: torch.Generator) -> list[Operator]:
     """The Fisher matrix with labels drawn from the model, one a sample, as Martens and Grosse do.
 
     Args:
         generator: a random generator on the tape's device.
     """
     labels = torch.multinomial(tape.logits.softmax(1), 1, generator=generator).squeeze(1)
-    return _second_moments(tape.backward(tape.criterion.gradient(tape.logits, labels)))
+    deltas = tape.backward(tape.criterion.gradient(tape.logits, labels))
+    return [Dense(Gram(delta).dense()) for delta in deltas]  # solves are for other deltas, which are not in its span
 
 
-def gauss_newton(tape: Tape) -> list[Float[Tensor, "O O"]]:
+def gauss_newton(tape: Tape) -> list[Operator]:
     """The Gauss-Newton matrix by KFRA's recursion: Eq. (8) without its second term.
 
     Raises:
@@ -53,7 +60,7 @@ def gauss_newton(tape: Tape) -> list[Float[Tensor, "O O"]]:
     return _recursion(tape, tape.mean_hessian, repair=None)
 
 
-def pch(tape: Tape, gamma: float = -1) -> list[Float[Tensor, "O O"]]:
+def pch(tape: Tape, gamma: float = -1) -> list[Operator]:
     """The positive-curvature Hessian, Eq. (8).
 
     Args:
@@ -67,12 +74,12 @@ def pch(tape: Tape, gamma: float = -1) -> list[Float[Tensor, "O O"]]:
     return _recursion(tape, positive_output_hessian(tape), lambda mean: torch.where(mean < 0, gamma * mean, mean))
 
 
-def pch1(tape: Tape) -> list[Float[Tensor, "O O"]]:
+def pch1(tape: Tape) -> list[Operator]:
     """PCH-1, the positive-curvature Hessian with negative curvature made positive (gamma = -1)."""
     return pch(tape, gamma=-1)
 
 
-def pch2(tape: Tape) -> list[Float[Tensor, "O O"]]:
+def pch2(tape: Tape) -> list[Operator]:
     """PCH-2, the positive-curvature Hessian with negative curvature removed (gamma = 0)."""
     return pch(tape, gamma=0)
 
@@ -129,17 +136,13 @@ def absolute(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     return (product + product.T) / 2
 
 
-def _second_moments(deltas: list[Float[Tensor, "B _O"]]) -> list[Float[Tensor, "O O"]]:
-    return [gram(delta.T, 1 / len(delta)) for delta in deltas]
-
-
 @torch.no_grad()
-def _recursion(tape: Tape, G: Float[Tensor, "C C"], repair: _Repair | None) -> list[Float[Tensor, "O O"]]:
+def _recursion(tape: Tape, G: Float[Tensor, "C C"], repair: _Repair | None) -> list[Operator]:
     """Eq. (8) from the last layer to the first."""
     factors = [G]
     for layer in tape.layers[:0:-1]:
         factors.append(propagate(layer, factors[-1], repair))
-    return factors[::-1]
+    return [Dense(G) for G in reversed(factors)]
 
 
 def propagate(
@@ -162,15 +165,15 @@ def propagate(
 class Curvature:
     """A curvature by name; called like its function.
 
-    function: takes a tape and returns one G^t for each layer.
+    function: takes a tape and returns one operator, G^t, for each layer.
     needs_convex: whether it is positive semi-definite for convex criteria only; others are refused at construction.
     """
 
     name: str
-    function: Callable[[Tape], list[Float[Tensor, "O O"]]]
+    function: Callable[[Tape], Sequence[Operator]]
     needs_convex: bool = False
 
-    def __call__(self, tape: Tape) -> list[Float[Tensor, "O O"]]:
+    def __call__(self, tape: Tape) -> Sequence[Operator]:
         return self.function(tape)
 
 

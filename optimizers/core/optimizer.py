@@ -9,8 +9,9 @@ from torch import Tensor
 
 from optimizers.core.criteria import Criterion
 from optimizers.core.curvature import Curvature, require_convex
+from optimizers.core.product import add_scaled
 from optimizers.core.ranges import LEARNING_RATE, Range, check
-from optimizers.core.solvers.solution import Solution, add_scaled
+from optimizers.core.solvers.solution import Solution
 from optimizers.core.solvers.solver import Solver
 from optimizers.core.tape import Tape
 

@@ -22,7 +22,6 @@ def symmetric(strip: Callable[[slice, slice], Tensor], size: int, like: Tensor) 
     return matrix
 
 
-def gram(x: Float[Tensor, "n m"], scale: float = 1) -> Float[Tensor, "n n"]:
-    """``scale x x^T``."""
-    scaled = x if scale == 1 else x * scale
-    return symmetric(lambda rows, columns: scaled[rows] @ x[columns].mT, len(x), x)
+def gram(x: Float[Tensor, "n m"]) -> Float[Tensor, "n n"]:
+    """``x x^T``."""
+    return symmetric(lambda rows, columns: x[rows] @ x[columns].mT, len(x), x)

@@ -24,17 +24,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from optimizers.core.activations import Activation
+from optimizers.core.counts import factors_are_cheaper
 from optimizers.core.criteria import Criterion
 from optimizers.core.symmetric import gram
-
-
-def factors_are_cheaper(batch: int, inputs: int, outputs: int) -> bool:
-    """Whether ``left @ input`` is a cheaper way to carry a direction than a dense [O, I] matrix.
-
-    A dense gradient costs about three passes over O x I numbers, the Gram matrices of the factors 2 B^2 (I + O)
-    operations; processors do some 50 operations in the time that one number of a pass takes.
-    """
-    return batch**2 * (inputs + outputs) < 75 * inputs * outputs
 
 
 @dataclass(eq=False)

@@ -1,30 +1,30 @@
 """EA-CG: conjugate gradients under the expectation approximation, Eqs. (9)-(11).
 
 symbol             name             shape
-G                  G                [O, O]
+G                  G                [O, O]   an operator
 hbar = E[h]        mean_input       [I]
 u                  hbar / ||hbar||  [I]
 alpha              damping
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from optimizers.core.operators import Operator, cheapest, stacked
+from optimizers.core.product import Product
 from optimizers.core.solvers.cg import conjugate_gradient
-from optimizers.core.solvers.solution import Direction, Solution, Status
+from optimizers.core.solvers.solution import Solution, Status
 from optimizers.core.streams import side_by_side
 from optimizers.core.tape import Layer
-
-_PADDING = 2**18  # zeros that a product may run over, so that there are fewer products
 
 
 def ea_cg(
     layers: Sequence[Layer],
-    factors: Sequence[Float[Tensor, "_O _O"]],
+    curvature: Sequence[Operator],
     damping: float = 0.01,
     max_iter: int = 10,
     tolerance: float = 1e-2,
@@ -58,15 +58,15 @@ def ea_cg(
     right[:, 0, :1] = perpendicular
     scales = (1 - damping) * torch.stack([squared_mean, torch.ones_like(squared_mean)], dim=1)
 
-    by_rows = blocks(factors)
+    by_rows = stacked([cheapest(G, products=2 * max_iter) for G in curvature])
 
     def operator(p: Float[Tensor, "L 2 n"], active: Bool[Tensor, "L 2"]) -> Float[Tensor, "L 2 n"]:
         q = damping * p
         for rows, G in by_rows:
             if active.device.type == "cpu" and not active[rows].any():
                 continue
-            columns = slice(1, 1 + G.shape[-1])
-            q[rows, :, columns].addcmul_(torch.bmm(p[rows, :, columns], G), scales[rows])
+            columns = slice(1, 1 + G.size)
+            q[rows, :, columns].addcmul_(G.product(p[rows, :, columns]), scales[rows])
         return q
 
     # deviates: in coordinates of the Krylov space, where the paper works on [O, I] matrices; the iterates are the same
@@ -79,10 +79,10 @@ def ea_cg(
     for row, (layer, length) in enumerate(zip(layers, lengths, strict=True)):
         if layer.prefers_factors:  # hbar^T is the mean of the rows of h, so rest hbar^T is a product with h as well
             left = torch.addcmul(rest[row, :length], share[row], layer.delta).div_(batch)
-            weights.append(Direction(left.T, layer.input))
+            weights.append(Product(left.T, layer.input))
         else:
             dense = (share[row] * layer.weight_gradient).addr_(rest[row, :length], layer.mean_input)
-            weights.append(Direction(None, dense))
+            weights.append(Product(None, dense))
     biases = [x[row, 1, 1 : 1 + length] for row, length in enumerate(lengths)]
     status = torch.where(residual > tolerance, Status.MAX_ITERATIONS, Status.SOLVED)
     status = torch.where(broken, Status.NEGATIVE_CURVATURE, status)
@@ -97,25 +97,3 @@ def _moments(layer: Layer) -> tuple[Float[Tensor, " O"], Float[Tensor, " 2"]]:
     squared_mean = torch.dot(layer.mean_input, layer.mean_input)
     along_mean = layer.delta.T @ (layer.input @ layer.mean_input)
     return along_mean, torch.stack([squared_mean, layer.gradient_norm])
-
-
-def blocks(factors: Iterable[Float[Tensor, "_O _O"]]) -> list[tuple[slice, Float[Tensor, "l O O"]]]:
-    """The factors of neighbouring layers, smaller ones padded with zeros, and their rows."""
-    found: list[tuple[slice, Tensor]] = []
-    left = list(factors)
-    while left:
-        size, padding, length = len(left[0]), 0, 1
-        for G in left[1:]:
-            padding += size**2 - len(G) ** 2
-            if len(G) > size or padding > _PADDING:
-                break
-            length += 1
-        block = left[0].unsqueeze(0)
-        if length > 1:
-            block = block.new_zeros(length, size, size)
-            for G, place in zip(left[:length], block, strict=True):
-                place[: len(G), : len(G)] = G
-        start = found[-1][0].stop if found else 0
-        found.append((slice(start, start + length), block))
-        left = left[length:]
-    return found

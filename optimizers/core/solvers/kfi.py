@@ -1,28 +1,33 @@
 """KFI: the Kronecker-factored inverse, Eqs. (12) and (13), in its forms.
 
 symbol                   name             shape
-G                        G                [O, O]
+G                        G                [O, O]   an operator
 h^{t-1}                  layer.input      [B, I]
-E[h h^T]                 A                [I, I]
+E[h h^T] = h^T h / B     A                [I, I]   an operator as well: the Gram matrix of the rows of h
 hbar = E[h]              mean_input       [I]
 delta^t                  layer.delta      [B, O]
 alpha                    damping
-lam = pi sqrt(alpha)     right            scalar; sqrt(alpha)/pi is left
+sqrt(alpha)/pi           left             damps G
+pi sqrt(alpha)           right            damps A
+
+The gradient is delta^T h / B, so a direction is -(G + left I)^-1 delta^T / B  h (A + right I)^-1: one solve for the
+rows of delta and one for combinations of the rows of h. Each operator takes the cheaper space for its solve.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from optimizers.core.solvers.cholesky import solve_damped
-from optimizers.core.solvers.solution import Direction, Solution, Status
+from optimizers.core.cholesky import Damping, Factor
+from optimizers.core.operators import Damped, Gram, Operator, damped
+from optimizers.core.product import Product
+from optimizers.core.solvers.solution import Solution, Status
 from optimizers.core.streams import side_by_side
-from optimizers.core.symmetric import gram
 from optimizers.core.tape import Layer
 
 _ROUNDINGS = 32  # a damping below so many roundings of the trace of its matrix is lost
@@ -30,7 +35,7 @@ _ROUNDINGS = 32  # a damping below so many roundings of the trace of its matrix 
 
 def kfi(
     layers: Sequence[Layer],
-    factors: Sequence[Float[Tensor, "_O _O"]],
+    curvature: Sequence[Operator],
     damping: float = 0.01,
     inverse: str = "exact",
 ) -> Solution:
@@ -46,10 +51,20 @@ def kfi(
             replaces E[h h^T] by hbar hbar^T, Eq. (13). ``auto`` is the paper's way: ``factor``, and ``rank_one`` for a
             layer whose factor does not fit into memory.
     """
-    works = [partial(_layer, layer, G, damping, INVERSES[inverse]) for layer, G in zip(layers, factors, strict=True)]
-    weights, biases, infos, numbers = zip(*side_by_side(works, layers[0].delta.device), strict=True)
-    failed, numbers = torch.stack(infos) != 0, torch.stack(numbers)
-    input_trace, G_trace, pi, sums = *numbers[:, :3].unbind(1), numbers[:, 3:]
+    inputs = [INVERSES[inverse](layer.input) for layer in layers]
+    input_trace, input_mean = _traces(inputs)
+    G_trace, G_mean = _traces(curvature)
+    pi = (input_mean / G_mean).sqrt()
+    left, right = math.sqrt(damping) / pi, math.sqrt(damping) * pi
+    dampings = [*zip(left, [damping] * len(layers), strict=True)], [*zip(right, strict=True)]
+    requests = [pair for side in zip((curvature, inputs), dampings, strict=True) for pair in zip(*side, strict=True)]
+    # in the space of the batch all at once; the others layer by layer, which holds less
+    in_batch = [request for request in requests if request[0].is_in_batch]
+    ready = dict(zip((G for G, _ in in_batch), damped(in_batch), strict=True))
+    sides = [partial(_factorized, ready, *request) for request in requests]
+    works = [partial(_layer, *one) for one in zip(layers, sides[: len(layers)], sides[len(layers) :], strict=True)]
+    weights, biases, infos, sums = zip(*side_by_side(works, layers[0].delta.device), strict=True)
+    failed, sums = torch.stack(infos) != 0, torch.stack(sums)
     rounding = _ROUNDINGS * torch.finfo(sums.dtype).eps
     of_weight = torch.maximum(input_trace / pi, G_trace * pi) / math.sqrt(damping)
     lost = torch.stack([of_weight, G_trace / damping], dim=1) > 1 / rounding
@@ -66,105 +81,106 @@ def kfi(
     )
 
 
-# grad (E[h h^T] + lam I)^-1, and the ``info`` of its factorization
-_Half = tuple[Direction, Int[Tensor, ""]]
-_Inverse = Callable[[Layer, Float[Tensor, ""]], _Half]
+def _traces(operators: Sequence[Operator]) -> tuple[Float[Tensor, " L"], Float[Tensor, " L"]]:
+    """The traces, and the mean eigenvalues, kept above 0."""
+    traces = [one.trace() for one in operators]
+    means = torch.stack([trace / one.size for trace, one in zip(traces, operators, strict=True)])
+    return torch.stack(traces), means.clamp_min(torch.finfo(means.dtype).tiny)
+
+
+def _factorized(ready: Mapping[Operator, list[Damped]], G: Operator, dampings: Sequence[Damping]) -> list[Damped]:
+    return ready[G] if G in ready else G.damped(*dampings)
 
 
 def _layer(
-    layer: Layer, G: Float[Tensor, "{layer.outputs} {layer.outputs}"], damping: float, inverse: _Inverse
-) -> tuple[Direction, Float[Tensor, " {layer.outputs}"], Int[Tensor, " 2"], Float[Tensor, " 5"]]:
-    """Directions in weight and bias, the ``info`` of their factorizations, and five numbers: tr E[h h^T], tr G, pi,
-    and the sum of the entries of each direction."""
-    input_trace, G_trace = _traces(layer, G)
-    pi = _pi(layer, input_trace, G_trace)
-    left, right = math.sqrt(damping) / pi, math.sqrt(damping) * pi
-    half, half_info = inverse(layer, right)
-    is_dense = half.left is None
+    layer: Layer, of_outputs: Callable[[], list[Damped]], of_inputs: Callable[[], list[Damped]]
+) -> tuple[Product, Float[Tensor, " {layer.outputs}"], Int[Tensor, " 2"], Float[Tensor, " 2"]]:
+    """Directions in weight and bias, the ``info`` of their factorizations, and the sums of their entries.
+
+    Args:
+        of_outputs: G, damped for the weight and for the bias.
+        of_inputs: A, damped for the weight.
+    """
     # deviates: biases are solved with (G + alpha I)^-1; the paper states Eq. (12) for weights alone
-    sides = (left, half.right if half.left is None else half.left), (damping, layer.bias_gradient.unsqueeze(1))
-    (whole, whole_info), (bias, bias_info) = solve_damped(G, *sides)
-    info = half_info + whole_info
-    gradient = layer.weight_gradient if is_dense else layer.delta.T / layer.batch
-    direction = torch.where(info == 0, whole, gradient).neg_()
-    bias_direction = torch.where(bias_info == 0, bias.squeeze(1), layer.bias_gradient).neg_()
+    (G, G_of_bias), (A,) = of_outputs(), of_inputs()
+    info = G.info + A.info
+    if A.operator.is_in_batch:  # (G + left I)^-1 delta^T, then combinations of the rows of h
+        rows = G.solve(Product(None, layer.delta)).dense()
+        left = torch.where(info == 0, rows, layer.delta).div_(-layer.batch).T
+        del rows
+        solved = A.solve(Product(left, layer.input)).left
+        assert solved is not None
+        left = torch.where(info == 0, solved, left)
+        direction, total = Product(left, layer.input), left.sum()
+    else:  # (G + left I)^-1 grad, which has fewer columns
+        gradient = layer.weight_gradient
+        solved = A.solve(Product(None, G.solve(_gradient(layer, G.operator)).dense().T)).dense()
+        dense = torch.where(info == 0, solved, gradient).neg_()
+        direction, total = Product(None, dense), dense.sum()
+    del solved
+    mean = layer.delta.new_full((1, layer.batch), 1 / layer.batch)
+    bias = G_of_bias.solve(Product(mean, layer.delta)).dense().squeeze(0)
+    bias = torch.where(G_of_bias.info == 0, bias, layer.bias_gradient).neg_()
+    return direction, bias, torch.stack([info, G_of_bias.info]), torch.stack([total, bias.sum()])
+
+
+def _gradient(layer: Layer, G: Operator) -> Product:
+    """grad^T, such that G solves it in its own space."""
     return (
-        Direction(None, direction) if is_dense else Direction(direction, half.right),
-        bias_direction,
-        torch.stack([info, bias_info]),
-        torch.stack([input_trace, G_trace, pi, direction.sum(), bias_direction.sum()]),
+        Product(layer.input.T / layer.batch, layer.delta) if G.is_in_batch else Product(None, layer.weight_gradient.T)
     )
 
 
-def _factor(layer: Layer, lam: Float[Tensor, ""]) -> _Half:
-    """With the I x I factor, as written."""
-    ((half, info),) = solve_damped(gram(layer.input.T, 1 / layer.batch), (lam, layer.weight_gradient.T))
-    return Direction(None, half.T), info
-
-
-def _gram(layer: Layer, lam: Float[Tensor, ""]) -> _Half:
-    """By push-through: grad (E[h h^T] + lam I)^-1 = delta^T (h h^T + B lam I)^-1 h."""
-    ((rows, info),) = solve_damped(layer.input_gram, (lam * layer.batch, layer.delta))
-    return Direction(rows.T, layer.input), info
-
-
-def _rank_one(layer: Layer, lam: Float[Tensor, ""]) -> _Half:
+class _RankOne(Gram):
     """Eq. (13), hbar hbar^T for E[h h^T], by the Sherman-Morrison formula.
 
     (hbar hbar^T + lam I)^-1 = (I - hbar hbar^T / (lam + ||hbar||^2)) / lam, and hbar^T is the mean of the rows of h.
     """
-    # deviates: pi is that of the other forms, from tr E[h h^T]; the paper does not say which
-    hbar = layer.mean_input
-    shrink = (layer.delta.T @ (layer.input @ hbar)) / layer.batch / (lam + torch.dot(hbar, hbar))
-    rows = (layer.delta - shrink) / (lam * layer.batch)
-    return Direction(rows.T, layer.input), torch.zeros_like(lam, dtype=torch.int32)
+
+    # deviates: the trace, and so pi, is that of the other forms, tr E[h h^T]; the paper does not say which
+
+    @property
+    def core_size(self) -> int:
+        return 1
+
+    def core(self) -> Float[Tensor, "1 1"]:
+        hbar = self.rows.mean(0)
+        return torch.dot(hbar, hbar).view(1, 1)
+
+    def solve(self, factor: Factor, right: Product) -> Product:
+        assert right.left is not None
+        along = right.left @ (self.rows @ self.rows.mean(0))
+        shrink = factor.solve(along.unsqueeze(0)).T / len(self.rows)
+        return Product((right.left - shrink) / factor.damping, self.rows)
 
 
-def exact_form(batch: int, inputs: int) -> str:
-    """The form that ``exact`` takes for a layer: the one with the smaller matrix."""
-    return "gram" if batch < inputs else "factor"
+class _FactorOrRankOne(Gram):
+    """``factor``, and ``rank_one`` where that does not fit into memory."""
+
+    def damped(self, *dampings: Damping) -> list[Damped]:
+        try:
+            return super().damped(*dampings)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        warnings.warn(
+            f"the {self.size} x {self.size} factor of KFI does not fit into memory: falling back to "
+            "rank_one, Eq. (13); inverse='exact' gives the exact direction in less memory",
+            stacklevel=2,
+        )
+        return _RankOne(self.rows, in_batch=True).damped(*dampings)
 
 
-def _exact(layer: Layer, lam: Float[Tensor, ""]) -> _Half:
-    # deviates: the paper always forms the I x I factor; the direction is the same
-    return INVERSES[exact_form(layer.batch, layer.inputs)](layer, lam)
-
-
-def _auto(layer: Layer, lam: Float[Tensor, ""]) -> _Half:
-    try:
-        return _factor(layer, lam)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    warnings.warn(
-        f"the {layer.inputs} x {layer.inputs} factor of KFI does not fit into memory: falling back to "
-        "rank_one, Eq. (13); inverse='exact' gives the exact direction in less memory",
-        stacklevel=2,
-    )
-    return _rank_one(layer, lam)
-
-
-INVERSES: dict[str, _Inverse] = {
-    "exact": _exact,
-    "factor": _factor,
-    "gram": _gram,
-    "rank_one": _rank_one,
-    "auto": _auto,
+# of the rows of h, an operator whose solves are those with E[h h^T]
+INVERSES: dict[str, Callable[[Float[Tensor, "B I"]], Operator]] = {
+    "exact": Gram,  # deviates: the paper always forms the I x I factor; the direction is the same
+    "factor": partial(Gram, in_batch=False),
+    "gram": partial(Gram, in_batch=True),
+    "rank_one": partial(_RankOne, in_batch=True),
+    "auto": partial(_FactorOrRankOne, in_batch=False),
 }
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch refused an allocation, on a GPU or on a CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def _traces(layer: Layer, G: Float[Tensor, "O O"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """tr E[h h^T] and tr G."""
-    h = layer.input.flatten()
-    return torch.dot(h, h) / layer.batch, G.trace()
-
-
-def _pi(layer: Layer, input_trace: Float[Tensor, ""], G_trace: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """pi^2 = (tr E[h h^T] / I) / (tr G / O): G is damped by sqrt(alpha)/pi, E[h h^T] by pi sqrt(alpha)."""
-    tiny = torch.finfo(G_trace.dtype).tiny
-    return ((input_trace / layer.inputs).clamp_min(tiny) / (G_trace / layer.outputs).clamp_min(tiny)).sqrt()

@@ -14,6 +14,8 @@ from enum import IntEnum
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from optimizers.core.product import Product
+
 
 class Status(IntEnum):
     """How a solve ended; ``advice`` says what to do about it."""
@@ -43,35 +45,6 @@ _ADVICE = {
 }
 
 
-def add_scaled(target: Float[Tensor, "*n"], tensor: Float[Tensor, "*n"], scale: float | Float[Tensor, ""]) -> None:
-    """``target += scale * tensor`` in place. If the scale is a tensor, its number is not read."""
-    if isinstance(scale, Tensor):
-        target.addcmul_(tensor, scale)
-    else:
-        target.add_(tensor, alpha=scale)
-
-
-@dataclass(frozen=True)
-class Direction:
-    """A direction in a weight, as ``left @ right`` or, without ``left``, dense: ``right`` is then [O, I]."""
-
-    left: Float[Tensor, "O r"] | None
-    right: Float[Tensor, "r I"]
-
-    def add_to(self, weight: Float[Tensor, "O I"], scale: float | Float[Tensor, ""]) -> None:
-        """``weight += scale * left @ right`` in place, without forming the product."""
-        if self.left is None:
-            add_scaled(weight, self.right, scale)
-        elif isinstance(scale, Tensor):
-            weight.addmm_(self.left * scale, self.right)
-        else:
-            weight.addmm_(self.left, self.right, alpha=scale)
-
-    def dense(self) -> Float[Tensor, "O I"]:
-        """The direction as a matrix, for tests and small nets."""
-        return self.right if self.left is None else self.left @ self.right
-
-
 @dataclass(frozen=True)
 class Solution:
     """Descent directions of L layers, and how the solves went. In [L, 2] the columns are weight and bias.
@@ -85,7 +58,7 @@ class Solution:
     ``pi``: how KFI splits the damping between its two factors, Eq. (12); None for other solvers.
     """
 
-    weights: list[Direction]
+    weights: list[Product]
     biases: list[Float[Tensor, " _O"]]
     iterations: Int[Tensor, "L 2"]
     residual: Float[Tensor, "L 2"]

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
+from optimizers.core.operators import Operator
 from optimizers.core.ranges import Range
 from optimizers.core.solvers.solution import Solution
 from optimizers.core.tape import Layer
@@ -16,7 +15,7 @@ from optimizers.core.tape import Layer
 class Solver:
     """A solver by name; call it like its function.
 
-    function: takes L layers, their G^t ([O, O] each) and options by name; returns a :class:`Solution`. It never reads a
+    function: takes L layers, their G^t (operators) and options by name; returns a :class:`Solution`. It never reads a
         number from the device: iterations, residual and status stay tensors.
     ranges: of the options that can be out of range.
     iterative: whether it iterates. It then has the options ``max_iter`` and ``tolerance``, its solutions have
@@ -28,19 +27,16 @@ class Solver:
     ranges: Mapping[str, Range] = field(default_factory=dict)
     iterative: bool = False
 
-    def __call__(self, layers: Sequence[Layer], factors: Sequence[Tensor], **options: Any) -> Solution:
+    def __call__(self, layers: Sequence[Layer], curvature: Sequence[Operator], **options: Any) -> Solution:
         """Solve.
 
         Raises:
-            ValueError: for a G^t that is not [O, O].
+            ValueError: for a G^t of another size than the layer's outputs.
         """
-        for layer, G in zip(layers, factors, strict=True):
-            if G.shape != (layer.outputs, layer.outputs):
-                raise ValueError(
-                    f"a layer of {layer.outputs} outputs needs a curvature [{layer.outputs}, {layer.outputs}], "
-                    f"got {list(G.shape)}"
-                )
-        return self.function(layers, factors, **options)
+        for layer, G in zip(layers, curvature, strict=True):
+            if G.size != layer.outputs:
+                raise ValueError(f"a layer of {layer.outputs} outputs needs a curvature of that size, got {G.size}")
+        return self.function(layers, curvature, **options)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -49,8 +49,8 @@ def predict(
             return None
         ledger.hold(parameters=parameters)
         (group,) = optimizer.param_groups
-        form = {"inverse": group["inverse"]} if "inverse" in group else {}
-        step = partial(second_order, curvature=curvature, solver=partial(solver, **form))
+        options = {name: group[name] for name in ("inverse", "max_iter") if name in group}
+        step = partial(second_order, curvature=curvature, solver=partial(solver, **options))
     else:
         return None
     for _ in range(2):  # from the second step on, the last one's directions are there at first

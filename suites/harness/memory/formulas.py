@@ -23,21 +23,23 @@ workspace           temporaries of one line
 library             copies inside one call of LAPACK, which are no tensors of ours
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 
-from optimizers.core.solvers.cholesky import LARGE, blocks_of, by_blocks
-from optimizers.core.solvers.ea_cg import blocks
-from optimizers.core.solvers.kfi import exact_form
+from optimizers.core.cholesky import LARGE, blocks_of, by_blocks
+from optimizers.core.counts import factors_are_cheaper
+from optimizers.core.operators import Dense, Gram, Operator, cheapest, stacked
+from optimizers.core.solvers.kfi import INVERSES
 from optimizers.core.symmetric import STRIP
-from optimizers.core.tape import factors_are_cheaper
 from suites.harness.memory.ledger import Ledger
 
-Formula = Callable[..., None]
+Formula = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ def second_order(net: Net, ledger: Ledger, curvature: "Formula", solver: "Formul
     _record(net, ledger)
     ledger.forget_directions()
     ledger.begin("curvature")
-    curvature(net, ledger)
+    operators = curvature(net, ledger)
     ledger.begin("solve")
-    solver(net, ledger)
+    solver(net, ledger, operators)
     ledger.begin("update")
     ledger.end_step()
 
@@ -91,20 +93,36 @@ def _symmetric(net: Net, ledger: Ledger, n: int, part: str, temporaries: int = 1
         pass
 
 
-def _fisher(net: Net, ledger: Ledger) -> None:
-    """E[delta delta^T], with delta / B as a temporary."""
+def _rows(batch: int, width: int) -> Gram:
+    """A Gram matrix of rows that have a shape and no numbers."""
+    return Gram(torch.empty(batch, width, device="meta"))
+
+
+def _matrix(width: int) -> Dense:
+    return Dense(torch.empty(width, width, device="meta"))
+
+
+def _fisher(net: Net, ledger: Ledger) -> list[Operator]:
+    """The deltas, of which a solver may form E[delta delta^T]."""
+    return [_rows(net.batch, o) for _, o in net.layers]
+
+
+def _formed_fisher(net: Net, ledger: Ledger) -> list[Operator]:
+    """E[delta delta^T]."""
     for _, o in net.layers:
-        with ledger.during(workspace=net.batch * o):
-            _symmetric(net, ledger, o, "curvature")
+        _symmetric(net, ledger, o, "curvature")
+    return [_matrix(o) for _, o in net.layers]
 
 
-def _sampled_fisher(net: Net, ledger: Ledger) -> None:
-    """The Fisher of deltas for sampled labels, which are held beside those of the tape."""
+def _sampled_fisher(net: Net, ledger: Ledger) -> list[Operator]:
+    """E[delta delta^T] of deltas for sampled labels, which are held beside those of the tape meanwhile."""
+    with ledger.during(gradients=net.batch * net.sizes[-1], workspace=net.batch * net.sizes[-1]):  # of ones and zeros
+        pass
     with ledger.during(gradients=net.batch * sum(net.sizes[1:])):
-        _fisher(net, ledger)
+        return _formed_fisher(net, ledger)
 
 
-def _recursion(net: Net, ledger: Ledger, *, bends: bool) -> None:
+def _recursion(net: Net, ledger: Ledger, *, bends: bool) -> list[Operator]:
     """Eq. (8): for each G, G W [o, i], phi' / B and two strips of the product; for PCH also phi'' and its mean."""
     B, C = net.batch, net.sizes[-1]
     with ledger.during(workspace=B * C + 2 * C**2):  # p, diag(E[p]), and E[p p^T] before the difference
@@ -117,91 +135,119 @@ def _recursion(net: Net, ledger: Ledger, *, bends: bool) -> None:
                 with ledger.during(workspace=2 * B * i):  # 2 h and 1 - 2 h
                     pass
                 ledger.hold(activations=i)
+    return [_matrix(o) for _, o in net.layers]
 
 
-def _kfi(net: Net, ledger: Ledger, inverse: str) -> None:
-    """For each layer: the gradient times the right inverse, [o, m]; then two systems with G, for weight and bias."""
-    for i, o in net.layers:
-        m = _INVERSES[inverse](net, ledger, i, o)
-        ledger.hold(gradients=o)
-        _solve_damped(net, ledger, o, m, 1)
-        is_dense = m == i and inverse not in ("gram", "rank_one")
-        with ledger.during(workspace=0 if is_dense else net.batch * o):  # delta^T / B
-            ledger.hold(directions=o * m + o)
-        ledger.let_go(workspace=2 * o * m + o)  # that product, and the solutions
-        if not is_dense:
-            ledger.borrow(net.batch * i)
+def _kfi(net: Net, ledger: Ledger, curvature: Sequence[Operator], inverse: str) -> None:
+    """The factors in the space of the batch, of all layers; then those of each layer, and its solves."""
+    B = net.batch
+    inputs = [INVERSES[inverse](_rows(B, i).rows) for i, _ in net.layers]
+    sides = [*((G, 2) for G in curvature), *((A, 1) for A in inputs)]
+    together = Counter[int]()
+    for one, dampings in sides:
+        together.update({one.core_size: dampings} if one.is_in_batch else {})
+    kept = sum(
+        _factorize(net, ledger, n, systems, sum(one.is_in_batch and one.core_size == n for one, _ in sides))
+        for n, systems in together.items()
+    )
+    for (i, o), G, A in zip(net.layers, curvature, inputs, strict=True):
+        own = 0 if G.is_in_batch else _factorize(net, ledger, o, 2, formed=int(isinstance(G, Gram)))
+        if not A.is_in_batch:
+            more = _factor_within_budget(net, ledger, i) if inverse == "auto" else _factorize(net, ledger, i, 1, 1)
+            if more is None:
+                A = INVERSES["rank_one"](_rows(B, i).rows)
+            own += more or 0
+        _directions(net, ledger, i, o, G, A)
+        ledger.let_go(inverse=own)
+    ledger.let_go(inverse=kept)
 
 
-def _solve_damped(net: Net, ledger: Ledger, n: int, *columns: int) -> None:
-    """(M + lam I)^-1 right, M [n, n], for right sides [n, m]; the solutions are held as workspace."""
-    sides = [block.stop - block.start for block in blocks_of(n)]
-    block, corners = sides[0], sum(side**2 for side in sides)
-    if net.by_blocks and n > LARGE:
-        systems = len(columns)
-        with ledger.during(inverse=systems * n**2):  # all M + lam I, then their Cholesky factors
-            with ledger.during(workspace=2 * systems * block * n):  # a panel, and its product with a corner
-                pass
-            with ledger.during(inverse=systems * corners):
-                for m in columns:
-                    ledger.hold(workspace=n * m)
-                    with ledger.during(workspace=block * m):
-                        pass
-        return
-    for m in columns:
-        with ledger.during(inverse=n**2):
-            with ledger.during(inverse=n**2):  # M + lam I and its Cholesky factor
-                pass
-            if net.by_blocks and by_blocks(n, m):
-                with ledger.during(inverse=corners, workspace=block * m):
-                    ledger.hold(workspace=n * m)
-            else:
-                with ledger.during(library=n**2):  # cholesky_solve copies the factor
-                    ledger.hold(workspace=n * m)
-
-
-def _factor(net: Net, ledger: Ledger, i: int, o: int) -> int:
-    """A, and a system [i, i] with the dense gradient on the right."""
-    with ledger.during(workspace=net.batch * i):
-        _symmetric(net, ledger, i, "inverse")
-    with ledger.during(workspace=net.batch * o):
-        ledger.hold(gradients=o * i)
-    _solve_damped(net, ledger, i, o)
-    ledger.let_go(inverse=i**2)
-    return i
-
-
-def _gram(net: Net, ledger: Ledger, i: int, o: int) -> int:
-    """h h^T, which the tape keeps, and a system [B, B] with the deltas on the right."""
-    _symmetric(net, ledger, net.batch, "inverse")
-    _solve_damped(net, ledger, net.batch, o)
-    return net.batch
-
-
-def _rank_one(net: Net, ledger: Ledger, i: int, o: int) -> int:
-    """Sherman-Morrison: E[h], and the deltas less their share along it, divided by lam."""
-    ledger.hold(activations=i, workspace=net.batch * o)
-    return net.batch
-
-
-def _exact(net: Net, ledger: Ledger, i: int, o: int) -> int:
-    return _INVERSES[exact_form(net.batch, i)](net, ledger, i, o)
-
-
-def _auto(net: Net, ledger: Ledger, i: int, o: int) -> int:
-    """The factor form as far as the budget allows, then Eq. (13)."""
+def _factor_within_budget(net: Net, ledger: Ledger, n: int) -> int | None:
+    """The numbers kept; None where they do not fit."""
     ledger.enforced = True
     try:
         with ledger.during():
-            return _factor(net, ledger, i, o)
+            return _factorize(net, ledger, n, 1, 1)
     except MemoryError:
-        pass
+        return None
     finally:
         ledger.enforced = False
-    return _rank_one(net, ledger, i, o)
 
 
-def _ea_cg(net: Net, ledger: Ledger) -> None:
+def _directions(net: Net, ledger: Ledger, i: int, o: int, G: Operator, A: Operator) -> None:
+    """The two solves for the weight, and that for the bias."""
+    B = net.batch
+    if A.is_in_batch:
+        with ledger.during():
+            _solve(net, ledger, G.core_size, B if G.core_size == o else o)
+            ledger.hold(workspace=B * o)  # the gradient's rows where it failed
+        ledger.let_go(workspace=B * o)
+        if A.core_size == 1:
+            with ledger.during(workspace=2 * o + B * o):
+                ledger.hold(workspace=B * o)
+        else:
+            _solve(net, ledger, B, o)
+        ledger.hold(directions=B * o)
+        ledger.let_go(workspace=2 * B * o)
+        ledger.borrow(B * i)
+    else:
+        with ledger.during(workspace=B * o):
+            ledger.hold(gradients=o * i)
+        if G.is_in_batch:
+            with ledger.during(workspace=B * i):
+                _solve(net, ledger, B, i)
+            ledger.hold(workspace=o * i)
+            ledger.let_go(workspace=B * i)
+        else:
+            _solve(net, ledger, o, i)
+        _solve(net, ledger, i, o)
+        ledger.let_go(workspace=o * i)
+        ledger.hold(directions=o * i)
+        ledger.let_go(workspace=o * i)
+    with ledger.during(workspace=B):
+        _solve(net, ledger, G.core_size, 1)
+        ledger.let_go(workspace=G.core_size)
+        ledger.hold(gradients=o, directions=o)
+
+
+def _factorize(net: Net, ledger: Ledger, n: int, systems: int, formed: int) -> int:
+    """M + lam I of several systems [n, n], then their Cholesky factors in place; returns the numbers kept.
+
+    formed: how many M are computed for it, one after the other.
+    """
+    if formed:
+        _symmetric(net, ledger, n, "inverse")
+    ledger.hold(inverse=systems * n**2)
+    if formed > 1:
+        ledger.let_go(inverse=n**2)
+        _symmetric(net, ledger, n, "inverse")
+    ledger.let_go(inverse=n**2 if formed else 0)
+    if not (net.by_blocks and n > LARGE):
+        return systems * n**2
+    block = blocks_of(n)[0].stop
+    with ledger.during(workspace=2 * systems * block * n):  # a panel, and its product with a corner
+        pass
+    corners = systems * sum((block.stop - block.start) ** 2 for block in blocks_of(n))
+    ledger.hold(inverse=corners)
+    return systems * n**2 + corners
+
+
+def _solve(net: Net, ledger: Ledger, n: int, m: int) -> None:
+    """A system [n, n] for right sides [n, m]; the solution is held as workspace."""
+    sides = [block.stop - block.start for block in blocks_of(n)]
+    if not (net.by_blocks and by_blocks(n, m)):
+        with ledger.during(library=n**2):  # cholesky_solve copies the factor
+            ledger.hold(workspace=n * m)
+    elif len(sides) == 1:
+        with ledger.during(inverse=2 * n**2):  # the inverse of the factor, and that of the matrix
+            ledger.hold(workspace=n * m)
+    else:
+        corners = 0 if n > LARGE else sum(side**2 for side in sides)
+        with ledger.during(inverse=corners, workspace=sides[0] * m):
+            ledger.hold(workspace=n * m)
+
+
+def _ea_cg(net: Net, ledger: Ledger, curvature: Sequence[Operator], max_iter: int) -> None:
     """Gram matrices or the dense gradient for ||grad||; CG on rows (v, c); then a direction for each layer."""
     B, widest, outputs = net.batch, max(net.sizes[1:]), sum(net.sizes[1:])
     rows = 2 * len(net.layers) * widest  # less c, one number in each row
@@ -210,9 +256,17 @@ def _ea_cg(net: Net, ledger: Ledger) -> None:
             ledger.hold(activations=i)
             _gradient_norm(net, ledger, i, o)
         ledger.hold(gradients=outputs)  # of the biases
-        by_rows = [G for _, G in blocks(torch.empty(o, o, device="meta") for o in net.sizes[1:])]
-        with ledger.during(workspace=sum(G.numel() for G in by_rows if len(G) > 1)):  # padded copies
-            product = max(2 * len(G) * G.shape[-1] for G in by_rows)
+        operators = [cheapest(G, 2 * max_iter) for G in curvature]
+        formed = [G.size if G is not given else 0 for G, given in zip(operators, curvature, strict=True)]
+        for size in filter(None, formed):
+            _symmetric(net, ledger, size, "curvature")
+        by_rows = stacked(operators)
+        padded = [(of_rows, G.matrix.numel()) for of_rows, G in by_rows if isinstance(G, Dense) and G.matrix.ndim == 3]
+        with ledger.during(workspace=sum(numbers for _, numbers in padded)):
+            for of_rows, _ in padded:
+                ledger.let_go(curvature=sum(size**2 for size in formed[of_rows]))
+                formed[of_rows] = [0] * len(formed[of_rows])
+            product = max(2 * (of_rows.stop - of_rows.start) * G.size for of_rows, G in by_rows)
             with ledger.during(workspace=5 * rows + product):  # -right, r, p, q, and the next q with its p G
                 ledger.hold(directions=rows)  # x, of which the biases are views
             with ledger.during(workspace=len(net.layers) * widest):  # rest
@@ -222,6 +276,7 @@ def _ea_cg(net: Net, ledger: Ledger) -> None:
                         ledger.borrow(B * i)
                     else:
                         ledger.hold(directions=o * i)
+        ledger.let_go(curvature=sum(size**2 for size in formed))
 
 
 def _gradient_norm(net: Net, ledger: Ledger, i: int, o: int) -> None:
@@ -238,15 +293,9 @@ def _gradient_norm(net: Net, ledger: Ledger, i: int, o: int) -> None:
 # by the names of curvatures and solvers
 CURVATURES: dict[str, Formula] = {
     "fisher": _fisher,
+    "formed_fisher": _formed_fisher,
     "sampled_fisher": _sampled_fisher,
     "gauss_newton": partial(_recursion, bends=False),
     **dict.fromkeys(("pch", "pch1", "pch2"), partial(_recursion, bends=True)),
 }
 SOLVERS: dict[str, Formula] = {"kfi": _kfi, "ea_cg": _ea_cg}
-_INVERSES: dict[str, Callable[..., int]] = {
-    "exact": _exact,
-    "factor": _factor,
-    "gram": _gram,
-    "rank_one": _rank_one,
-    "auto": _auto,
-}

@@ -46,7 +46,7 @@ _EA_CG = Kind("Non-Convex", "PCH", "EA-CG")
 ROWS = (
     Row("KFAC", "paper", _KFAC, terms.FISHER, terms.KFI, terms.KFI_SPACE),
     Row("KFAC", "here", _KFAC, terms.FISHER_HERE, terms.KFI_HERE, terms.KFI_SPACE_HERE),
-    Row("KFAC exact", "here", _KFAC, terms.FISHER_HERE, terms.KFI_EXACT, terms.SPACE_HERE),
+    Row("KFAC exact", "here", _KFAC, terms.NOTHING, terms.KFI_EXACT, terms.SPACE_HERE),
     Row("KFAC rank_one", "here", _KFAC, terms.FISHER_HERE, terms.KFI_RANK_ONE, terms.SPACE_HERE),
     Row("KFRA", "paper", _KFRA, terms.PROPAGATED, terms.KFI, terms.KFI_SPACE),
     Row("KFRA", "here", _KFRA, terms.PROPAGATED_HERE, terms.KFI_HERE, terms.KFI_SPACE_HERE),
@@ -112,6 +112,8 @@ def exponents(scale: GrowthScale, record: GrowthRecord) -> Table:
             if row.method not in sweep.methods:
                 continue
             term: Term = getattr(row, part)
+            if term is terms.NOTHING:
+                continue
             stated = growth_exponent(sizes, [term.of(case) for case in cases]).value
             for quantity in quantities:
                 values = _values(record, sweep, row.method, part, quantity)[-FITTED:]

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from optimizers.core.counts import factors_are_cheaper
 from optimizers.core.symmetric import STRIP
-from optimizers.core.tape import factors_are_cheaper
 from suites.harness.reproduce.table1_growth import Case
 
 
@@ -32,6 +32,7 @@ def _sum(text: str, of: Callable[[int, int, Case], float], first: int = 0) -> Te
 
 
 FISHER = _sum("B Σ n_t²", lambda i, o, case: case.batch * o**2)
+NOTHING = Term("none: delta is there", lambda case: 0.0)
 # no curvature is propagated through the first layer
 PROPAGATED = _sum("Σ_{2..k} n_{t-1}² n_t", lambda i, o, case: i**2 * o, first=1)
 KFI = _sum("Σ [n_t³ + n_{t-1}³ + n_{t-1}² n_t + n_{t-1} n_t²]", lambda i, o, case: o**3 + i**3 + i**2 * o + i * o**2)
@@ -51,9 +52,12 @@ def _kfi(i: int, o: int, case: Case) -> float:
 
 
 def _kfi_exact(i: int, o: int, case: Case) -> float:
-    """h h^T in place of E[h h^T] where the batch is smaller, and the deltas in place of the gradient."""
+    """As :func:`_kfi` with the Fisher matrix; each side in the space of the batch where that is smaller."""
     B = case.batch
-    return _kfi(i, o, case) if i <= B else o**3 / 3 + B**3 / 6 + o * B**2 + B * o**2 + symmetric(B) * i
+    columns = min(i, B)  # of what is solved with G: the gradient, or the rows of delta
+    G = B * symmetric(o) + o**3 / 3 + o**2 * columns if o <= B else o * symmetric(B) + B**3 / 3 + B**2 * min(i, o)
+    A = B * (symmetric(i) + i * o) + i**3 / 6 + i**2 * o if i <= B else i * symmetric(B) + B**3 / 6 + B**2 * o
+    return G + A + (B * i * o if i <= B < o else 0)
 
 
 def _ea_cg(i: int, o: int, case: Case) -> float:
@@ -70,7 +74,7 @@ PROPAGATED_HERE = _sum(
     first=1,
 )
 KFI_HERE = _sum("Σ [n_t³/3 + n_{t-1}³/6 + n_{t-1}² n_t + n_{t-1} n_t² + B (s(n_{t-1}) + n_{t-1} n_t)]", _kfi)
-KFI_EXACT = _sum("Σ [n_t³/3 + B³/6 + B² n_t + B n_t² + s(B) n_{t-1}] where B < n_{t-1}", _kfi_exact)
+KFI_EXACT = _sum("Σ [B³/2 + 2 B² n_t + s(B) (n_{t-1} + n_t)] where B < n_{t-1}, n_t", _kfi_exact)
 KFI_RANK_ONE = _sum(
     "Σ [n_t³/3 + B n_t² + B (n_{t-1} + n_t)]", lambda i, o, case: o**3 / 3 + case.batch * (o**2 + i + o)
 )

@@ -28,9 +28,12 @@ def layer_errors(tape: Tape, curvatures: Sequence[str]) -> dict[str, list[float]
     """
     exact = expectation(tape, _SAMPLES[tape.logits.device.type])
     targets = [pos_eig(mean) for mean in exact.means]
-    factors = {name: CURVATURES[name](tape) for name in curvatures}
+    distances = {}
+    for name in curvatures:
+        pairs = zip(CURVATURES[name](tape), targets, strict=True)
+        distances[name] = [(G.dense() - H).norm().item() for G, H in pairs]
     return {
-        **{name: [(G - H).norm().item() for G, H in zip(own, targets, strict=True)] for name, own in factors.items()},
+        **distances,
         "hessian": [H.norm().item() for H in targets],
         "expectation": exact.errors,
         "bound": exact.bounds,

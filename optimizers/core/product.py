@@ -1,0 +1,35 @@
+"""A matrix as the product of two: what directions and right sides are, so that nothing of size O x I need be formed."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def add_scaled(target: Float[Tensor, "*n"], tensor: Float[Tensor, "*n"], scale: float | Float[Tensor, ""]) -> None:
+    """``target += scale * tensor`` in place. If the scale is a tensor, its number is not read."""
+    if isinstance(scale, Tensor):
+        target.addcmul_(tensor, scale)
+    else:
+        target.add_(tensor, alpha=scale)
+
+
+@dataclass(frozen=True)
+class Product:
+    """The matrix ``left @ right`` or, without ``left``, dense: ``right`` is then [m, n]."""
+
+    left: Float[Tensor, "m r"] | None
+    right: Float[Tensor, "r n"]
+
+    def add_to(self, target: Float[Tensor, "m n"], scale: float | Float[Tensor, ""]) -> None:
+        """``target += scale * left @ right`` in place, without forming the product."""
+        if self.left is None:
+            add_scaled(target, self.right, scale)
+        elif isinstance(scale, Tensor):
+            target.addmm_(self.left * scale, self.right)
+        else:
+            target.addmm_(self.left, self.right, alpha=scale)
+
+    def dense(self) -> Float[Tensor, "m n"]:
+        """The matrix itself."""
+        return self.right if self.left is None else self.left @ self.right
