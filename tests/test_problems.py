@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from suites.harness.problems import Arrays, Problem, digits
-from suites.harness.problems.problem import find, named, target_of
+from suites.harness.problems.problem import find, named, targets_of
 from suites.harness.records.record import read
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
@@ -50,7 +50,7 @@ def test_every_problem_is_found_with_all_that_a_file_says():
         assert problem.summary
         assert "\n" not in problem.summary
         assert len(problem.network) > 2
-    assert [problem.targets for problem in named().values()][:3] == [(0.3,), (0.95,), (0.3,)]
+    assert [problem.targets for problem in named().values()][:3] == [(0.3, 0.4, 0.45), (0.95, 0.97), (0.3,)]
 
 
 def test_a_new_module_is_found(monkeypatch):
@@ -84,13 +84,18 @@ def test_a_file_decides_what_is_left_open(own, tmp_path):
     assert task.title == "two-sides, bounded, batch 10"
     record = run(task, choose("sgd"), 0, 1, tmp_path)
     own.unlink()
-    assert target_of(record.header) == 0.9
+    assert targets_of(record.header) == (0.9, 0.8)
     assert Task.load(Settings("digits", "bounded")).settings.criterion == "bounded"
 
 
-def test_old_records_have_the_target_of_their_problem():
-    assert target_of(header(dataset="cifar10")) == 0.3
-    assert target_of(header(dataset="unheard of")) == 0.5
+def test_old_records_have_the_targets_of_their_problem():
+    """Those without targets, and those of a named problem from when each had one."""
+    assert targets_of(header(dataset="cifar10")) == (0.3, 0.4, 0.45)
+    assert targets_of(header(dataset="unheard of")) == (0.5,)
+    one = replace(find("digits").facts(), targets=(0.95,))
+    assert targets_of(replace(header(), problem=one)) == (0.95, 0.97)
+    assert targets_of(replace(header(), problem=one, code="0123456789ab")) == (0.95,)
+    assert targets_of(replace(header(dataset="two-sides"), problem=replace(one, targets=(0.9,)))) == (0.9,)
 
 
 def test_a_changed_file_is_another_run(own, tmp_path):

@@ -31,7 +31,8 @@ HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>",
 
 
 def write_run(folder, optimizer, seed, *, speed=1, epochs=10, status="finished", reason=None, steps=14, **experiment):
-    """A run whose accuracy reaches the target of the digits after 8 / speed epochs."""
+    """A run whose accuracy reaches the targets of the digits after 8 / speed epochs; one of ten that has fewer broke
+    off."""
     health = SolverHealth(
         iterations_mean=(4.5,) * steps,
         iterations_max=(9,) * steps,
@@ -55,7 +56,7 @@ def write_run(folder, optimizer, seed, *, speed=1, epochs=10, status="finished",
         for epoch in range(epochs + 1)
     ]
     path = folder / "runs" / f"{optimizer.encode().hex()}_{seed}.jsonl"
-    facts = header(**{"optimizer": optimizer, "seed": seed, "epochs": max(epochs, 0), **experiment})
+    facts = header(**{"optimizer": optimizer, "seed": seed, "epochs": max(epochs, 10), **experiment})
     write(path, facts, points, status, reason, peak_state_bytes=round(1000 * speed))
 
 

@@ -1,8 +1,8 @@
 """Two folders of records, before and after: what got better or worse, what cannot be told apart, and why not.
 
-A *setup* is what makes losses comparable: data, criterion, network, batch, epochs. Within one, runs of the same
-optimizer are paired by seed. *Conditions* decide about times: the machine, its threads, CUDA graphs. Where they differ,
-times are not compared.
+A *setup* is what makes losses comparable: data, criterion, network, batch, length, schedule. Within one, runs of the
+same optimizer are paired by seed. *Conditions* decide about times: the machine, its threads, CUDA graphs. Where they
+differ, times are not compared.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,41 +14,13 @@ from suites.harness.analysis.metrics import METRICS, Metric
 from suites.harness.analysis.statistics import Interval, median_interval
 from suites.harness.analysis.verdicts import Compared, paired, verdict
 from suites.harness.problems.problem import target_of
-from suites.harness.records.facts import Experiment
-from suites.harness.records.groups import by_optimizer
+from suites.harness.records.groups import Setup, by_optimizer
 from suites.harness.records.record import Record, read
 
 Outcome = Literal["better", "worse", "same", "inconclusive", "not compared"]
 
 _ENVIRONMENT = ("platform", "cpu", "cores", "threads")
 _SOFTWARE = ("torch", "blas", "python", "kronbench")
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What the runs of a comparison share."""
-
-    dataset: str
-    train_images: int
-    test_images: int
-    synthetic: bool
-    criterion: str
-    activation: str
-    network: tuple[int, ...]
-    batch_size: int
-    dtype: str
-    epochs: int
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> "Setup":
-        return cls(*(getattr(experiment, name) for name in cls.__dataclass_fields__))
-
-    def __str__(self) -> str:
-        images = f"{self.train_images} + {self.test_images} {'synthetic ' if self.synthetic else ''}images"
-        return (
-            f"{self.dataset} ({images}), {self.criterion}, {self.activation}, {'-'.join(map(str, self.network))}, "
-            f"batch {self.batch_size}, {self.dtype}, {self.epochs} epochs"
-        )
 
 
 @dataclass(frozen=True)
@@ -149,13 +121,13 @@ def diff(before: Iterable[Record], after: Iterable[Record]) -> Diff:
 def _by_setup(records: Iterable[Record]) -> dict[Setup, list[Record]]:
     groups: dict[Setup, list[Record]] = {}
     for record in records:
-        groups.setdefault(Setup.of(record.experiment), []).append(record)
+        groups.setdefault(Setup.of(record), []).append(record)
     return groups
 
 
 def _difference(setup: Setup, before: Sequence[Record], after: Sequence[Record]) -> Difference:
     old, new = by_optimizer(before), by_optimizer(after)
-    target = target_of(before[0].header)
+    target = target_of([*before, *after])
     rows = [row for name in old if name in new for row in _rows(name, old[name], new[name], target)]
     notes = [
         *(f"another machine, times are not compared: {text}" for text in _changes(_conditions, before, after)),

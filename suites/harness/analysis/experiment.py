@@ -11,7 +11,7 @@ from suites.harness.analysis.answer import values_of
 from suites.harness.analysis.verdicts import StepSeconds
 from suites.harness.names import method_of
 from suites.harness.records.beside import Found
-from suites.harness.records.groups import by_optimizer
+from suites.harness.records.groups import Group, by_optimizer
 from suites.harness.records.record import Record
 
 
@@ -26,20 +26,25 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A folder with ``runs/*.jsonl``.
+    """The runs of one experiment in a folder with ``runs/*.jsonl``, which may hold several.
 
-    name: the folder from the results on. target: test accuracy to reach.
+    name: the folder from the results on, with a number for all but its newest experiment.
+    target: test accuracy to reach.
     configs: the flags of the commands that made it, by their files beside the runs.
     step_seconds: of interleaved steps. tunings: by those optimizers whose very setting was searched.
     """
 
     name: str
     folder: Path
-    records: list[Record]
+    group: Group
     target: float
     configs: dict[Path, dict[str, Any]]
     step_seconds: StepSeconds
     tunings: dict[str, Tuning] = field(default_factory=dict)
+
+    @property
+    def records(self) -> list[Record]:
+        return self.group.records
 
     @property
     def methods(self) -> dict[str, list[Record]]:
@@ -58,7 +63,7 @@ class Experiment:
                 record, header=replace(record.header, experiment=replace(record.experiment, optimizer=method))
             )
 
-        return replace(self, records=[renamed(record) for record in self.records])
+        return replace(self, group=replace(self.group, records=[renamed(record) for record in self.records]))
 
     def costs(self, metric: str) -> dict[str, dict[int, float]]:
         """Of a metric, the value of each seed by method, see :func:`suites.harness.analysis.answer.values_of`."""

@@ -104,7 +104,7 @@ def tune(
         bar = progress.add_task("epochs", total=sum(planned) * seeds + rerun * epochs * len(methods))
 
         def on_done(record: Record) -> None:
-            progress.advance(bar, record.experiment.epochs)
+            progress.advance(bar, record.experiment.epochs or 0)
 
         for name, found in methods.items():
             progress.update(bar, description=f"epochs: {name}".ljust(36))

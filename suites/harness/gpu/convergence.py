@@ -9,7 +9,7 @@ from optimizers.core import CRITERIA
 from suites.harness.gpu.stages import Stage
 from suites.harness.gpu.summary import convergence_folder, read_runs
 from suites.harness.measure.timing import interleaved_seconds
-from suites.harness.problems.problem import DataError
+from suites.harness.problems.problem import DataError, target_of
 from suites.harness.records.measured import Trained
 from suites.harness.records.record import write_atomically
 from suites.harness.show.pictures import draw_convergence
@@ -39,7 +39,7 @@ def train_for_the_time_left(stage: Stage) -> None:
         folder = convergence_folder(stage.folder, task.settings)
         records = read_runs(folder)
         if any(record.completed for record in records):
-            draw_convergence(records, folder, task.title, task.problem.targets[0])
+            draw_convergence(records, folder, task.title, target_of(records))
 
 
 def suited(task: Task, choices: list[Choice]) -> list[Choice]:

@@ -108,7 +108,7 @@ def _convergence(folder: Path, rows: list[Trained]) -> str:
     for path in sorted((folder / "convergence").glob("*/step_seconds.json")):
         records = read_runs(path.parent)
         if records:
-            target = target_of(records[0].header)
+            target = target_of(records)
             table = comparison_table(records, read_step_seconds(path), target)
             parts.append(f"{markdown(table)}\n\n{caption(records, target)}")
     return "\n\n".join([*parts, *_reasons([row for row in rows if row.status != "finished"])])

@@ -7,7 +7,7 @@ Readers of records use this module, so it imports no torch.
 """
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,8 @@ import numpy as np
 
 from suites.harness.names import import_file, unknown
 from suites.harness.records.facts import Experiment, Header, ProblemFacts
+from suites.harness.records.groups import hardest_reached
+from suites.harness.records.record import Record
 
 _TARGETS = (0.5,)
 
@@ -46,7 +48,7 @@ class Problem:
     network: sizes of the layers, from the D inputs to the classes, or more.
     read: returns the data, given the data root, a seed and whether it may download.
     criterion: by its name, unless another is asked for.
-    targets: values of the metric that a run is to reach; the first is the one that counts.
+    targets: values of the metric that a run is to reach; the hardest that anyone reached is the one that counts.
     metric, unit, larger_is_better: what is measured on the test set, in which unit, and which way is better.
     channels: inputs are normalized to mean 0 and standard deviation 1 over the training set, in so many parts of
         equal length; None: each input by itself.
@@ -122,12 +124,28 @@ def name_of(spec: str) -> str:
     return Path(spec).stem.replace("_", "-")
 
 
-def target_of(header: Header[Experiment]) -> float:
-    """The target of a record, by its header; of an old one, which has none, that of its problem."""
-    if header.problem:
-        return header.problem.targets[0]
+def target_of(records: Sequence[Record], given: Sequence[float] | float | None = None) -> float:
+    """The target that counts for the runs of an experiment: the hardest that anyone reached, see
+    :func:`suites.harness.records.groups.hardest_reached`.
+
+    Args:
+        given: the targets that a configuration gives, if it does. An old one gives a number alone, also where that is
+            but the easiest of the problem's own.
+    """
+    own = targets_of(records[0].header)
+    if isinstance(given, int | float):
+        given = () if given in own else (given,)
+    return hardest_reached(records, given or own)
+
+
+def targets_of(header: Header[Experiment]) -> tuple[float, ...]:
+    """The targets of a record, by its header; of an old one, which has none or the easiest alone, those that its
+    problem has today.
+    """
     problem = named().get(header.experiment.dataset)
-    return (problem.targets if problem else _TARGETS)[0]
+    if header.problem and (header.code or not problem):
+        return header.problem.targets
+    return problem.targets if problem else _TARGETS
 
 
 def _problems_in(module: ModuleType) -> dict[str, Problem]:

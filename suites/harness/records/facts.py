@@ -78,13 +78,16 @@ class Environment:
 class Experiment:
     """All that decides the numbers of a run beside code and environment.
 
+    epochs, budget_seconds: it ends after so many epochs, or at the first measuring point at which it has trained for so
+        long, whichever comes first; None is no limit.
+    schedule: of the learning rate, for optimizers whose own options name none.
     validation: the share of the training images that was held out and evaluated in place of the test set.
     """
 
     optimizer: str
     options: dict[str, Option]
     seed: int
-    epochs: Count
+    epochs: Count | None
     dataset: str
     criterion: str
     network: Annotated[tuple[Size, ...], Meta(min_length=2)]
@@ -94,6 +97,8 @@ class Experiment:
     device: str
     cuda_graph: bool = False
     validation: Share | None = None
+    schedule: str = "constant"
+    budget_seconds: Amount | None = None
     train_images: Size
     test_images: Size
     synthetic: bool
@@ -171,9 +176,10 @@ class ProblemFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Header(Generic[X]):
-    """The first line. ``run``: see :mod:`suites.harness.training.identity`; ``at_a_time``: runs that shared the
-    machine.
+    """The first line.
 
+    run, code: of the run and of the algorithms, see :mod:`suites.harness.training.identity`.
+    at_a_time: runs that shared the machine.
     tuning: whether the options are those that a search found for the task, the optimizer's defaults, or a user's own.
     edge: the options of which the search would have gone further.
     """
@@ -183,6 +189,7 @@ class Header(Generic[X]):
     environment: Environment
     source: str | None = None
     run: str | None = None
+    code: str | None = None
     at_a_time: Size = 1
     problem: ProblemFacts | None = None
     tuning: Tuning | None = None
@@ -193,12 +200,14 @@ class Header(Generic[X]):
 class End:
     """How it ended and why, and what is known only then.
 
+    ended: when, in UTC, as ISO 8601 has it.
     resumed: the points that it went on from.
     rest: who trained the parameters that the optimizer does not take.
     """
 
     status: Status
     reason: str | None = None
+    ended: str | None = None
     traceback: str | None = None
     warnings: tuple[str, ...] = ()
     resumed: tuple[Count, ...] = ()

@@ -1,11 +1,141 @@
-"""Records in groups, and the cost of reaching a target."""
+"""Records in groups: by optimizer, and into experiments, whose runs share all that decides them.
+
+What makes losses comparable is a :class:`Setup`; what else decides them and their times are :class:`Conditions`.
+"""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from suites.harness.names import method_of
 from suites.harness.records.facts import Tuning
 from suites.harness.records.record import Record
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What runs share whose losses are comparable. ``source``: the text of a user's own problem."""
+
+    dataset: str
+    criterion: str
+    train_images: int
+    test_images: int
+    synthetic: bool
+    validation: float
+    network: tuple[int, ...]
+    activation: str
+    batch_size: int
+    dtype: str
+    epochs: int | None
+    budget_seconds: float | None
+    schedule: str
+    source: str | None
+
+    @classmethod
+    def of(cls, record: Record) -> "Setup":
+        known = {name: getattr(record.experiment, name) for name in cls.__dataclass_fields__ if name != "source"}
+        problem = record.header.problem
+        held_out = record.experiment.validation or 0.0  # old records have none
+        return cls(**{**known, "validation": held_out}, source=problem.source if problem else None)
+
+    @property
+    def problem(self) -> str:
+        """The name of the problem with its criterion, wherever its records lie."""
+        return f"{self.dataset}, {self.criterion}"
+
+    @property
+    def length(self) -> str:
+        """When a run ends: ``40 epochs``, ``60 s of training``, or both."""
+        epochs = f"{self.epochs} epochs" if self.epochs is not None else ""
+        budget = f"{self.budget_seconds:g} s of training" if self.budget_seconds is not None else ""
+        return " or ".join(filter(None, (epochs, budget)))
+
+    def __str__(self) -> str:
+        images = f"{self.train_images} + {self.test_images} {'synthetic ' if self.synthetic else ''}images"
+        schedule = "" if self.schedule == "constant" else f", schedule {self.schedule}"
+        return (
+            f"{self.dataset} ({images}), {self.criterion}, {self.activation}, {'-'.join(map(str, self.network))}, "
+            f"batch {self.batch_size}, {self.dtype}, {self.length}{schedule}"
+        )
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which conditions runs were done. ``code``: of the algorithms; of old records the commit."""
+
+    device: str
+    cuda_graph: bool
+    processor: str
+    threads: int | None
+    torch: str | None
+    code: str
+
+    @classmethod
+    def of(cls, record: Record) -> "Conditions":
+        experiment, environment = record.experiment, record.environment
+        return cls(
+            experiment.device,
+            experiment.cuda_graph,
+            environment.processor,
+            environment.threads,
+            environment.torch,
+            record.header.code or environment.commit,
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one experiment. All runs of an optimizer have the same options, and the same text if it is a user's
+    own."""
+
+    setup: Setup
+    conditions: Conditions
+    records: list[Record]
+
+    @property
+    def ended(self) -> str:
+        """When its last run ended; empty if no record says so. Later times are larger texts."""
+        return max(_ended(record) for record in self.records)
+
+    def differs_from(self, other: "Group") -> dict[str, tuple[str, str]]:
+        """What is not the same in both: by its name, how it is here and there."""
+        here, there = ({**vars(group.setup), **vars(group.conditions)} for group in (self, other))
+        found = {name: (_shown(here[name]), _shown(there[name])) for name in here if here[name] != there[name]}
+        if "source" in found:
+            found["source"] = ("this text", "another")
+        own, others = by_optimizer(self.records), by_optimizer(other.records)
+        for name in own.keys() & others.keys():
+            if _setting(own[name][0]) != _setting(others[name][0]):
+                found[name] = ("these options", "others")
+        return found
+
+
+def experiments(records: Iterable[Record]) -> list[Group]:
+    """Split records into experiments, the newest first; those whose records do not say when they ended come last.
+
+    Where an optimizer ran with several options or texts under one name, its newest runs go with the newest of the
+    others.
+    """
+    shared: dict[tuple[Setup, Conditions], dict[str, dict[object, list[Record]]]] = {}
+    for record in records:
+        of_setting = shared.setdefault((Setup.of(record), Conditions.of(record)), {})
+        of_optimizer = of_setting.setdefault(record.experiment.optimizer, {})
+        of_optimizer.setdefault(_setting(record), []).append(record)
+    groups = []
+    for (setup, conditions), optimizers in shared.items():
+        ranked = [sorted(found.values(), key=_last, reverse=True) for found in optimizers.values()]
+        for place in range(max(map(len, ranked))):
+            runs = [record for found in ranked if place < len(found) for record in found[place]]
+            groups.append(Group(setup, conditions, runs))
+    return sorted(groups, key=lambda group: group.ended, reverse=True)
+
+
+def by_problem(groups: Iterable[Group]) -> dict[str, list[Group]]:
+    """Experiments by the name of their problem with its criterion, in the order in which they come."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.setup.problem, []).append(group)
+    return found
 
 
 def by_optimizer(records: Iterable[Record]) -> dict[str, list[Record]]:
@@ -23,8 +153,8 @@ def tuning_of(record: Record) -> Tuning:
 
 
 def to_reach(record: Record, target: float, quantity: str) -> float | None:
-    """A number of the first measuring point that reaches the target; infinite if there is none, or if the run failed or
-    diverged.
+    """A number of the first measuring point that reaches the target; infinite if there is none, or if the run failed,
+    diverged or stayed at chance.
 
     Args:
         quantity: the name of a field of :class:`suites.harness.records.facts.Point`.
@@ -38,3 +168,37 @@ def to_reach(record: Record, target: float, quantity: str) -> float | None:
         return math.inf
     reached = (getattr(point, quantity) for point in record.points if point.test_accuracy >= target)
     return next(reached, math.inf)
+
+
+def hardest_reached(records: Iterable[Record], targets: Sequence[float]) -> float:
+    """The hardest target that an optimizer reached in more than half of its runs, so that its median is finite; the
+    easiest if there is none. Runs without an end do not count."""
+    groups = by_optimizer(record for record in records if record.ended).values()
+
+    def reached(target: float) -> bool:
+        costs = [[to_reach(record, target, "epoch") for record in runs] for runs in groups]
+        return any(
+            2 * sum(cost is not None and math.isfinite(cost) for cost in of_one) > len(of_one) for of_one in costs
+        )
+
+    return max(filter(reached, targets), default=min(targets))
+
+
+def _ended(record: Record) -> str:
+    return (record.end and record.end.ended) or ""
+
+
+def _last(records: Sequence[Record]) -> str:
+    return max(map(_ended, records))
+
+
+def _setting(record: Record) -> tuple[object, ...]:
+    """What else makes two runs of one optimizer unlike."""
+    options: Mapping[str, object] = record.experiment.options
+    return (*sorted((name, str(value)) for name, value in options.items()), record.header.source)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return "-".join(map(str, value))
+    return "none" if value is None else str(value)

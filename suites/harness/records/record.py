@@ -28,8 +28,10 @@ def read(path: Path) -> Record:
             raise misfit(path, number + 1, f"its seconds went back from {seconds:g} to {point.training_seconds:g}")
         seconds = point.training_seconds
     if record.completed:
-        if len(record.points) != record.experiment.epochs + 1:
-            raise misfit(path, len(record.points) + 1, f"it finished without all its {record.experiment.epochs} epochs")
+        facts = record.experiment
+        spent = facts.budget_seconds is not None and seconds >= facts.budget_seconds
+        if not spent and len(record.points) != (facts.epochs or 0) + 1:
+            raise misfit(path, len(record.points) + 1, f"it finished without all its {facts.epochs} epochs")
         if any(point.train_loss is None for point in record.points):
             raise misfit(path, len(record.points) + 1, "it finished with a loss that is not finite")
     return record

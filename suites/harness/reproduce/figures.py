@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from optimizers.core import CRITERIA
+from suites.harness.problems.problem import target_of
 from suites.harness.records.record import Record
 from suites.harness.reproduce.paper import LABELS, stand_ins
 from suites.harness.reproduce.request import Reproduction, Request
@@ -198,7 +199,7 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
             runs, scale.epochs, folder / "runs", progress, request.data_root, request.resume, request.workers
         )
     groups = {line.method.label: records[place :: len(lines)] for place, line in enumerate(lines)}
-    target, heading = lines[0].task.problem.targets[0], title(figure, scale, lines, request.tuned)
+    target, heading = target_of(records), title(figure, scale, lines, request.tuned)
     dashed = {line.method.label for line in lines if line.method.dashed}
     draw_curves(groups, figure.against, folder / figure.name, heading, target, dashed=dashed)
     table = comparison_table(records, {}, target).without("step_ratio")

@@ -10,6 +10,7 @@ from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.statistics import Interval, attained_level
 from suites.harness.names import plain_name, shown_name
 from suites.harness.records.facts import Environment
+from suites.harness.records.groups import Setup
 from suites.harness.records.record import Record
 from suites.harness.show.comparison import comparison_table
 from suites.harness.show.table import markdown
@@ -37,7 +38,7 @@ def measured(records: Sequence[Record], target: float) -> str:
     return (
         f"{experiment.dataset} ({kind}: {experiment.train_images} train, {experiment.test_images} test), "
         f"{experiment.criterion}, {experiment.activation}, network {'-'.join(map(str, experiment.network))}, "
-        f"batch {' or '.join(map(str, batches))}, {experiment.epochs} epochs, "
+        f"batch {' or '.join(map(str, batches))}, {Setup.of(records[0]).length}, "
         f"{seeds} seed{'s' if seeds > 1 else ''}; {machine(records[0].environment)}. {_shared(records)}"
         f"Medians over seeds{level}; a run that never reached test accuracy "
         f"{target:g} counts as infinite. Gradient-equivalents: operations, counted, over those of one forward and "

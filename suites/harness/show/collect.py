@@ -13,7 +13,7 @@ from suites.harness.problems.problem import name_of, target_of
 from suites.harness.records.beside import Bench, Benches, Found, MemoryFile, checked_flags, read_json, read_step_seconds
 from suites.harness.records.config import read_toml
 from suites.harness.records.facts import Environment
-from suites.harness.records.groups import by_optimizer
+from suites.harness.records.groups import by_optimizer, experiments
 from suites.harness.records.measured import MemoryPeak, StepTime, read_stage
 from suites.harness.records.record import Record, read
 
@@ -115,15 +115,18 @@ def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Ite
             continue  # those of a search are its own
         records.sort(key=lambda r: (order.get(r.experiment.optimizer, len(order)), r.experiment.optimizer))
         steps = list(_each(runs.parent.glob("step_seconds.json"), read_step_seconds, unread))
-        yield Experiment(
-            runs.parent.relative_to(results).as_posix() if runs.parent != results else results.resolve().name,
-            runs.parent,
-            records,
-            flags.get("target", target_of(records[0].header)),
-            configs,
-            steps[0] if steps else {},
-            {name: t for name, group in by_optimizer(records).items() for t in tunings if _searched(t, name, group[0])},
-        )
+        folder = runs.parent.relative_to(results).as_posix() if runs.parent != results else results.resolve().name
+        for number, group in enumerate(experiments(records), start=1):
+            of_optimizers = by_optimizer(group.records).items()
+            yield Experiment(
+                folder if number == 1 else f"{folder} ({number})",
+                runs.parent,
+                group,
+                target_of(group.records, flags.get("target")),
+                configs,
+                steps[0] if steps and number == 1 else {},
+                {name: t for name, runs_of in of_optimizers for t in tunings if _searched(t, name, runs_of[0])},
+            )
 
 
 def _tuning(path: Path) -> Tuning | None:

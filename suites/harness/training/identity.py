@@ -38,6 +38,11 @@ def run_id(header: Header[Any], *more: Path) -> str:
     return _digest(msgspec.json.encode(decides, order="sorted"))
 
 
+def code_id() -> str:
+    """Twelve hexadecimal digits for the source of the algorithms and of what feeds them."""
+    return _algorithms(())
+
+
 @cache
 def _algorithms(more: Sequence[Path]) -> str:
     files = [*sorted((_ROOT / "optimizers").rglob("*.py")), *more]

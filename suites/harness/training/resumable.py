@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,13 +92,13 @@ def run_once(
             under_way = Work(points, saved, {}, record, checkpoint)
             try:
                 status, reason = work(under_way)
-                record.end(End(status=status, reason=reason, **under_way.measured))
+                record.end(End(status=status, reason=reason, ended=_now(), **under_way.measured))
             except OSError:
                 raise
             except Exception as error:
                 what = "out of memory" if is_out_of_memory(error) else type(error).__name__
                 reason = f"{what}: {_first_line(error)}"
-                record.end(End(status="failed", reason=reason, traceback=traceback.format_exc()))
+                record.end(End(status="failed", reason=reason, ended=_now(), traceback=traceback.format_exc()))
         checkpoint.remove()
     return read(path)
 
@@ -130,6 +131,11 @@ def _alone(lock: Path) -> Iterator[None]:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def _now() -> str:
+    """In UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _first_line(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from suites.harness.training.catalog import Choice
 from suites.harness.training.checkpoint import restore
 from suites.harness.training.evaluation import evaluate, negative_curvature, status_after_training
 from suites.harness.training.experiment import Task
-from suites.harness.training.identity import run_id
+from suites.harness.training.identity import code_id, run_id
 from suites.harness.training.resumable import Work, run_once
 from suites.harness.training.step_log import Accounts
 
@@ -60,6 +60,7 @@ def run(
         experiment=task.describe(choice, seed, epochs),
         environment=describe(task.settings.device, choice.entry.packages),
         source=choice.entry.source,
+        code=code_id(),
         at_a_time=at_a_time,
         problem=task.problem.facts(),
         tuning=choice.tuning,
