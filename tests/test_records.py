@@ -61,7 +61,7 @@ def test_a_record_grows_line_by_line(tmp_path):
 def test_records_of_schema_1_are_read(tmp_path):
     """They have no operations; the table has a dash for what needs those."""
     (tmp_path / "old.jsonl").write_text(OLD)
-    table = comparison_table([read(tmp_path / "old.jsonl")], {"sgd": [1.0, 1.0]}, target=0.8)
+    table = comparison_table([read(tmp_path / "old.jsonl")], {"sgd": [[1.0], [1.0]]}, target=0.8)
     shown = dict(zip(table.titles, table.texts[0], strict=True))
     assert shown["epochs to 0.8"] == "1"
     assert shown["gradient-equivalents to 0.8"] == shown["gradient-equivalents / step"] == "-"
