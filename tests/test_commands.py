@@ -109,7 +109,7 @@ def test_a_full_disk_is_one_line(kronbench, monkeypatch, tmp_path, command):
 
 
 def test_an_error_of_the_program_keeps_its_traceback(monkeypatch, kronbench):
-    monkeypatch.setattr("suites.harness.commands.list_.catalog.named", lambda: {}["x"])
+    monkeypatch.setattr("suites.harness.commands.optimizers.catalog.named", lambda: {}["x"])
     with pytest.raises(KeyError):
         kronbench("list")
 

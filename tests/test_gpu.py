@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from optimizers.core import CRITERIA
+from suites.harness.gate.conformance import knows_capturable
 from suites.harness.gpu import checks
 from suites.harness.gpu import run as gpu
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
@@ -203,6 +204,6 @@ def test_the_gpu_gives_the_numbers_of_the_cpu(spec):
 @pytest.mark.parametrize("spec", FOUND)
 def test_a_captured_step_gives_the_same_numbers(spec):
     task = Task.load(Settings(device="cuda", dtype="float64", network=(64, 20, 10)))
-    if not checks.knows_capturable(task.step(choose(spec), seed=0).optimizer):
+    if not knows_capturable(task.step(choose(spec), seed=0).optimizer):
         pytest.skip("it has no option capturable")
     assert checks.difference_of_graph(task, choose(spec)) < 1e-10

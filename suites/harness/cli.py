@@ -12,7 +12,8 @@ from typer.core import TyperGroup
 
 from suites.harness.names import flag_of_today
 
-_COMMANDS = ("compare", "diff", "gpu", "gate", "list", "memory", "report", "reproduce", "tune")
+_MODULES = {"list": "optimizers", "check": "optimizers", "new": "optimizers"}  # of the others, that of their name
+_COMMANDS = ("check", "compare", "diff", "gpu", "gate", "list", "memory", "new", "report", "reproduce", "tune")
 _GO_ON = ("compare", "reproduce", "tune")  # from what the same command wrote before it was stopped
 
 
@@ -29,11 +30,11 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in _COMMANDS:
             return None
-        name = "list_" if cmd_name == "list" else cmd_name
+        function = "list_" if cmd_name == "list" else cmd_name
         alone = typer.Typer(add_completion=False)
         settings = {"token_normalize_func": flag_of_today}
         alone.command(cmd_name, context_settings=settings)(
-            getattr(import_module(f"suites.harness.commands.{name}"), name)
+            getattr(import_module(f"suites.harness.commands.{_MODULES.get(cmd_name, cmd_name)}"), function)
         )
         return typer.main.get_command(alone)
 

@@ -2,12 +2,10 @@
 CUDA graph.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
+from suites.harness.gate.conformance import waiting_is_an_error
 from suites.harness.gpu.stages import Skipped
 from suites.harness.measure.step import Step
 from suites.harness.training.captured_step import WARM_UP_STEPS, CapturedStep
@@ -32,23 +30,8 @@ def step_without_synchronizing(step: Step) -> None:
     step.repeat_batch()
     for _ in range(WARM_UP_STEPS):
         step()
-    with _synchronizing_is_an_error():
+    with waiting_is_an_error():
         step()
-
-
-@contextmanager
-def _synchronizing_is_an_error() -> Iterator[None]:
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
-
-
-def knows_capturable(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether the optimizer has the option ``capturable``, like PyTorch's own."""
-    return all("capturable" in group for group in optimizer.param_groups)
 
 
 def difference_of_graph(task: Task, choice: Choice, steps: int = 3) -> float:

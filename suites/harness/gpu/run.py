@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from suites.harness.gate.conformance import knows_capturable
 from suites.harness.gpu import checks
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
 from suites.harness.gpu.stages import GRAPH, Skipped, Stage
@@ -115,7 +116,7 @@ def _correctness(stage: Stage) -> None:
             _check(stage, check, choice, partial(checks.step_without_synchronizing, step))
     task = Task.load(Settings(dtype="float64", device=stage.device))
     for choice in choices:  # last: a capture that fails may leave the device in disorder
-        known = checks.knows_capturable(task.step(choice, seed=0).optimizer)
+        known = knows_capturable(task.step(choice, seed=0).optimizer)
         replay = partial(checks.difference_of_graph, task, choice)
         _check(stage, GRAPH, choice, replay, _BOUNDS["float64"], failure="failed" if known else "not supported")
 

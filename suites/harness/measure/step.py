@@ -18,6 +18,7 @@ from suites.harness.measure.contract import takes_closure
 class Step:
     """A network, its optimizer, and the batches to come: each call takes one training step.
 
+    takes_closure: whether the optimizer's ``step`` does.
     evaluations: how often a closure evaluated loss and gradients anew, beside the one evaluation of each step.
     """
 
@@ -26,10 +27,11 @@ class Step:
     criterion: Criterion
     batches: Iterator[tuple[Tensor, Tensor]]
     _on_phase: Callable[[str | None], None] = lambda phase: None
+    takes_closure: bool = field(init=False)
     evaluations: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self._takes_closure = not isinstance(self.optimizer, TapeOptimizer) and takes_closure(self.optimizer)
+        self.takes_closure = not isinstance(self.optimizer, TapeOptimizer) and takes_closure(self.optimizer)
         self._switch("train")
 
     def watch(self, on_phase: Callable[[str | None], None]) -> None:
@@ -57,7 +59,7 @@ class Step:
         else:
             tape.write_gradients()
             self._on_phase("update")
-            if self._takes_closure:
+            if self.takes_closure:
                 self.optimizer.step(self._closure(tape))
             else:
                 self.optimizer.step()
