@@ -41,7 +41,7 @@ def test_a_rehearsal_takes_the_same_path_within_its_time(tmp_path):
     started = time.monotonic()
     folder = gpu.result_folder(tmp_path, "cpu")
     gpu.run(folder, "cpu", seconds=15)
-    assert time.monotonic() - started < 25  # and not the minutes that all of it would take
+    assert time.monotonic() - started < 60  # also on a busy machine; all of it would take minutes
     stages = ("correctness", "step-times", "memory", "convergence")
     rows = (Check, StepTime, MemoryPeak, Trained)
     records = {stage: read_stage(folder / f"{stage}.jsonl", row) for stage, row in zip(stages, rows, strict=True)}

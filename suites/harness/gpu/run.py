@@ -8,7 +8,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +39,8 @@ _BOUNDS = {
 _ALSO = "torch.optim.SGD[lr=0.1,momentum=0.9]"
 _RESERVE_SECONDS = 8.0  # for the pictures and the summary; a tenth of the time where that is less
 _PAPERS_CARD_BYTES = 11 * 10**9  # a GTX 1080 Ti
+_MEMORY_AT_BOTH = ("kfac[inverse=factor]", "kfac[inverse=auto]")  # of this GPU's memory and the paper's
+_MEMORY = ("kfac[inverse=gram]", "ea_cg", "sgd", "kfra[inverse=gram]")
 
 Stages = Mapping[str, tuple[float, Callable[[Stage], None]]]
 """By title: the share of the time, and the function."""
@@ -125,45 +127,40 @@ def _check(
     stage: Stage,
     check: str,
     choice: Choice,
-    measure: Callable[[], float | None],
+    difference: Callable[[], float | None],
     bound: float | None = None,
     failure: str = "failed",
 ) -> None:
-    """Write one row: ``ok``, ``failure`` or skipped. With a bound, the measured difference must not exceed it."""
+    """Write one row. With a bound, the measured difference must not exceed it."""
+
+    def checked(row: Check) -> list[Check]:
+        row = replace(row, difference=difference())
+        if bound is not None and row.difference is not None and not row.difference <= bound:  # NaN is no agreement
+            row = replace(row, status=failure, reason=f"difference above {bound:.0e}")
+        return [row]
+
     row = Check(check=check, optimizer=choice.spec, status="ok", bound=bound)
-    if stage.out_of_time():
-        row = replace(row, status="skipped", reason="out of time")
-    else:
-        try:
-            difference = measure()
-            row = replace(row, difference=difference)
-            if difference is not None and bound is not None and not difference <= bound:  # NaN is no agreement
-                row = replace(row, status=failure, reason=f"difference above {bound:.0e}")
-        except Skipped as reason:
-            row = replace(row, status="skipped", reason=str(reason))
-        except Exception as error:
-            row = replace(row, status=failure, reason=f"{type(error).__name__}: {error}")
-    stage.row(f"{check}, {choice.spec}", row)
+    stage.measure(f"{check}, {choice.spec}", row, checked, failure)
 
 
 def _memory(stage: Stage) -> None:
     """Predicted and measured peaks of the ImageNet-10 network, with this GPU's memory and that of the paper's card."""
-    if stage.device == "cuda":
+    on_cuda = stage.device == "cuda"
+    if on_cuda:
         torch.cuda.empty_cache()  # the fresh processes share the device with this one
-    network = find("imagenet10" if stage.device == "cuda" else "cifar10").network
-    cases = [("kfac[inverse=factor]", None), ("kfac[inverse=auto]", None)]
-    cases += [(spec, _PAPERS_CARD_BYTES) for spec in ("kfac[inverse=factor]", "kfac[inverse=auto]")]
-    cases += [(spec, _PAPERS_CARD_BYTES) for spec in ("kfac[inverse=gram]", "ea_cg", "sgd", "kfra[inverse=gram]")]
-    for spec, budget in cases:
-        case = {"optimizer": spec, "network": "-".join(map(str, network)), "batch": 100}
-        if stage.out_of_time():
-            stage.row(spec, MemoryPeak(**case, budget_bytes=budget, status="skipped", reason="out of time"))
-            continue
-        fits = budget or (torch.cuda.mem_get_info()[1] if stage.device == "cuda" else None)
-        footprint = predict(spec, network, 100, device=stage.device, budget_bytes=fits)
-        predicted = footprint.peak_bytes if footprint else None
-        measured = measure(spec, network, 100, device=stage.device, budget_bytes=budget)
-        stage.row(spec, MemoryPeak(**case, predicted_bytes=predicted, **asdict(measured)))
+    network = find("imagenet10" if on_cuda else "cifar10").network
+
+    def measured(row: MemoryPeak) -> list[MemoryPeak]:
+        fits = row.budget_bytes or (torch.cuda.mem_get_info()[1] if on_cuda else None)
+        footprint = predict(row.optimizer, network, row.batch, device=stage.device, budget_bytes=fits)
+        peak = measure(row.optimizer, network, row.batch, device=stage.device, budget_bytes=row.budget_bytes)
+        return [replace(row, predicted_bytes=footprint.peak_bytes if footprint else None, **vars(peak))]
+
+    cases = [(spec, budget) for budget in (None, _PAPERS_CARD_BYTES) for spec in _MEMORY_AT_BOTH]
+    for spec, budget in [*cases, *((spec, _PAPERS_CARD_BYTES) for spec in _MEMORY)]:
+        sizes = "-".join(map(str, network))
+        row = MemoryPeak(optimizer=spec, network=sizes, batch=100, budget_bytes=budget, status="finished")
+        stage.measure(spec, row, measured)
 
 
 STAGES: Stages = {

@@ -1,12 +1,15 @@
 """A stage of a run with a time limit."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from suites.harness.records.journal import JournalWriter
 from suites.harness.records.measured import Check, Row, read_stage
+
+R = TypeVar("R", bound=Row)
 
 GRAPH = "CUDA graph"  # the name of a check
 
@@ -45,3 +48,16 @@ class Stage:
         """Write a row; ``text`` describes it in a few words."""
         self.record.point(row)
         self.on_row(text)
+
+    def measure(self, text: str, row: R, measure: Callable[[R], Sequence[R]], failure: str = "failed") -> None:
+        """Write what ``measure`` makes of a row, or why it is empty: ``skipped``, or ``failure`` with the error."""
+        try:
+            if self.out_of_time():
+                raise Skipped("out of time")
+            rows = measure(row)
+        except Skipped as reason:
+            rows = [replace(row, status="skipped", reason=str(reason))]
+        except Exception as error:
+            rows = [replace(row, status=failure, reason=f"{type(error).__name__}: {error}")]
+        for one in rows:
+            self.row(text, one)

@@ -1,10 +1,11 @@
 """The stage of step times: the paper's batches, with and without TF32, launched by the host and in a CUDA graph."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from statistics import median
-from typing import Any
 
 import torch
 
@@ -38,40 +39,39 @@ def step_times(stage: Stage) -> None:
         if loaded is None or loaded.settings.problem != dataset:
             loaded = Task.load(Settings(dataset, device=stage.device))
         task = replace(loaded, settings=replace(loaded.settings, batch_size=batch))
-        case: dict[str, Any] = {"network": "-".join(map(str, task.settings.network)), "batch": batch, "tf32": tf32}
-        if stage.out_of_time():
-            stage.row("", StepTime(**case, status="skipped", reason="out of time"))
-            continue
-        try:
-            with _tf32(tf32):
-                rows = _timed(task, stage.captured, stage.left / (len(cases) - number))
-        except Exception as error:
-            rows: list[dict[str, Any]] = [{"status": "failed", "reason": f"{type(error).__name__}: {error}"}]
-        for row in rows:
-            stage.row(f"{dataset}, batch {batch}", StepTime(**case, **row))
+        row = StepTime(network="-".join(map(str, task.settings.network)), batch=batch, tf32=tf32, status="ok")
+        measure = partial(_timed, task=task, captured=stage.captured, at_most=stage.left / (len(cases) - number))
+        stage.measure(f"{dataset}, batch {batch}", row, measure)
 
 
-def _timed(task: Task, captured: set[str], at_most_seconds: float) -> list[dict[str, Any]]:
+def _timed(row: StepTime, task: Task, captured: set[str], at_most: float) -> list[StepTime]:
     """A row for each optimizer launched by the host, and another in a CUDA graph if it is ``captured``."""
     steps: dict[str, Callable[[], None]] = {}
-    rows: dict[str, dict[str, Any]] = {}
-    for spec in _TIMED:
-        for graph in (False, True):
-            name = f"{spec} in a graph" if graph else spec
-            rows[name] = {"optimizer": spec, "graph": graph, "status": "ok"}
-            if graph and spec not in captured:
-                rows[name] |= {"status": "skipped", "reason": "not captured, see correctness"}
-                continue
-            steps[name] = _step(task, spec, graph)
+    rows: dict[str, StepTime] = {}
     device = task.settings.device
-    samples = interleaved_seconds(steps, device, at_most_seconds=at_most_seconds)
-    for name, own in samples.items():
-        median, low, high = median_interval(own)
-        rows[name] |= {"seconds": tuple(own), "median": median, "low": low, "high": high}
-        rows[name]["phases"] = _phases(_step(task, rows[name]["optimizer"], rows[name]["graph"]), device)
-        for reference, of in (("sgd", samples[REFERENCE]), ("torch_sgd", samples[_TORCHS_SGD])):
-            rows[name][f"ratio_to_{reference}"] = median_interval([a / b for a, b in zip(own, of, strict=True)]).median
+    with _tf32(row.tf32):
+        for spec, graph in product(_TIMED, (False, True)):
+            name = f"{spec} in a graph" if graph else spec
+            rows[name] = replace(row, optimizer=spec, graph=graph)
+            if graph and spec not in captured:
+                rows[name] = replace(rows[name], status="skipped", reason="not captured, see correctness")
+            else:
+                steps[name] = _step(task, spec, graph)
+        samples = interleaved_seconds(steps, device, at_most_seconds=at_most)
+        for name, own in samples.items():
+            rows[name] = replace(
+                rows[name],
+                seconds=tuple(own),
+                **median_interval(own)._asdict(),
+                phases=_phases(_step(task, rows[name].optimizer, bool(rows[name].graph)), device),
+                ratio_to_sgd=_ratio(own, samples[REFERENCE]),
+                ratio_to_torch_sgd=_ratio(own, samples[_TORCHS_SGD]),
+            )
     return list(rows.values())
+
+
+def _ratio(own: Sequence[float], of: Sequence[float]) -> float:
+    return median(a / b for a, b in zip(own, of, strict=True))
 
 
 def _step(task: Task, spec: str, graph: bool) -> Step:

@@ -12,7 +12,7 @@ from optimizers.core import CRITERIA
 from suites.harness.problems.problem import target_of
 from suites.harness.records.record import Record
 from suites.harness.reproduce.paper import LABELS, stand_ins
-from suites.harness.reproduce.request import Reproduction, Request
+from suites.harness.reproduce.request import Reproduction, Request, Scale
 from suites.harness.show.captions import caption
 from suites.harness.show.comparison import comparison_table
 from suites.harness.show.pictures import draw_curves
@@ -117,10 +117,9 @@ FIGURES = {
 
 
 @dataclass(frozen=True)
-class FigureScale:
+class FigureScale(Scale):
     """How long and how often a figure trains. ``dataset``: what stands in for the figure's own."""
 
-    name: str
     epochs: int
     seeds: int
     dataset: str | None = None

@@ -12,10 +12,18 @@ from suites.harness.records.record import write_atomically
 from suites.harness.show.table import Table, comma_separated
 from suites.harness.training.parallel import Workers
 
-S = TypeVar("S", bound=Any)  # a frozen dataclass
-
 _ONE_PROCESS = Workers()
 _OF_ALL = ("scale", "output", "device", "data_root", "resume")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of a result is computed: the other fields are its numbers."""
+
+    name: str
+
+
+S = TypeVar("S", bound=Scale)
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Request:
     def write(
         self,
         result: str,
-        scale: Any,
+        scale: Scale,
         text: str,
         tables: Mapping[str, Table],
         page: Path,

@@ -24,6 +24,7 @@ from suites.harness.measure.step import Step
 from suites.harness.measure.timing import interleaved_phases
 from suites.harness.records.facts import Header, Status
 from suites.harness.records.journal import Journal, read_journal
+from suites.harness.reproduce.request import Scale
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.identity import run_id
@@ -83,12 +84,11 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class GrowthScale:
+class GrowthScale(Scale):
     """What is measured. ``seconds``: the limit for the steps at each size, unless three rounds of all methods take
     longer.
     """
 
-    name: str
     seconds: float
     sweeps: tuple[Sweep, ...]
 

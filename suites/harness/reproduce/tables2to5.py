@@ -22,8 +22,8 @@ from suites.harness.reproduce.request import Reproduction, Request
 from suites.harness.reproduce.tables2to5_errors import layer_errors, record_in_chunks
 from suites.harness.reproduce.tables2to5_text import (
     Iterate,
-    Scale,
     TableExperiment,
+    TableScale,
     bound_table,
     errors_table,
     page,
@@ -44,9 +44,9 @@ OPTIMIZER = "ea_cg[lr=0.1,damping=0.01,gamma=-1]"
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale("smoke", iterates=3, steps_between=20, images=100, dataset="digits"),
-        Scale("cpu", iterates=10, steps_between=100, images=500),
-        Scale("paper", iterates=100, steps_between=100),
+        TableScale("smoke", iterates=3, steps_between=20, images=100, dataset="digits"),
+        TableScale("cpu", iterates=10, steps_between=100, images=500),
+        TableScale("paper", iterates=100, steps_between=100),
     )
 }
 
@@ -90,7 +90,7 @@ class Table:
     def costs(self) -> Mapping[str, str]:
         return _COSTS[self.dataset]
 
-    def load(self, scale: Scale, device: str, data_root: Path | None) -> Task:
+    def load(self, scale: TableScale, device: str, data_root: Path | None) -> Task:
         """The task of this table at a scale.
 
         Raises:
@@ -100,7 +100,7 @@ class Table:
         balanced(task, scale.images)
         return task
 
-    def title(self, scale: Scale, task: Task) -> str:
+    def title(self, scale: TableScale, task: Task) -> str:
         """The name of the table, and all that differs from the paper's data and length."""
         found = stand_ins(task, self.dataset)
         if scale.images:
@@ -148,7 +148,7 @@ def balanced(task: Task, images: int | None) -> Split:
     return Split(train.images[rows], train.labels[rows])
 
 
-def reproduce(table: Table, scale: Scale, task: Task, request: Request) -> Reproduction:
+def reproduce(table: Table, scale: TableScale, task: Task, request: Request) -> Reproduction:
     """Train and measure the errors at every iterate, see :func:`suites.harness.training.resumable.run_once`.
 
     Writes errors.jsonl, table.md, table.csv, bound.csv, and config.toml.
@@ -178,7 +178,7 @@ def reproduce(table: Table, scale: Scale, task: Task, request: Request) -> Repro
 
 
 def _measure(
-    table: Table, scale: Scale, task: Task, seed: int, work: Work, on_iterate: Callable[[int], None]
+    table: Table, scale: TableScale, task: Task, seed: int, work: Work, on_iterate: Callable[[int], None]
 ) -> tuple[Status, str | None]:
     split = balanced(task, scale.images)
     step = _step_after(task, seed, max(work.points - 1, 0) * scale.steps_between)

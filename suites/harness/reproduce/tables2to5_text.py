@@ -13,6 +13,7 @@ import numpy as np
 from suites.harness.records.facts import Experiment
 from suites.harness.records.journal import Journal, read_journal
 from suites.harness.reproduce.paper import LABELS, PUBLISHED, TOTAL
+from suites.harness.reproduce.request import Scale
 from suites.harness.show.captions import machine
 from suites.harness.show.table import Column, Content, Table, markdown
 
@@ -21,10 +22,9 @@ HERE, PAPER = "here", "paper"  # whose values a row shows
 
 
 @dataclass(frozen=True)
-class Scale:
+class TableScale(Scale):
     """How much of a table is computed. ``dataset``: what stands in for the table's own."""
 
-    name: str
     iterates: int
     steps_between: int
     images: int | None = None
@@ -36,7 +36,7 @@ class TableExperiment(Experiment):
     """The training run whose iterates a table averages over."""
 
     table: str
-    scale: Scale
+    scale: TableScale
 
 
 @dataclass(frozen=True, kw_only=True)
