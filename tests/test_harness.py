@@ -233,7 +233,7 @@ def test_list_names_everything(kronbench):
     }.items():
         assert [option, allowed] in lines
     (digits,) = (line for line in out.splitlines() if line.startswith("  digits "))
-    assert digits.endswith("network 64-64-32-16-10; cross-entropy; target 0.95 test accuracy")
+    assert digits.endswith("network 64-64-32-16-10; cross-entropy; target 0.95, 0.97 test accuracy")
 
 
 def test_divergence_is_recorded(tmp_path):

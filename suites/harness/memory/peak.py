@@ -15,8 +15,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import psutil
@@ -158,7 +158,7 @@ def _measure_here(
     noise_step(spec, *_WARM_UP, dtype, device)()  # libraries start their threads and pools
     memory = _Memory(device, budget_bytes)
     seconds: list[float] = []
-    result: dict[str, Any] = {"status": "finished"}
+    result = PeakMeasured("finished", budget_bytes=budget_bytes)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -170,15 +170,14 @@ def _measure_here(
                 seconds.append(stopwatch.seconds)
         except Exception as error:
             if is_out_of_memory(error):
-                result = {"status": "out of memory", "asked_bytes": asked_bytes(str(error))}
+                result = replace(result, status="out of memory", asked_bytes=asked_bytes(str(error)))
             else:
-                result = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+                result = replace(result, status="failed", reason=f"{type(error).__name__}: {error}")
     told = tuple(dict.fromkeys(str(warning.message) for warning in caught))
-    return PeakMeasured(
-        **result,
+    return replace(
+        result,
         peak_bytes=memory.peak_bytes(),
         step_seconds=statistics.median(seconds[1:]) if len(seconds) > 1 else None,
-        budget_bytes=budget_bytes,
         fell_back=any("falling back to rank_one" in text for text in told),
         warnings=told,
     )
