@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from suites.harness.analysis.answer import Answer, Gain, Lead, answer
 from suites.harness.analysis.experiment import Experiment
@@ -12,7 +13,7 @@ from suites.harness.names import plain_name, shown_name
 from suites.harness.records.facts import Environment
 from suites.harness.records.groups import Setup
 from suites.harness.records.record import Record
-from suites.harness.show.comparison import comparison_table
+from suites.harness.show.comparison import short_table
 from suites.harness.show.table import markdown
 
 PREFERRED = "published/digits-cross-entropy"  # the main job
@@ -138,7 +139,7 @@ def _gained(lead: Lead, gain: Gain, names: Mapping[str, str], ends: bool = True)
 
 def _best(lead: Lead) -> str:
     """The median cost of the best with its interval."""
-    median, low, high = map(lead.metric.text, lead.costs[lead.best])
+    median, low, high = ("inf" if math.isinf(cost) else lead.metric.text(cost) for cost in lead.costs[lead.best])
     return median if low == high else f"{median} [{low}, {high}]"
 
 
@@ -188,15 +189,16 @@ def _fitting(width: int, forms: Iterable[str]) -> str:
 def readme_block(experiment: Experiment, picture: str) -> str:
     """What stands between the marks of the README: picture, answer, table and caption; ``picture`` lacks a suffix."""
     found = answer(experiment.methods, experiment.target)
-    table = comparison_table(experiment.records, experiment.step_seconds, experiment.target)
     shown = f'<img src="{picture}.svg" alt="{" and ".join(drawn(found))}, by method">'
     dark = f'<source media="(prefers-color-scheme: dark)" srcset="{picture}-dark.svg">'
+    marks = "`*` is the best, `=` cannot be told from it. " if found.leads else ""
     return "\n\n".join(
         [
-            f"<picture>{dark}{shown}</picture>",
+            *([f"<picture>{dark}{shown}</picture>"] if found.leads else []),
             "\n".join(f"- {line}" for line in sentences(found)),
-            markdown(table),
-            caption(experiment.records, experiment.target),
+            markdown(short_table(found, experiment.methods)),
+            f"{marks}{measured(experiment.records, experiment.target)} "
+            f"[All columns]({Path(picture).with_name('table.md').as_posix()}).",
         ]
     )
 
