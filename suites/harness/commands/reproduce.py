@@ -16,8 +16,9 @@ from suites.harness.commands.options import (
     say_what_failed,
     writable,
 )
+from suites.harness.names import pick
 from suites.harness.reproduce.request import Request
-from suites.harness.reproduce.results import RESULTS, done_in, prepare
+from suites.harness.reproduce.results import RESULTS, done_in
 from suites.harness.training.parallel import Workers
 
 
@@ -60,24 +61,22 @@ def reproduce(
             raise ValueError(f"which result? there are: {', '.join(RESULTS)}")
         # figures share a folder, in which they take each other's runs
         output = output or Path("results/latest") / f"{'figures' if name.startswith('figure') else name}-{scale}"
-        run = prepare(
-            name,
-            Request(
-                scale=scale,
-                output=writable(output),
-                device=device,
-                data_root=data_root,
-                seed=seed,
-                seeds=seeds,
-                epochs=epochs,
-                iterates=iterates,
-                steps_between=steps_between,
-                images=images,
-                tuned=tuned,
-                resume=resume,
-                workers=Workers(jobs, backend, address),
-            ),
+        request = Request(
+            scale=scale,
+            output=writable(output),
+            device=device,
+            data_root=data_root,
+            seed=seed,
+            seeds=seeds,
+            epochs=epochs,
+            iterates=iterates,
+            steps_between=steps_between,
+            images=images,
+            tuned=tuned,
+            resume=resume,
+            workers=Workers(jobs, backend, address),
         )
+        run = pick("result", name, RESULTS).prepare(request)
     done = run()
     if done.text is not None:
         typer.echo(f"\n{done.text}\nAll files are in {output}")

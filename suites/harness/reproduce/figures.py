@@ -25,13 +25,8 @@ from suites.harness.tuning.search import tuned_setting
 
 CIFAR10, IMAGENET10 = "cifar10", "imagenet10"
 SOLVER_LABELS = {"kfi": "KFI", "ea_cg": "EA-CG"}
-_DATA = (
-    "gradient_equivalents",
-    "train_loss",
-    "train_accuracy",
-    "test_loss",
-    "test_accuracy",
-)  # of a measuring point, into the CSV
+# of a measuring point, into the CSV
+_DATA = ("gradient_equivalents", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 @dataclass(frozen=True)

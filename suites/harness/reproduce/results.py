@@ -1,24 +1,13 @@
 """The results of the paper that can be computed again."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from suites.harness.names import pick
 from suites.harness.reproduce.figures import FIGURES
-from suites.harness.reproduce.request import Reproduction, Request, Result
+from suites.harness.reproduce.request import Result
 from suites.harness.reproduce.table1 import TABLE1
 from suites.harness.reproduce.tables2to5 import TABLES
 
 RESULTS: dict[str, Result] = {TABLE1.name: TABLE1, **TABLES, **FIGURES}
-
-
-def prepare(name: str, request: Request) -> Callable[[], Reproduction]:
-    """A function that computes the result called ``name``.
-
-    Raises:
-        ValueError: one line, if there is no such result, or the request is bad.
-    """
-    return pick("result", name, RESULTS).prepare(request)
 
 
 def done_in(name: str, folder: Path) -> list[Path]:

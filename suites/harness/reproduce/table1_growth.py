@@ -205,15 +205,11 @@ def count_and_weigh(step: Step, case: Case) -> tuple[dict[str, int], dict[str, i
         RuntimeError: if CG stopped before its iterations were done.
     """
     operations = count(step)
-    _require_iterations(step, case.iterations)
-    peaks = phase_bytes(step)
-    return {phase: operations[phase] for phase in PHASES}, {phase: peaks[phase] for phase in PHASES}
-
-
-def _require_iterations(step: Step, asked: int) -> None:
-    """Check that CG did all its iterations. The hidden layers have one width, so they are one block of products."""
     assert isinstance(step.optimizer, SecondOrder)
     (solution,) = step.optimizer.solutions
-    _, *blocks = iterations_run(solution, solution.iterations, asked).tolist()
-    if blocks and blocks[0] != asked:
-        raise RuntimeError(f"CG went through {blocks[0]} of {asked} iterations")
+    # the hidden layers have one width, so they are one block of products
+    _, *blocks = iterations_run(solution, solution.iterations, case.iterations).tolist()
+    if blocks and blocks[0] != case.iterations:
+        raise RuntimeError(f"CG went through {blocks[0]} of {case.iterations} iterations")
+    peaks = phase_bytes(step)
+    return {phase: operations[phase] for phase in PHASES}, {phase: peaks[phase] for phase in PHASES}
