@@ -70,8 +70,8 @@ def kronbench(kronbench, monkeypatch, tmp_path):
 
     def call(*arguments, measure=None):
         if measure:
-            monkeypatch.setattr(command, "in_a_fresh_process", lambda device: measure)
-            monkeypatch.setattr(command, "cases", lambda device: dict.fromkeys(VALUES))
+            monkeypatch.setattr(command, "in_a_fresh_process", lambda device, specs: measure)
+            monkeypatch.setattr(command, "cases", lambda device, specs: dict.fromkeys(VALUES))
         return kronbench("gate", "--baseline", tmp_path / "b.json", *arguments)
 
     return call
@@ -184,9 +184,9 @@ def test_all_cases_are_taken_in_one_worker_of_one_thread(pools, monkeypatch, cap
     threads = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(
-        gate_check, "cases", lambda device: {name: lambda limit: limit + len(device) for name in ("step/a", "step/b")}
+        gate_check, "cases", lambda device, specs: {f"step/{n}": lambda limit: limit + len(device) for n in specs}
     )
-    assert gate_check.in_a_fresh_process("cpu")({"step/a": 1.0, "step/b": 2.0}) == {"step/a": 4.0, "step/b": 5.0}
+    assert gate_check.in_a_fresh_process("cpu", "ab")({"step/a": 1.0, "step/b": 2.0}) == {"step/a": 4.0, "step/b": 5.0}
     assert pools == [(1, "spawn")]
     assert threads == [1]
     printed = capsys.readouterr()
@@ -197,7 +197,7 @@ def test_all_cases_are_taken_in_one_worker_of_one_thread(pools, monkeypatch, cap
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_above_every_limit(monkeypatch, value):
-    monkeypatch.setattr(gate_check, "cases", lambda device: {"train_loss/sgd": lambda limit: value})
+    monkeypatch.setattr(gate_check, "cases", lambda device, specs: {"train_loss/sgd": lambda limit: value})
     assert measure_here("train_loss/sgd", "cpu", 0.0) == math.inf
 
 
@@ -641,3 +641,62 @@ def test_a_folder_has_a_baseline_for_each_environment(kronbench, tmp_path):
     written = {path.name for path in tmp_path.iterdir()} - {"a.json", "z.json"}
     assert written == {file_of_environment(tmp_path, "cpu").name}
     assert call()[0] == 0
+
+
+MINE = """
+import time
+import torch
+
+KEPT = []
+
+
+class Mine(torch.optim.SGD):
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr=lr)
+
+    def step(self, closure=None):
+        pass
+        super().step()
+"""
+
+
+def test_anyones_optimizer_is_held(tmp_path):
+    """Its step over that of SGD, its bytes and its convergence; a slower step and a leak exceed the bounds."""
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    names = set(cases("cpu", [str(path), "torch.optim.LBFGS[max_iter=4]"]))
+    kinds = ("step", "peak_bytes", "kept_bytes", "train_loss", "epochs")
+    assert names == {f"{kind}/{name}" for kind in kinds for name in ("mine", "torch.optim.LBFGS[max_iter=4]")}
+    was = {name: measure_here(name, "cpu", math.inf, [str(path)]) for name in ("step/mine", "kept_bytes/mine")}
+    path.write_text(MINE.replace("pass", "time.sleep(0.003); KEPT.append(torch.ones(9))"))
+    now = {name: measure_here(name, "cpu", math.inf, [str(path)]) for name in was}
+    assert {name for name in was if Finding(name, was[name], now[name]).regressed} == set(was)
+
+
+def test_the_command_holds_the_optimizers_that_are_given(kronbench, monkeypatch, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    values = {"step/mine": 2.0, "train_loss/mine": 0.5}
+    monkeypatch.setattr(
+        command, "in_a_fresh_process", lambda device, specs: lambda limits: {n: values[n] for n in limits}
+    )
+
+    def gate(*arguments):
+        return kronbench("--optimizer", path, *arguments)
+
+    only = ["--only", "step/*", "--only", "train_loss/*"]
+    assert gate(*only)[0] == 2
+    assert gate(*only, "--update")[0] == 0
+    assert json.loads((tmp_path / "b.json").read_text())["values"] == values
+    assert gate(*only)[0] == 0
+    values["train_loss/mine"] = 0.6
+    code, _, error = gate(*only)
+    assert code == 1
+    assert (
+        f"kronbench gate --update --only train_loss/mine --optimizer {path} --baseline {tmp_path / 'b.json'}" in error
+    )
+    assert gate("--only", "train_loss/*", "--update")[0] == 0
+    assert json.loads((tmp_path / "b.json").read_text())["values"] == values
+    for arguments in (("--only", "solve/*"), ("--optimizer", path), ("--optimizer", "torch.optim.Adamm")):
+        code, _, error = gate(*arguments)
+        assert (code, len(error.splitlines())) == (2, 1)

@@ -11,11 +11,13 @@ from typing import Annotated
 
 import typer
 
+from optimizers.core import CROSS_ENTROPY, FCNN
 from suites.harness.commands.options import bad_input_is_one_line
 from suites.harness.gate.baseline import Baseline, file_of_environment, kind, read_baselines
 from suites.harness.gate.cases import cases
 from suites.harness.gate.check import Finding, check, in_a_fresh_process, measure_baseline, select, updated
 from suites.harness.show.table import Column, Content, Table, plain
+from suites.harness.training.catalog import choose, refuse_repeated
 from suites.harness.training.experiment import resolve_device
 
 FOLDER = Path("results/gate")
@@ -32,29 +34,34 @@ def gate(
     only: Annotated[
         list[str] | None, typer.Option(help="Repeatable: the cases to hold, as in 'solve/*' or '*/ea_cg'.")
     ] = None,
+    optimizer: Annotated[
+        list[str] | None, typer.Option(help="Repeatable: hold these instead, as in ./mine.py or heavyball.SOAP.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
 ) -> None:
     """Hold times, memory and convergence against the baseline that the repository keeps.
 
     Exit codes: 0 all held, 1 a regression, 2 nothing measured or no baseline, 3 the baseline is of another environment.
     """
-    patterns = only or []
+    patterns, specs = only or [], optimizer or []
     with bad_input_is_one_line():
         device = resolve_device(device)
+        if specs:
+            patterns = _of_optimizers(specs, patterns, device)
         if update:
-            _update(baseline, patterns, device)
+            _update(baseline, patterns, device, specs)
             return
         known = read_baselines(baseline)
         path = _comparable(known, device)
         if path is None:
-            _offer(baseline, known, device)
+            _offer(baseline, known, device, specs)
             return
         values = {name: known[path].values[name] for name in select(known[path].values, patterns)}
         if not values:
             raise ValueError(f"nothing measured: {path} has no case {' or '.join(patterns)}".rstrip())
-        present = select(cases(device), patterns)
-        findings = check(replace(known[path], values=values), present, in_a_fresh_process(device))
-    _print(findings, baseline, device)
+        present = select(cases(device, specs), patterns)
+        findings = check(replace(known[path], values=values), present, in_a_fresh_process(device, specs))
+    _print(findings, baseline, device, specs)
     if any(finding.regressed for finding in findings):
         raise typer.Exit(REGRESSION)
 
@@ -63,10 +70,22 @@ def _comparable(known: dict[Path, Baseline], device: str) -> Path | None:
     return next((path for path, kept in known.items() if not kept.differences(device)), None)
 
 
-def _update(baseline: Path, patterns: Sequence[str], device: str) -> None:
+def _of_optimizers(specs: Sequence[str], patterns: Sequence[str], device: str) -> list[str]:
+    """The cases of these optimizers that match the patterns; they can be built, and none is given twice."""
+    choices = [choose(spec) for spec in specs]
+    refuse_repeated(choices)
+    for choice in choices:
+        choice.build(FCNN((1, 1)), CROSS_ENTROPY)
+    found = select(cases(device, specs), patterns)
+    if not found:
+        raise ValueError(f"nothing to measure: {', '.join(specs)} have no case {' or '.join(patterns)}")
+    return found
+
+
+def _update(baseline: Path, patterns: Sequence[str], device: str, specs: Sequence[str]) -> None:
     """Write the whole baseline, or the cases that match the patterns into the one of this environment."""
-    present = select(cases(device), patterns)
-    if not patterns:
+    present = select(cases(device, specs), patterns)
+    if not patterns or (specs and not read_baselines(baseline)):
         path, kept, replaced = file_of_environment(baseline, device), None, []
     else:
         known = read_baselines(baseline)
@@ -78,7 +97,8 @@ def _update(baseline: Path, patterns: Sequence[str], device: str) -> None:
         if not replaced:
             raise ValueError(f"nothing to update: there is no case {' or '.join(patterns)}")
     _require_writable(path)
-    measured = measure_baseline(present, device, in_a_fresh_process(device))
+    packages = {name: version for spec in specs for name, version in choose(spec).entry.packages.items()}
+    measured = measure_baseline(present, device, in_a_fresh_process(device, specs), packages)
     (measured if kept is None else updated(kept, measured, replaced)).write(path)
     typer.echo(f"{len(present)} cases are now in {path}; commit it with the code that it was measured on")
 
@@ -93,7 +113,7 @@ def _require_writable(path: Path) -> None:
         raise ValueError(f"baseline {path} cannot be written: {error.strerror}; give another --baseline") from None
 
 
-def _offer(baseline: Path, known: dict[Path, Baseline], device: str) -> None:
+def _offer(baseline: Path, known: dict[Path, Baseline], device: str, specs: Sequence[str]) -> None:
     """The first run in a new environment: measure its baseline if someone at a terminal says so."""
     for path, kept in known.items():
         typer.echo(f"not comparable with {path}: {'; '.join(kept.differences(device))}", err=True)
@@ -104,16 +124,16 @@ def _offer(baseline: Path, known: dict[Path, Baseline], device: str) -> None:
         and not path.exists()
         and typer.confirm(f"Measure one now, for {path}? It takes about ten minutes.")
     ):
-        _update(path, (), device)
+        _update(path, (), device, specs)
         return
-    command = _command("--update", *_where(baseline, device))
+    command = _command("--update", *_where(baseline, device, specs))
     typer.echo(f"{command} measures one: run it on the commit that others shall be held against", err=True)
     raise typer.Exit(ANOTHER_ENVIRONMENT if known else NO_BASELINE)
 
 
-def _print(findings: list[Finding], baseline: Path, device: str) -> None:
+def _print(findings: list[Finding], baseline: Path, device: str, specs: Sequence[str]) -> None:
     """The cases that regressed, or how close each kind came to its bound; then what to do next."""
-    where = _where(baseline, device)
+    where = _where(baseline, device, specs)
     new = [finding.name for finding in findings if finding.was is None]
     regressed = [finding for finding in findings if finding.regressed]
     typer.echo(plain(_regressed(regressed) if regressed else _held(findings)))
@@ -164,7 +184,8 @@ def _only(names: Sequence[str]) -> list[str]:
     return [argument for name in names for argument in ("--only", name)]
 
 
-def _where(baseline: Path, device: str) -> list[str]:
+def _where(baseline: Path, device: str, specs: Sequence[str]) -> list[str]:
     """The options with which the command was called, if they are not the usual ones."""
     given = {"--baseline": (str(baseline), str(FOLDER)), "--device": (device, "cpu")}
-    return [part for option, (value, usual) in given.items() if value != usual for part in (option, value)]
+    changed = [part for option, (value, usual) in given.items() if value != usual for part in (option, value)]
+    return [*(part for spec in specs for part in ("--optimizer", spec)), *changed]

@@ -1,7 +1,8 @@
 """The cases of the gate: numbers by name, of which lower ones are better.
 
 name                     number
-step/OPTIMIZER           time of a training step on a small net, as a multiple of a reference kernel's time
+step/OPTIMIZER           time of a training step on a small net, as a multiple of a reference kernel's time; for an
+                         optimizer that the user names, of the time of SGD's step
 solve/SOLVER             time of a solver alone, as a multiple of the same
 curvature/CURVATURE      time of a curvature alone, as a multiple of the same
 peak_bytes/OPTIMIZER     bytes of the optimizer at the fullest moment of a step
@@ -17,7 +18,8 @@ not depend on the speed of the machine.
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 
 import torch
@@ -46,8 +48,20 @@ Number = Callable[[float], float]
 """The number of a case, from a limit: once a time is below its limit, it is measured no closer."""
 
 
-def cases(device: str) -> dict[str, Number]:
-    """Every case by name, for each optimizer, solver and curvature of the package."""
+def cases(device: str, specs: Sequence[str] = ()) -> dict[str, Number]:
+    """Every case by name: those of the optimizers that are given, or of all optimizers, solvers and curvatures of the
+    package.
+    """
+    if specs:
+        numbers: dict[str, Number] = {}
+        for given in specs:
+            spec = choose(given).spec
+            numbers[f"step/{spec}"] = partial(
+                _ratio_of_minima, device, partial(_step, device, given), partial(_step, device, REFERENCE)
+            )
+            exact = _bytes_of(device, spec, given) | _convergence_of(device, spec, given)
+            numbers |= {name: lambda limit, number=number: number() for name, number in exact.items()}
+        return numbers
     timed: dict[str, Callable[[], Callable[[], object]]] = {}
     exact: dict[str, Callable[[], float]] = {}
     for name in named():
@@ -57,30 +71,49 @@ def cases(device: str) -> dict[str, Number]:
     for name, curvature in CURVATURES.items():
         timed[f"curvature/{name}"] = lambda curvature=curvature: curve(_tape(device), curvature)
     for spec in [*named(), *(f"kfac[inverse={inverse}]" for inverse in INVERSES)]:
-        exact[f"peak_bytes/{spec}"] = partial(_peak_bytes, device, spec)
-        exact[f"kept_bytes/{spec}"] = lambda spec=spec: kept_bytes(_fresh(device, spec))
+        exact |= _bytes_of(device, spec, spec)
     for name in named():
-        exact[f"train_loss/{name}"] = lambda name=name: _train(device, name)[0]
-        exact[f"epochs/{name}"] = lambda name=name: _train(device, name)[1]
+        exact |= _convergence_of(device, name, name)
     return {
-        **{name: partial(_ratio_of_minima, device, begin) for name, begin in timed.items()},
+        **{
+            name: partial(_ratio_of_minima, device, begin, partial(_reference, device)) for name, begin in timed.items()
+        },
         **{name: lambda limit, number=number: number() for name, number in exact.items()},
     }
 
 
-def _ratio_of_minima(device: str, begin: Callable[[], Callable[[], object]], limit: float) -> float:
+def _bytes_of(device: str, name: str, spec: str) -> dict[str, Callable[[], float]]:
+    return {
+        f"peak_bytes/{name}": lambda: _peak_bytes(device, spec),
+        f"kept_bytes/{name}": lambda: kept_bytes(_fresh(device, spec)),
+    }
+
+
+def _convergence_of(device: str, name: str, spec: str) -> dict[str, Callable[[], float]]:
+    return {
+        f"train_loss/{name}": lambda: _train(device, spec)[0],
+        f"epochs/{name}": lambda: _train(device, spec)[1],
+    }
+
+
+def _ratio_of_minima(
+    device: str,
+    begin: Callable[[], Callable[[], object]],
+    reference: Callable[[], Callable[[], object]],
+    limit: float,
+) -> float:
     """The shortest block of a case over the shortest block of the reference.
 
     Both are set up anew many times, since their speed depends by some percent on where their tensors lie. While the
     ratio is above the limit, there are more set-ups.
 
     Args:
-        begin: sets the case up and returns what is timed.
+        begin, reference: set up case and reference, and return what is timed.
     """
     best = best_reference = math.inf
     kept = []  # so that the next set-up gets other memory, at other distances
     for done in range(1, _MOST_SETUPS + 1):
-        calls = {"reference": _reference(device), "case": begin()}
+        calls = {"reference": reference(), "case": begin()}
         kept += [*calls.values(), torch.empty(random.randrange(1, _GAP), device=device)]
         seconds = interleaved_seconds(calls, device, _ROUNDS, at_least=_ROUNDS, block_seconds=_BLOCK_SECONDS)
         best_reference = min(best_reference, *seconds["reference"])
@@ -114,8 +147,17 @@ def _task(device: str) -> Task:
 
 
 def _step(device: str, spec: str) -> Step:
-    """A step on the same batch each time, at a tiny learning rate: every step then costs the same."""
-    return _task(device).step(choose(f"{spec}[lr=1e-12]"), seed=0).repeat_batch()
+    """A step on the same batch each time, at a tiny learning rate: every step then costs the same.
+
+    Whoever needs a closure searches until it is content: its own learning rate stays, and batches change.
+    """
+    choice = choose(spec)
+    step = _task(device).step(choice, seed=0)
+    if step.takes_closure:
+        return step
+    if "lr" in choice.entry.options:
+        step = _task(device).step(replace(choice, options={**choice.options, "lr": 1e-12}), seed=0)
+    return step.repeat_batch()
 
 
 def _tape(device: str) -> Tape:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from multiprocessing import get_context
+from types import MappingProxyType
 
 import torch
 from rich.console import Console
@@ -51,8 +52,11 @@ class Finding:
         return self.growth > self.bound
 
 
-def in_a_fresh_process(device: str) -> Measure:
+def in_a_fresh_process(device: str, specs: Sequence[str] = ()) -> Measure:
     """A measure that starts one process of one thread and takes all cases there.
+
+    Args:
+        specs: the optimizers that the cases are of; those of the package are the default.
 
     Raises:
         ValueError: from the measure, if a case could not be measured.
@@ -68,7 +72,7 @@ def in_a_fresh_process(device: str) -> Measure:
             for name, limit in limits.items():
                 progress.update(bar, description=name.ljust(32))
                 try:
-                    values[name] = process.submit(measure_here, name, device, limit).result()
+                    values[name] = process.submit(measure_here, name, device, limit, specs).result()
                 except Exception as error:
                     raise ValueError(f"{name} could not be measured: {type(error).__name__}: {error}") from error
                 progress.advance(bar)
@@ -77,9 +81,10 @@ def in_a_fresh_process(device: str) -> Measure:
     return measure
 
 
-def measure_here(name: str, device: str, limit: float) -> float:
+def measure_here(name: str, device: str, limit: float, specs: Sequence[str] = ()) -> float:
     """The number of one case; infinite if it is none, as the loss of a training that diverged."""
-    value = cases(device)[name](limit)
+    torch.manual_seed(0)  # for an optimizer that draws numbers
+    value = cases(device, specs)[name](limit)
     return value if math.isfinite(value) else math.inf
 
 
@@ -97,9 +102,15 @@ def check(baseline: Baseline, present: Sequence[str], measure: Measure) -> list[
     return [Finding(name, baseline.values.get(name), best.get(name)) for name in names]
 
 
-def measure_baseline(present: Sequence[str], device: str, measure: Measure) -> Baseline:
-    """A new baseline of the environment at hand: of each case the median of several processes."""
-    environment, where = comparable_environment(device), describe(device)
+def measure_baseline(
+    present: Sequence[str], device: str, measure: Measure, packages: Mapping[str, str] = MappingProxyType({})
+) -> Baseline:
+    """A new baseline of the environment at hand: of each case the median of several processes.
+
+    Args:
+        packages: those that the optimizers come from, with their versions.
+    """
+    environment, where = comparable_environment(device), describe(device, packages)
     processes = [measure(dict.fromkeys(present, 0.0)) for _ in range(PROCESSES)] if present else []
     values = {name: statistics.median(process[name] for process in processes) for name in present}
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
