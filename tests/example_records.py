@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from suites.harness.problems.tuned import Search, Tuned
 from suites.harness.records.facts import End, Environment, Experiment, Git, Header, Phase, Point
 from suites.harness.records.journal import JournalWriter
 
@@ -34,6 +35,26 @@ EXPERIMENT = Experiment(
     train_images=1437,
     test_images=360,
     synthetic=False,
+)
+
+TUNED = Tuned(
+    optimizer="sgd",
+    options={"lr": 1.0},
+    problem=EXPERIMENT.dataset,
+    criterion=EXPERIMENT.criterion,
+    network=EXPERIMENT.network,
+    activation=EXPERIMENT.activation,
+    batch_size=EXPERIMENT.batch_size,
+    accuracy=0.9,
+    search=Search(
+        space={"lr": "0.001:10:log"},
+        trials=3,
+        runs=3,
+        epochs=9,
+        seconds=1.5,
+        gradient_equivalents=20.0,
+        rule="the best",
+    ),
 )
 
 

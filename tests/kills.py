@@ -30,11 +30,11 @@ from typing import Any
 import psutil
 
 _SMALL = "--network 64,8,10 --device cpu --optimizer sgd --optimizer ea_cg[max_iter=3]"
-_GRID = "--lr 0.1,0.5 --damping 0.1 --tolerance 0.01 --batch-size 100"
+_TRIALS = "--trials 4 --epochs 4"
 COMMANDS = {
     "compare": f"compare {_SMALL} --epochs 6 --seeds 2",
     "compare --jobs 2": f"compare {_SMALL} --epochs 6 --seeds 2 --jobs 2",
-    "tune": f"tune {_SMALL} {_GRID} --epochs 4 --rerun 2",
+    "tune": f"tune {_SMALL} {_TRIALS} --seeds 2",
     "reproduce table2": "reproduce table2 --device cpu --iterates 4 --images 20",
     "reproduce figure9": "reproduce figure9 --device cpu --epochs 4 --seeds 1",
     "reproduce figure9 --jobs 2": "reproduce figure9 --device cpu --epochs 4 --seeds 1 --jobs 2",

@@ -7,7 +7,7 @@ import pytest
 
 COMMANDS = {
     "compare": ["--epochs", "1", "--seeds", "1", "--optimizer", "sgd"],
-    "tune": ["--epochs", "1", "--optimizer", "sgd", "--lr", "0.1", "--batch-size", "100"],
+    "tune": ["--epochs", "1", "--optimizer", "sgd", "--trials", "1", "--seeds", "1"],
     "reproduce": ["table2"],
     "memory": ["--network", "64,10", "--optimizer", "sgd"],
     "gpu": ["--device", "cpu", "--minutes", "0.01"],
@@ -46,7 +46,7 @@ BAD_INPUT = [
     ("reproduce table2 --tuned nowhere", "table2 has no use for tuned"),
     ("reproduce figure1 --iterates 3", "figure1 has no use for iterates"),
     ("reproduce figure1 --seed 1", "figure1 has no use for seed"),
-    ("reproduce figure1 --tuned nowhere", "tuned nowhere: there is no such folder; kronbench tune writes one"),
+    ("reproduce figure1 --tuned nowhere", "tuned settings nowhere: No such file or directory"),
     ("reproduce table2 --images 5", "images must be a multiple of the 10 classes of digits, got 5"),
     ("reproduce table3 --scale cpu --data-root nowhere", "imagenet10"),
 ]

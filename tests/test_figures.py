@@ -10,7 +10,8 @@ from matplotlib.figure import Figure as Canvas
 from typer.testing import CliRunner
 
 from suites.harness.cli import app
-from suites.harness.records.config import read_toml, write_config
+from suites.harness.problems.tuned import write_tuned
+from suites.harness.records.config import read_toml
 from suites.harness.records.facts import End
 from suites.harness.records.journal import Journal
 from suites.harness.records.record import read
@@ -18,7 +19,7 @@ from suites.harness.reproduce.figures import FIGURE_SCALES, FIGURES, draw, lines
 from suites.harness.reproduce.request import Request
 from suites.harness.reproduce.tables2to5 import SCALES
 from suites.harness.show.pictures import _mark
-from tests.example_records import header, point
+from tests.example_records import TUNED, header, point
 
 _SMOKE = replace(FIGURE_SCALES["cifar10"]["smoke"], epochs=2)
 
@@ -161,15 +162,15 @@ def test_the_command_line_draws_with_tuned_settings(tmp_path):
     """Each method with its own options and batch size, from what ``tune`` wrote; what is missing is one line."""
     call = CliRunner().invoke
     shared = ["reproduce", "figure9", "--epochs", "1", "--seeds", "1", "--output", str(tmp_path / "out")]
+    shared += ["--tuned", str(tmp_path / "tuned.toml")]
+    of_digits = replace(TUNED, network=(64, 64, 32, 16, 10), batch_size=479, options={"lr": 0.3})
     for method in FIGURES["figure9"].methods:
-        refused = call(app, [*shared, "--tuned", str(tmp_path)])
+        refused = call(app, shared)
         assert refused.exit_code == 2
         assert refused.output.count("\n") == 1
         assert not (tmp_path / "out").exists()
-        spec = f"{method.spec}[lr=0.3]"
-        flags = {"optimizer": [spec], "dataset": "digits", "criterion": "cross-entropy", "batch_size": 479}
-        write_config(tmp_path / f"{method.spec}.toml", flags)
-    drawn = call(app, [*shared, "--tuned", str(tmp_path)])
+        write_tuned(tmp_path / "tuned.toml", [replace(of_digits, optimizer=method.spec)])
+    drawn = call(app, shared)
     assert drawn.exit_code == 0, drawn.output
     records = [read(path) for path in (tmp_path / "out" / "digits-cross-entropy" / "runs").iterdir()]
     assert {record.experiment.optimizer for record in records} == {

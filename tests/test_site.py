@@ -15,6 +15,8 @@ import pytest
 from suites.harness.analysis.answer import answer
 from suites.harness.analysis.costs import exponent
 from suites.harness.analysis.history import Measured
+from suites.harness.analysis.profiles import profiles
+from suites.harness.problems.tuned import write_tuned
 from suites.harness.records.facts import NegativeCurvature, SolverHealth
 from suites.harness.show.captions import main_experiment, readme_block, sentences, with_headline
 from suites.harness.show.collect import collect
@@ -23,7 +25,7 @@ from suites.harness.show.figures import Styles, literal, solver_health
 from suites.harness.show.page import build
 from suites.harness.show.table import WRITERS, Cell, Column, Table
 from suites.harness.units import shown_bytes
-from tests.example_records import as_schema_2, header, phase, point, write
+from tests.example_records import TUNED, as_schema_2, header, phase, point, write
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "a_b%c&d|e$f^{g}\\h")
@@ -72,16 +74,8 @@ def recorded(tmp_path_factory):
     write_run(folder, HOSTILE[2], 0, epochs=-1, status="failed", reason="out of memory: asked for 90.6 GB")
     search = results / "latest" / "tune"
     write_run(search, "ea_cg", 1000, validation=0.2)
-    flags = 'optimizer = ["ea_cg"]\ndataset = "digits"\ncriterion = "cross-entropy"\nbatch_size = 100\n'
-    (search / "ea_cg.toml").write_text(flags)
-    found = {
-        "setting": "ea_cg",
-        "batch_size": 100,
-        "training_seconds": 100.0,
-        "gradient_equivalents": 5000.0,
-        "runs": 9,
-    }
-    (search / "ea_cg.json").write_text(json.dumps(found))
+    cost = replace(TUNED.search, space={}, seconds=100.0, gradient_equivalents=5000.0)
+    write_tuned(search / "tuned.toml", [replace(TUNED, optimizer="ea_cg", options={}, search=cost)])
     _write_history(results / "asv")
     paper = results / "published" / "table2"
     paper.mkdir(parents=True)
@@ -244,6 +238,16 @@ def test_the_answer_says_who_is_best_and_how_sure_it_is(recorded):
     assert gradients.startswith("gradient-equivalents to 0.97: EA-CG, PCH-1 56. 1.5x fewer than <img")
     assert " 2x fewer than SGD (probability 1.00 [0.57, 1.00]). Never there: " in gradients
     assert seconds.startswith("seconds to 0.97: ")
+
+
+def test_profiles_by_hand():
+    """Two problems; on the first a takes 2 and 4 where b takes 1 and 8, on the second only a arrives."""
+    first = {"a": {0: 2.0, 1: 4.0}, "b": {0: 1.0, 1: 8.0}}
+    second = {"a": {0: 10.0}, "b": {0: math.inf}, "c": {0: math.inf}}
+    found = profiles([first, second])
+    assert (found["a"].factors, found["a"].shares) == ([1, 2], [0.75, 1.0])
+    assert (found["b"].factors, found["b"].shares) == ([1, 2], [0.25, 0.5])
+    assert (found["c"].factors, found["c"].shares, found["c"].problems) == ([1], [0], 1)
 
 
 def test_growth_is_fitted_to_the_wider_half():

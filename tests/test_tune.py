@@ -1,41 +1,145 @@
-"""The grid search: what is tried, on which images, by which rule the best is found, and what it cost."""
+"""The search: what is tried, on which images, by which rule the best is found, and what it cost."""
 
-import json
 from dataclasses import replace
-from statistics import median
+from itertools import pairwise
 from types import SimpleNamespace
-from unittest.mock import ANY
 
-import pandas as pd
 import pytest
 import torch
 
+from optimizers.core import Span
 from suites.harness.names import TUNED, method_of
 from suites.harness.problems import digits
-from suites.harness.records.groups import to_reach
+from suites.harness.problems.tuned import beside, read_tuned
 from suites.harness.records.record import read
 from suites.harness.training import parallel
+from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
-from suites.harness.tuning import search
-from suites.harness.tuning.grid import GRID
+from suites.harness.tuning import grid, search
 from suites.harness.tuning.halving import halve, rungs
-from suites.harness.tuning.rerun import rerun
+from suites.harness.tuning.score import score
+from suites.harness.tuning.search import Plan, settings_of
+from suites.harness.tuning.space import beyond, declared, parse, space_of, trials
+from tests.example_records import header, point, write
 
-SETTINGS = Settings(device="cpu", network=(64, 16, 10))
-FLAGS = ["--network", "64,16,10", "--epochs", 2, "--batch-size", "100,500", "--lr", "0.001,0.2", "--damping", "0.01"]
+SETTINGS = Settings(device="cpu", network=(64, 16, 10), validation=0.2)
+FLAGS = ["--network", "64,16,10", "--epochs", 3, "--seeds", 1, "--trials", 4]
+QUICK = Plan(trials=3, seeds=1, epochs=3)
 
 
-def _records(folder, method):
+@pytest.fixture(scope="module")
+def task():
+    return Task.load(SETTINGS)
+
+
+def _records(folder, method=""):
     return [read(path) for path in sorted((folder / "runs").glob(f"{method}*.jsonl"))]
 
 
-def _cost(folder, method):
-    return json.loads((folder / f"{method}.json").read_text())
+# --- the space ---
 
 
-def test_the_grid_is_as_the_paper_prints_it():
+@pytest.mark.parametrize(
+    ("method", "varied"),
+    [
+        ("sgd", {"lr"}),
+        ("sgd[momentum=0.8]", {"lr"}),
+        ("kfac", {"lr", "damping"}),
+        ("kfac[damping=0.1]", {"lr"}),
+        ("ea_cg[gamma=0]", {"lr", "damping"}),
+        ("fisher+ea_cg", {"lr", "damping"}),
+        ("torch.optim.Adam", {"lr"}),
+    ],
+)
+def test_a_space_is_declared_with_the_optimizer(method, varied):
+    space = space_of(choose(method), {})
+    assert set(space) == varied
+    assert all(span.low < choose(method).entry.options[name] < span.high for name, span in space.items())
+    decades = {name: span.high / span.low for name, span in space.items()}
+    assert decades.get("damping", 1e3) >= 1e3
+    if "damping" not in choose(method).entry.options:
+        assert decades["lr"] == pytest.approx(1e4)
+
+
+def test_a_file_of_ones_own_declares_its_space(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from optimizers.core import Span\nfrom optimizers.sgd import SGD\n\n"
+        "class Mine(SGD):\n    space = {'lr': Span(0.1, 1), 'momentum': Span(0, 0.95, 'linear'), 'other': Span(1, 2)}\n"
+    )
+    assert declared(choose(str(tmp_path / "mine.py")).entry) == {
+        "lr": Span(0.1, 1),
+        "momentum": Span(0, 0.95, "linear"),  # and not what it does not take
+    }
+
+
+def test_a_space_that_is_given_takes_the_place_of_the_declared(task):
+    given = dict([parse("lr=1e-4:1:log"), parse(" max_iter = 5:50:log")])
+    assert space_of(choose("sgd"), given) == {"lr": Span(1e-4, 1)}
+    assert set(space_of(choose("ea_cg"), given)) == {"lr", "damping", "max_iter"}
+    with pytest.raises(ValueError, match="nothing to search"):
+        space_of(choose("sgd[lr=0.1]"), {})
+    iterations = {one.options["max_iter"] for one in settings_of(task, choose("ea_cg"), Plan(space=given))}
+    assert all(isinstance(count, int) and 5 <= count <= 50 for count in iterations)
+    assert len(iterations) > 9
+
+
+def test_trials_fill_the_space_evenly_on_its_scale():
+    """Each quarter of a logarithmic scale gets as many, in each direction; the default comes first; two digits."""
+    space = {"lr": Span(1e-3, 10), "damping": Span(1e-4, 1)}
+    found = trials(space, {"lr": 0.1, "damping": 0.01}, 41, lambda options: True)
+    assert found[0] == {"lr": 0.1, "damping": 0.01}
+    assert len(found) == 41
+    for name, low in (("lr", -3), ("damping", -4)):
+        decades = [int(torch.tensor(one[name]).log10().floor()) for one in found[1:]]
+        assert all(8 <= decades.count(low + place) <= 12 for place in range(4))
+        assert all(float(f"{one[name]:.2g}") == one[name] for one in found)
+    assert found == trials(space, {"lr": 0.1, "damping": 0.01}, 41, lambda options: True)  # seeded
+    linear = trials({"momentum": Span(0, 1, "linear")}, {"momentum": 5.0}, 40, lambda options: True)
+    assert all(9 <= sum(place <= 4 * one["momentum"] < place + 1 for one in linear) <= 11 for place in range(4))
+
+
+def test_what_an_optimizer_does_not_take_is_not_tried():
+    """Others are drawn in its place; where there are no others, there are fewer trials."""
+    space = {"damping": Span(0.1, 10)}
+    found = trials(space, {"damping": 50.0}, 9, lambda options: options["damping"] < 1)
+    assert len(found) == 9
+    counts = trials({"max_iter": Span(1, 4)}, {"max_iter": 2}, 9, lambda options: True)
+    assert sorted(one["max_iter"] for one in counts) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("span", "value", "expected"),
+    [
+        (Span(1, 1000), 31, None),
+        (Span(1, 1000), 2.1, None),
+        (Span(1, 1000), 1.9, (0.1, 1)),  # a tenth of three decades
+        (Span(1, 1000), 480, None),
+        (Span(1, 1000), 520, (1000, 10000)),
+        (Span(0, 3, "linear"), 2.8, (3, 4)),
+        (Span(0, 3, "linear"), 0.2, (-1, 0)),
+        (Span(0, 3, "linear"), 0.4, None),
+    ],
+)
+def test_a_tenth_of_a_span_is_its_edge_and_a_third_lies_beyond(span, value, expected):
+    found = beyond(span, value)
+    assert (found and (found.low, found.high)) == (expected and pytest.approx(expected))
+    assert found is None or found.scale == span.scale
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale"), [(1, 1, "log"), (2, 1, "log"), (0, 1, "log"), (float("nan"), 1, "log")]
+)
+def test_a_span_that_is_none_is_refused(low, high, scale):
+    with pytest.raises(ValueError, match="a span"):
+        Span(low, high, scale)
+
+
+# --- the grid of the paper ---
+
+
+def test_the_grid_is_as_the_paper_prints_it(task):
     """Learning rate, |Batch|, alpha, max|CG| and epsilon_CG, of its section on experiments."""
-    settings = search.settings_of("ea_cg")
+    settings = settings_of(task, choose("ea_cg"), Plan(of_paper=True, batch_sizes=grid.BATCHES))
     assert {setting.batch_size for setting in settings} == {100, 500, 1000}
     printed = {
         "lr": {0.05, 0.1, 0.2},
@@ -49,22 +153,34 @@ def test_the_grid_is_as_the_paper_prints_it():
 @pytest.mark.parametrize(
     ("method", "count"), [("sgd", 9), ("kfac", 36), ("ea_cg", 576), ("ea_cg[gamma=0,lr=0.1]", 192)]
 )
-def test_the_grid_is_the_papers(method, count):
-    found = search.settings_of(method)
+def test_the_grid_is_the_papers(task, method, count):
+    found = settings_of(task, choose(method), Plan(of_paper=True, batch_sizes=grid.BATCHES))
     assert len({(setting.choice.spec, setting.batch_size) for setting in found}) == len(found) == count
     if "gamma" in method:
         assert {(setting.choice.options["gamma"], setting.choice.options["lr"]) for setting in found} == {(0, 0.1)}
 
 
 def test_a_method_is_named_without_what_the_grid_varies():
-    assert set(GRID) == set(TUNED)
+    assert set(grid.GRID) == set(TUNED)
     assert method_of("ea_cg[gamma=0,lr=0.1,damping=0.02,max_iter=5,tolerance=0.1]") == "ea_cg[gamma=0]"
     assert method_of("sgd[lr=0.1]") == method_of("sgd") == "sgd"
 
 
+def test_the_papers_search_trains_all_of_the_grid_in_full(task, monkeypatch, tmp_path):
+    monkeypatch.setattr(grid, "GRID", {"lr": (1e-6, 0.2, 1e-5)})
+    found = search.tune(task, choose("sgd"), replace(QUICK, of_paper=True, batch_sizes=(100, 200)), tmp_path)
+    assert (found.spec, found.batch_size) == ("sgd[lr=0.2]", 100)
+    assert (found.search.rungs, found.search.trials, found.search.epochs) == (((6, 3),), 6, 18)
+    assert found.search.space == {"lr": "1e-06, 0.2, 1e-05"}
+    assert (found.search.edge, found.search.extended) == (("lr",), ())
+
+
+# --- the rule ---
+
+
 def test_validation_images_are_held_out():
     """As many of each class, none of them trained on, and none of the test set."""
-    whole, held = Task.load(SETTINGS).dataset, Task.load(replace(SETTINGS, validation=0.2)).dataset
+    whole, held = Task.load(replace(SETTINGS, validation=0.0)).dataset, Task.load(SETTINGS).dataset
     assert len(held.train) + len(held.test) == len(whole.train)
     together = torch.cat([held.train.images, held.test.images]).unique(dim=0)
     assert torch.equal(together, whole.train.images.unique(dim=0))
@@ -73,137 +189,144 @@ def test_validation_images_are_held_out():
         assert share == pytest.approx(0.2, abs=0.01)
 
 
-def test_the_best_is_found_and_compared(kronbench, tmp_path):
-    """A learning rate that learns beats one that does not; compare reads what was written."""
-    flags = [*FLAGS, "--optimizer", "sgd", "--optimizer", "kfac", "--rerun", 0, "--output", tmp_path]
-    code, out, error = kronbench("tune", *flags)
-    assert code == 0, error
-    assert "kfac[lr=0.2,damping=0.01]" in out
-    assert not (tmp_path / "best").exists()
-    cost, records = _cost(tmp_path, "kfac"), _records(tmp_path, "kfac")
-    assert (cost["rungs"], cost["runs"], len(records)) == ([[4, 2]], 4, 4)
-    best = max(records, key=lambda record: record.points[-1].test_accuracy)
-    assert cost["validation_accuracy"] == best.points[-1].test_accuracy
-    assert {record.experiment.seed for record in records} == {1000}
-    assert {record.experiment.validation for record in records} == {0.2}
-    flags = ["--config", tmp_path / "kfac.toml", "--seeds", 1, "--output", tmp_path / "compared"]
-    code, out, error = kronbench("compare", *flags)
-    assert code == 0, error
-    (record,) = [read(path) for path in (tmp_path / "compared" / "runs").iterdir()]
-    assert (record.experiment.optimizer, record.experiment.batch_size) == (cost["setting"], cost["batch_size"])
-    assert record.experiment.validation == 0
-
-
-UNFINISHED = (1.0, 0.0, False)
+def _run(*accuracies, loss=1.0, status="finished"):
+    """A run by its accuracies after each epoch."""
+    points = [point(epoch, test_accuracy=accuracy, test_loss=loss) for epoch, accuracy in enumerate((0.1, *accuracies))]
+    return SimpleNamespace(
+        completed=status in ("finished", "at chance"), ended=True, status=status, points=points, reason="none"
+    )
 
 
 @pytest.mark.parametrize(
-    ("runs", "best"),  # of each setting: accuracy, loss and whether it finished, one run a seed
+    ("better", "worse"),
     [
-        ([[(0.5, 0.1, True)], [(0.9, 9.0, True)]], 1),  # accuracy first, whatever the loss
-        ([[(0.9, 0.3, True)], [(0.9, 0.2, True)]], 1),  # of equals the lowest loss
-        ([[(0.9, 0.2, True)], [(0.9, 0.3, True)]], 0),
-        ([[(0.5, 0.2, True)], [(0.9, 0.3, True)], [(0.9, 0.3, True)]], 1),  # then the first in the grid
-        ([[(0.9, None, True)], [(0.9, 9.0, True)]], 1),  # a loss that is not finite is the highest
-        ([[UNFINISHED], [(0.1, 9.0, True)]], 1),
-        ([[(0.9, 0.1, True), UNFINISHED], [(0.1, 9.0, True), (0.1, 9.0, True)]], 1),  # one run is enough
-        ([[(0.5, 1, True), (0.5, 1, True), (1.0, 1, True)], [(0.6, 1, True), (0.6, 1, True), (0.0, 1, True)]], 1),
-        ([[(0.5, 1, True), (0.5, 1, True), (0.5, 9, True)], [(0.5, 2, True), (0.5, 2, True), (0.5, 2, True)]], 0),
+        ([_run(0.5, 0.8, 0.9)], [_run(0.8, 0.85, 0.89)]),  # the hardest target first
+        ([_run(0.5, 0.9, 0.9, loss=9)], [_run(0.5, 0.6, 1.0)]),  # and the epochs to it
+        ([_run(0.8, 0.8, 0.8)], [_run(0.5, 0.8, 0.85)]),  # of equals the easier target
+        ([_run(0.5, 0.7, 0.79)], [_run(0.5, 0.7, 0.78)]),  # then the accuracy in the end
+        ([_run(0.5, 0.7, loss=0.1)], [_run(0.5, 0.7, loss=0.2)]),  # then the loss
+        ([_run(0.5, 0.7, loss=9.0)], [_run(0.5, 0.7, loss=None)]),  # which may be not finite
+        ([_run(0.1, 0.1, status="at chance")], [_run(0.9, 0.9, status="diverged")]),
+        ([_run(0.1), _run(0.1)], [_run(0.9), _run(0.9, status="failed")]),  # one run is enough
+        ([_run(0.9), _run(0.9), _run(0.2)], [_run(0.1, 0.9), _run(0.1, 0.9), _run(0.9, 0.9)]),  # medians over seeds
+        ([_run(0.2), _run(0.3), _run(0.3)], [_run(0.7), _run(0.2), _run(0.2)]),
+        ([_run(0.2, loss=1), _run(0.2, loss=1), _run(0.2, loss=9)], [_run(0.2, loss=2) for _ in range(3)]),
     ],
 )
-def test_the_rule(monkeypatch, tmp_path, runs, best):
-    """Medians over the seeds: of accuracy, then of loss."""
+def test_the_rule(better, worse):
+    assert score(better, (0.8, 0.9)) < score(worse, (0.8, 0.9))
+    assert score(better, (0.8, 0.9)) == score(list(reversed(better)), (0.9, 0.8))
+
+
+def _fake_runs(monkeypatch, accuracy_of, tmp_path):
+    """Runs of one epoch that reach what ``accuracy_of`` says of their options, and cost 2 s and 5 gradients."""
     asked = []
 
     def trained(jobs, workers, on_done):
-        asked.extend(job.seed for job in jobs)
-        found = []
-        for place in range(len(jobs)):
-            accuracy, loss, completed = runs[place % len(runs)][place // len(runs)]
-            last = {"test_accuracy": accuracy, "test_loss": loss}
-            cost = {"epoch": 3, "training_seconds": 2.0, "gradient_equivalents": 5.0}
-            points = [SimpleNamespace(**last, **cost)]
-            found.append(SimpleNamespace(completed=completed, points=points, path=tmp_path, reason="none"))
-        return found
+        asked.extend(jobs)
+        records = []
+        for job in jobs:
+            options = {**choose(job.spec).entry.options, **choose(job.spec).options}
+            path = tmp_path / f"{len(asked)}_{len(records)}.jsonl"
+            facts = header(optimizer=job.spec, seed=job.seed, epochs=1, batch_size=job.settings.batch_size)
+            cost = {"training_seconds": 2.0, "gradient_equivalents": 5.0}
+            write(path, facts, [point(0, training_seconds=0.0), point(1, test_accuracy=accuracy_of(options), **cost)])
+            records.append(read(path))
+            on_done(records[-1])
+        return records
 
     monkeypatch.setattr(search, "run_jobs", trained)
-    grid = search.settings_of("sgd", {"lr": [0.1 * (1 + place) for place in range(len(runs))]}, [100])
-    found = search.tune(SETTINGS, grid, len(runs[0]), 3, 3, tmp_path)
-    assert found.setting is grid[best]
-    count = sum(map(len, runs))
-    assert (found.runs, found.epochs, found.training_seconds, found.gradient_equivalents) == (
-        count,
-        3 * count,
-        2 * count,
-        5 * count,
-    )
-    assert found.unfinished == sum(run == UNFINISHED for own in runs for run in own)
-    assert (found.validation_accuracy, found.validation_loss) == tuple(
-        median(run[column] for run in runs[best]) for column in (0, 1)
-    )
-    assert min(asked) >= 1000  # no comparison has a thousand seeds: its own are fresh
-    assert len(set(asked)) == len(runs[0])
+    return asked
 
 
-def test_halving_finds_the_best_of_the_grid_in_fewer_epochs(kronbench, tmp_path):
-    """Nine settings of which one learns fast: 9 train one epoch, 3 three, 1 nine; the grid has 9 times 9 epochs."""
-    flags = ["--network", "64,16,10", "--epochs", 9, "--batch-size", "100", "--rerun", 0, "--optimizer", "sgd"]
-    flags += ["--lr", "1e-6,2e-6,3e-6,4e-6,0.2,5e-6,6e-6,7e-6,0.02"]
-    for name, how in (("grid", []), ("halving", ["--halving"])):
-        code, _, error = kronbench("tune", *flags, *how, "--output", tmp_path / name)
-        assert code == 0, error
-    grid, halved = _cost(tmp_path / "grid", "sgd"), _cost(tmp_path / "halving", "sgd")
-    assert grid["setting"] == halved["setting"] == "sgd[lr=0.2]"
-    assert grid["validation_accuracy"] == halved["validation_accuracy"]
-    assert (grid["rungs"], halved["rungs"]) == ([[9, 9]], [[9, 1], [3, 3], [1, 9]])
-    for folder, cost, epochs in ((tmp_path / "grid", grid, 81), (tmp_path / "halving", halved, 27)):
-        last = [record.points[-1] for record in _records(folder, "sgd")]
-        assert cost["epochs"] == sum(point.epoch for point in last) == epochs
-        for name in ("training_seconds", "gradient_equivalents"):
-            assert cost[name] == pytest.approx(sum(getattr(point, name) for point in last))
-    third = {r.experiment.options["lr"] for r in _records(tmp_path / "halving", "sgd") if len(r.points) == 1 + 3}
-    assert {0.2, 0.02} < third
+def test_seeds_are_fresh_and_costs_are_added_up(task, monkeypatch, tmp_path):
+    asked = _fake_runs(monkeypatch, lambda options: 0.5, tmp_path)
+    found = search.tune(task, choose("sgd"), Plan(trials=9, seeds=2, epochs=9), tmp_path)
+    assert {job.seed for job in asked} == {1000, 1001}  # no comparison has a thousand seeds
+    assert [job.epochs for job in asked] == [1] * 18 + [3] * 6 + [9] * 2
+    assert found.search.rungs == ((9, 1), (3, 3), (1, 9))
+    assert (found.search.runs, found.search.epochs) == (26, 26)
+    assert (found.search.seconds, found.search.gradient_equivalents) == (52, 130)
+    assert found.options == {"lr": 0.1}  # of equals the one that was tried first, which is the default
+    assert (found.accuracy, found.epochs) == (0.5, {f"{target:g}": float("inf") for target in task.problem.targets})
+    assert (found.problem, found.criterion, found.network, found.activation, found.batch_size) == (
+        *("digits", "cross-entropy", (64, 16, 10), "sigmoid", 100),
+    )
+    assert found.search.machine == "EPYC"
+    assert found.search.commit == "0123456789"
 
 
 @pytest.mark.parametrize(
-    ("count", "first", "epochs", "expected"),
+    ("best", "extended", "edge"),
+    [(0.1, (), ()), (20, ("lr",), ()), (1e6, ("lr",), ("lr",)), (5e-4, ("lr",), ()), (1e-9, ("lr",), ("lr",))],
+)
+def test_a_best_at_the_edge_extends_the_space_once(task, monkeypatch, tmp_path, best, extended, edge):
+    """By a third of it with a third of the trials; if the best lies at the edge again, this is said."""
+    distance = lambda options: abs(torch.tensor(options["lr"] / best).log10().item()) / 100  # noqa: E731
+    asked = _fake_runs(monkeypatch, lambda options: 0.5 - distance(options), tmp_path)
+    more = []
+    found = search.tune(task, choose("sgd"), Plan(trials=27, seeds=1, epochs=1), tmp_path, on_more=more.append)
+    assert (found.search.extended, found.search.edge) == (extended, edge)
+    assert found.search.trials == len(asked) == (36 if extended else 27)
+    assert more == ([9] if extended else [])
+    assert found.options["lr"] == min(
+        (choose(job.spec).options["lr"] for job in asked), key=lambda lr: distance({"lr": lr})
+    )
+    span = found.search.space["lr"].split(":")
+    assert float(span[0]) == pytest.approx(1e-3 if best > 1e-2 else 1e-3 * 1e4 ** (-1 / 3), rel=1e-3)
+    assert float(span[1]) == pytest.approx(10 if best < 1 else 10 * 1e4 ** (1 / 3), rel=1e-3)
+
+
+def test_both_options_are_extended_as_far_as_they_may_go(task, monkeypatch, tmp_path):
+    """A damping is below 1."""
+    space = space_of(choose("kfac"), {})
+    least = lambda options: min(span.share(options[name]) for name, span in space.items())  # noqa: E731
+    asked = _fake_runs(monkeypatch, lambda options: max(least(options), 0) / 2, tmp_path)
+    found = search.tune(task, choose("kfac"), Plan(trials=150, seeds=1, epochs=1), tmp_path)
+    assert found.search.extended == ("lr", "damping")
+    assert found.search.trials == len(asked) == 150 + 50 + 50
+    dampings = [choose(job.spec).options["damping"] for job in asked]
+    assert 0.3 < max(dampings) < 1
+
+
+def test_halving_keeps_the_best_third():
+    """In any place; what ranks low in the first rung is not asked for again."""
+    for best in (0, 17, 35):
+        asked = []
+
+        def train(numbers, epochs, best=best, asked=asked):
+            asked.append((len(numbers), epochs))
+            return sorted(numbers, key=lambda number: abs(number - best - 0.1))
+
+        found = halve(range(36), 10, train)
+        assert found[0] == best
+        assert asked == [(36, 1), (12, 3), (4, 10)]
+        assert list(found) == sorted(range(36), key=lambda number: abs(number - best - 0.1))[:4]
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs", "expected"),
     [
-        (36, 1, 10, [(36, 1), (12, 3), (4, 10)]),
-        (36, 4, 40, [(36, 4), (12, 13), (4, 40)]),
-        (9, 1, 100, [(9, 11), (3, 33), (1, 100)]),  # no more rungs than it takes
-        (2, 1, 10, [(2, 10)]),
-        (1, 1, 1, [(1, 1)]),
-        (36, 10, 10, [(36, 10)]),
-        (36, 20, 10, [(36, 10)]),
-        (36, 3, 9, [(36, 3), (12, 9)]),
-        (36, 3, 8, [(36, 8)]),
-        (4, 1, 10, [(4, 3), (2, 10)]),
-        (28, 1, 27, [(28, 1), (10, 3), (4, 9), (2, 27)]),
+        (27, 40, [(27, 4), (9, 13), (3, 40)]),
+        (36, 9, [(36, 1), (12, 3), (4, 9)]),
+        (36, 8, [(36, 1), (12, 2), (4, 8)]),
+        (27, 2, [(27, 1), (9, 2)]),
+        (27, 1, [(27, 1)]),
+        (2, 9, [(2, 1), (1, 9)]),
+        (1, 40, [(1, 40)]),
+        (28, 27, [(28, 3), (10, 9), (4, 27)]),
     ],
 )
-def test_rungs(count, first, epochs, expected):
-    assert rungs(count, first, epochs) == expected
-
-
-@pytest.mark.parametrize("best", [0, 17, 35])
-def test_halving_keeps_the_best_third(best):
-    """In any place; what ranks low in the first rung is not asked for again."""
-    asked = []
-
-    def train(numbers, epochs):
-        asked.append(numbers)
-        return sorted(numbers, key=lambda number: abs(number - best - 0.1))
-
-    assert halve(36, 1, 10, train) == best
-    order = sorted(range(36), key=lambda number: abs(number - best - 0.1))
-    assert asked == [sorted(order[:count]) for count in (36, 12, 4)]
+def test_rungs(count, epochs, expected):
+    assert rungs(count, epochs) == expected
+    assert all(more > fewer for (more, _), (fewer, _) in pairwise(expected))
+    assert Plan(seeds=2, epochs=epochs).run_epochs(count) == 2 * sum(number * length for number, length in expected)
 
 
 def test_the_test_set_chooses_nothing(monkeypatch, tmp_path):
     """With every label of the test set wrong, where the worst network would look best, the choice is the same."""
-    grid = search.settings_of("sgd", {"lr": (1e-6, 0.2)}, [100])
-    settings = Task.load(replace(SETTINGS, validation=0.2)).settings
-    found = search.tune(settings, grid, 1, 3, 3, tmp_path / "right")
+    plan = replace(QUICK, space={"lr": Span(1e-6, 0.2)}, trials=4)
+    found = search.tune(Task.load(SETTINGS), choose("sgd"), plan, tmp_path / "right")
     right = digits.problem
 
     def wrong(*given):
@@ -214,19 +337,18 @@ def test_the_test_set_chooses_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(digits, "problem", replace(right, read=wrong))
     parallel._task.cache_clear()
     try:
-        again = search.tune(settings, grid, 1, 3, 3, tmp_path / "wrong")
-        (tested, *_) = rerun(settings, [again], 1, 3, 0.5, tmp_path / "best").records
+        task = Task.load(SETTINGS)
+        again = search.tune(task, choose("sgd"), plan, tmp_path / "wrong")
+        whole = Task.load(replace(SETTINGS, validation=0.0)).dataset
     finally:
         parallel._task.cache_clear()
-    assert again.setting.choice.spec == found.setting.choice.spec == "sgd[lr=0.2]"
-    assert again.validation_accuracy == found.validation_accuracy > 0.5
-    assert tested.points[-1].test_accuracy < 0.2  # the rerun does see the test set
+    assert again.spec == found.spec
+    assert again.accuracy == found.accuracy > 0.5
+    assert not torch.equal(whole.test.labels, task.dataset.test.labels)  # the labels were wrong indeed
 
 
-def test_an_interrupted_search_goes_on(tmp_path):
+def test_an_interrupted_search_goes_on(task, tmp_path):
     """Runs that finished are taken from their records, and the result is that of a search without a break."""
-    grid = search.settings_of("sgd", {"lr": (1e-6, 0.02, 0.2)}, [100])
-    settings = Task.load(replace(SETTINGS, validation=0.2)).settings
     done = []
 
     def stop(record):
@@ -235,106 +357,131 @@ def test_an_interrupted_search_goes_on(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search.tune(settings, grid, 1, 1, 3, tmp_path, on_done=stop)
+        search.tune(task, choose("sgd"), QUICK, tmp_path, on_done=stop)
     kept = {path: path.stat().st_mtime_ns for path in done}
-    found = search.tune(settings, grid, 1, 1, 3, tmp_path)
+    found = search.tune(task, choose("sgd"), QUICK, tmp_path)
     assert kept == {path: path.stat().st_mtime_ns for path in done}
-    assert search.tune(settings, grid, 1, 1, 3, tmp_path) == replace(found, setting=ANY)
-    assert (found.setting.choice.spec, found.rungs, found.runs) == ("sgd[lr=0.2]", [(3, 1), (1, 3)], 4)
-
-
-def test_the_best_run_again_on_fresh_seeds(kronbench, tmp_path):
-    """On the whole training set and the test set, each with its own batch; the cost of the search is added once."""
-    flags = [*FLAGS, "--epochs", 3, "--batch-size", "50,500", "--target", 0.6, "--rerun", 2]
-    flags += ["--optimizer", "sgd", "--optimizer", "kfac[lr=0.2]"]
-    code, _, error = kronbench("tune", *flags, "--output", tmp_path)
-    assert code == 0, error
-    records = _records(tmp_path / "best", "")
-    assert len(records) == 4
-    assert {record.experiment.seed for record in records} == {0, 1}
-    assert {record.experiment.validation for record in records} == {0}
-    assert {len(Task.load(SETTINGS).dataset.train)} == {record.experiment.train_images for record in records}
-    table = pd.read_csv(tmp_path / "best" / "table.csv")
-    for (_, row), method in zip(table.iterrows(), ("sgd", "kfac_lr=0.2"), strict=True):
-        cost, own = _cost(tmp_path, method), _records(tmp_path / "best", method.partition("_")[0])
-        assert (row["setting"], row["batch"]) == (cost["setting"], cost["batch_size"])
-        assert {record.experiment.batch_size for record in own} == {cost["batch_size"]}
-        assert row["test accuracy"] == pytest.approx(median(record.points[-1].test_accuracy for record in own))
-        seconds = median(to_reach(record, 0.6, "training_seconds") for record in own)
-        assert row["seconds to 0.6"] == pytest.approx(seconds)
-        assert row["with tuning"] == pytest.approx(seconds + cost["training_seconds"])
-        added = row["gradient-equivalents with tuning"] - row["gradient-equivalents to 0.6"]
-        assert added == pytest.approx(cost["gradient_equivalents"])
-    text = (tmp_path / "best" / "table.md").read_text()
-    assert "cover 50 %" in text
-    assert "2 finished" in text
-    before = {record.path: record.path.stat().st_mtime_ns for record in records}
-    assert kronbench("tune", *flags, "--output", tmp_path)[0] == 0
-    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert search.tune(task, choose("sgd"), QUICK, tmp_path) == found
+    assert found.search.rungs[:2] == ((3, 1), (1, 3))
 
 
 @pytest.mark.usefixtures("quick_workers")
-def test_several_workers_choose_the_same(tmp_path):
-    grid = search.settings_of("sgd", {"lr": (1e-6, 0.02, 0.2)}, [100])
-    settings = Task.load(replace(SETTINGS, validation=0.2)).settings
+def test_several_workers_choose_the_same(task, tmp_path):
     alone, two = (
-        search.tune(settings, grid, 1, 1, 3, tmp_path / str(count), workers=parallel.Workers(count)) for count in (1, 2)
+        search.tune(task, choose("sgd"), QUICK, tmp_path / str(count), workers=parallel.Workers(count))
+        for count in (1, 2)
     )
-    assert two == replace(alone, setting=ANY, training_seconds=ANY)
+    assert replace(two, search=replace(two.search, seconds=0)) == replace(
+        alone, search=replace(alone.search, seconds=0)
+    )
+
+
+# --- the command ---
+
+
+def test_the_best_is_found_and_compared(kronbench, tmp_path):
+    """A learning rate that learns beats one that does not; compare reads what was written."""
+    flags = [*FLAGS, "--optimizer", "sgd", "--optimizer", "kfac", "--space", "lr=1e-5:0.3:log", "--output", tmp_path]
+    code, out, error = kronbench("tune", *flags)
+    assert code == 0, error
+    found = {one.optimizer: one for one in read_tuned(tmp_path / "tuned.toml")}
+    assert list(found) == ["sgd", "kfac"]
+    for one in found.values():
+        assert one.spec in out
+        records = _records(tmp_path, one.optimizer)
+        assert {record.experiment.seed for record in records} == {1000}
+        assert {record.experiment.validation for record in records} == {0.2}
+        assert one.search.runs == len(records)
+        assert one.search.epochs == sum(record.points[-1].epoch for record in records)
+        best = max(records, key=lambda record: (record.experiment.epochs, record.points[-1].test_accuracy))
+        assert one.accuracy == pytest.approx(best.points[-1].test_accuracy)
+        assert one.search.rule.startswith("Among the settings whose runs all finished: the fewest epochs")
+    flags = ["--network", "64,16,10", "--epochs", 4, "--seeds", 1, "--tuned", tmp_path / "tuned.toml"]
+    flags += ["--optimizer", "sgd", "--optimizer", "kfac", "--output", tmp_path / "compared"]
+    code, out, error = kronbench("compare", *flags)
+    assert code == 0, error
+    records = _records(tmp_path / "compared")
+    assert {record.experiment.optimizer for record in records} == {one.spec for one in found.values()}
+    assert {(record.experiment.validation, record.header.tuning) for record in records} == {(0, "tuned")}
+
+
+def test_all_methods_have_as_many_trials(kronbench, tmp_path):
+    code, _, error = kronbench("tune", *FLAGS, "--epochs", 1, "--output", tmp_path)
+    assert code == 0, error
+    found = read_tuned(tmp_path / "tuned.toml")
+    names = [(one.optimizer, one.variant) for one in found]
+    expected = ["sgd", "torch.optim.Adam", "kfac", "kfra", "ea_cg"]
+    assert names == [*((name, {}) for name in expected), ("ea_cg", {"gamma": 0})]
+    assert {one.search.trials - 2 * len(one.search.extended) for one in found} == {4}
+
+
+def test_save_writes_beside_the_problem(kronbench, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\nfrom suites.harness.problems import digits\n"
+        "problem = replace(digits.problem, network=(64, 10))\n"
+    )
+    flags = ["--problem", tmp_path / "mine.py", "--optimizer", "sgd", "--trials", 1, "--seeds", 1, "--epochs", 2]
+    assert kronbench("tune", *flags, "--output", tmp_path / "out")[0] == 0
+    assert not (tmp_path / "mine.toml").exists()
+    assert kronbench("tune", *flags, "--output", tmp_path / "out", "--save")[0] == 0
+    assert read_tuned(tmp_path / "mine.toml") == read_tuned(tmp_path / "out" / "tuned.toml")
+    (found,) = read_tuned(tmp_path / "mine.toml")
+    assert (found.problem, found.spec) == ("mine", "sgd[lr=0.1]")
 
 
 def test_what_diverges_is_never_the_best(kronbench, tmp_path):
     """And a method without a setting that finishes does not keep the others from theirs."""
-    flags = [*FLAGS, "--activation", "relu", "--rerun", 0, "--output", tmp_path]
-    code, out, error = kronbench("tune", *flags, "--lr", "1e30,0.1", "--optimizer", "sgd")
-    assert code == 0, error
-    assert "sgd[lr=0.1]" in out
-    assert "4, 2 did not finish" in out
-    code, out, error = kronbench("tune", *flags, "--optimizer", "sgd[lr=1e30]", "--optimizer", "sgd[momentum=0.8]")
+    flags = [*FLAGS, "--activation", "relu", "--output", tmp_path, "--optimizer", "sgd", "--optimizer"]
+    code, out, error = kronbench("tune", *flags, "sgd[momentum=0.8]", "--space", "lr=1e20:1e30:log")
     assert code == 1
-    assert "error: sgd[lr=1e+30]: no setting finished; sgd_lr=1e+30" in error
+    assert "error: sgd: no setting finished; sgd_lr=" in error
     assert "train loss is" in error
-    assert "sgd[momentum=0.8,lr=0.2]" in out
-    assert not (tmp_path / "sgd_lr=1e+30.toml").exists()
+    assert not (tmp_path / "tuned.toml").exists()
+    code, out, error = kronbench("tune", *flags, "sgd[momentum=0.8,lr=1e30]", "--space", "momentum=0.1:0.9:linear")
+    assert (code, out) == (2, "")
+    assert "nothing to search" in error
+    flags += ["sgd[lr=1e30]", "--space", "momentum=0.1:0.9:linear", "--space", "lr=0.05:0.1:log"]
+    code, out, error = kronbench("tune", *flags)
+    assert code == 1
+    assert "error: sgd[lr=1e+30]: no setting finished" in error
+    (found,) = read_tuned(tmp_path / "tuned.toml")
+    assert found.spec in out
+    assert set(found.options) == {"lr", "momentum"}
 
 
-def test_a_tuned_setting_is_read_back(tmp_path):
-    """By the name of the method, whatever characters it has."""
-    mine = tmp_path / "mine.py"
-    mine.write_text("from optimizers.sgd import SGD\n\nclass Mine(SGD):\n    pass\n")
-    for method in ("fisher+kfi[damping=0.1]", "ea_cg[gamma=0]", str(mine), "torch.optim.Adam[lr=0.1]"):
-        (setting, *_) = search.settings_of(method, {"lr": (0.3,)}, [500])
-        found = search.Tuned(setting, 0.9, 0.1, [(1, 1)], 1, 0, 1, 1.0, 1.0)
-        search.write_tuned(tmp_path / "out", method, replace(SETTINGS, criterion="cross-entropy"), 1, found)
-        back = search.tuned_setting(tmp_path / "out", method, "digits", "cross-entropy")
-        assert (back.choice.spec, back.batch_size) == (setting.choice.spec, 500)
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    stems = {"fisher+kfi_damping=0.1", "ea_cg_gamma=0", "mine", "torch.optim.Adam_lr=0.1"}
-    assert names == {f"{stem}.{ending}" for stem in stems for ending in ("toml", "json")}
-    with pytest.raises(ValueError, match="expected a setting for cifar10 with cross-entropy, found digits") as caught:
-        search.tuned_setting(tmp_path / "out", str(mine), "cifar10", "cross-entropy")
-    assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match=r"config .*kfac.toml: No such file"):
-        search.tuned_setting(tmp_path / "out", "kfac", "digits", "cross-entropy")
-    (tmp_path / "kfac.toml").write_text('dataset = "digits"\ncriterion = "cross-entropy"\noptimizer = ["a", "b"]\n')
-    with pytest.raises(ValueError, match="expected one optimizer and a batch_size"):
-        search.tuned_setting(tmp_path, "kfac", "digits", "cross-entropy")
+def test_the_settings_of_the_problems_fit(task):
+    """Those that are committed: each can be built, for the problem that it lies beside."""
+    from suites.harness.problems.problem import named
+
+    for problem in named().values():
+        for one in read_tuned(beside(problem)) if beside(problem).exists() else []:
+            assert one.problem == problem.name
+            task.check(choose(one.spec))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--lr", "a"], "lr must be numbers"),
-        (["--damping", "2"], "damping must be in (0, 1)"),
+        (["--space", "lr"], "space 'lr': expected option=low:high:log"),
+        (["--space", "lr=1:2"], "expected option=low:high:log"),
+        (["--space", "lr=a:2:log"], "could not convert"),
+        (["--space", "lr=1:2:cubic"], "expected option=low:high:log"),
+        (["--space", "lr=2:1:log"], "from a lower number to a higher one, got 2 to 1"),
+        (["--space", "lr=0:1:log"], "must begin above 0, got 0"),
+        (["--space", "lrr=0.1:1:log"], "unknown option 'lrr': did you mean 'lr'"),
+        (["--space", "damping=0.1:2:log"], "damping must be in (0, 1)"),
+        (["--space", "lr=0.1:1:log", "--space", "lr=0.2:1:log"], "given more than once: lr, lr"),
+        (["--trials", "0"], "trials must be 1 or more"),
+        (["--seeds", "0"], "seeds must be 1 or more"),
+        (["--epochs", "0"], "epochs must be 1 or more"),
+        (["--search", "papers"], "unknown search 'papers': did you mean 'paper'"),
+        (["--search", "paper", "--trials", "3"], "trials is of the quasi-random search"),
+        (["--search", "paper", "--space", "lr=0.1:1:log"], "space is of the quasi-random search"),
         (["--batch-size", "1400"], "batch size must be from 1"),
+        (["--batch-size", "0"], "batch size must be 1 or more"),
         (["--optimizer", "kfcc"], "did you mean 'kfac'"),
+        (["--optimizer", "sgd[lr=0.1]"], "nothing to search"),
         (["--jobs", "0"], "jobs must be 1 or more"),
-        (["--rerun", "-1"], "rerun must be 0 or more"),
-        (["--first-epochs", "0"], "first epochs must be 1 or more"),
-        (["--first-epochs", "11", "--halving"], "at most the 10 epochs of the last rung"),
-        (["--first-epochs", "2"], "add --halving"),
-        (["--batch-size", "0,100"], "batch size must be 1 or more"),
-        (["--target", "2"], "target must be an accuracy"),
         (["--optimizer", "sgd", "--optimizer", "sgd[]"], "optimizer given more than once"),
     ],
 )
@@ -344,3 +491,11 @@ def test_bad_input_is_one_line(kronbench, tmp_path, arguments, message):
     assert message in error
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_file_is_found_before_work_begins(kronbench, tmp_path):
+    (tmp_path / "tuned.toml").write_text("[[settings]]\n")
+    code, _, error = kronbench("tune", *FLAGS, "--output", tmp_path)
+    assert code == 2
+    assert str(tmp_path / "tuned.toml") in error
+    assert not (tmp_path / "runs").exists()

@@ -4,32 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from suites.harness.problems.tuned import Search, Tuned, read_tuned, write_tuned
+from suites.harness.problems.tuned import read_tuned, write_tuned
 from suites.harness.records.groups import tuning_of
 from suites.harness.records.record import read
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.tuning.choice import resolve
-from tests.example_records import header, point, write
+from tests.example_records import TUNED, header, point, write
 
-SEARCH = Search(
-    space={"lr": "0.001:10:log"}, trials=3, runs=3, epochs=9, seconds=1.5, gradient_equivalents=20.0, rule="the best"
-)
-SGD = Tuned(
-    optimizer="sgd",
-    options={"lr": 1.0},
-    problem="digits",
-    criterion="cross-entropy",
-    network=(64, 64, 32, 16, 10),
-    activation="sigmoid",
-    batch_size=100,
-    accuracy=0.9,
-    search=SEARCH,
-)
+SGD = replace(TUNED, network=(64, 64, 32, 16, 10))
 PCH2 = replace(
     SGD,
     optimizer="ea_cg",
     options={"gamma": 0, "lr": 0.5, "damping": 0.02},
-    search=replace(SEARCH, space={"lr": "0.1:1:log", "damping": "0.01:0.1:log"}, edge=("lr",)),
+    search=replace(SGD.search, space={"lr": "0.1:1:log", "damping": "0.01:0.1:log"}, edge=("lr",)),
 )
 
 

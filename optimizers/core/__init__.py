@@ -12,6 +12,7 @@ from optimizers.core.solvers import SOLVERS, Solver
 from optimizers.core.solvers.ea_cg import ea_cg
 from optimizers.core.solvers.kfi import kfi
 from optimizers.core.solvers.solution import Solution, Status
+from optimizers.core.space import Span
 from optimizers.core.tape import Layer, Tape
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "SecondOrder",
     "Solution",
     "Solver",
+    "Span",
     "Status",
     "Tape",
     "TapeOptimizer",

@@ -13,6 +13,7 @@ from optimizers.core.product import add_scaled
 from optimizers.core.ranges import LEARNING_RATE, Range, check
 from optimizers.core.solvers.solution import Solution
 from optimizers.core.solvers.solver import Solver
+from optimizers.core.space import Span
 from optimizers.core.tape import Tape
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -24,12 +25,14 @@ class TapeOptimizer(torch.optim.Optimizer):
     Everything else is as in PyTorch: parameter groups, ``state_dict``, ``torch.optim.lr_scheduler``, checkpoints.
 
     ``ranges``: of the hyper-parameters, which are checked at construction and of each group that is added.
+    ``space``: where ``kronbench tune`` searches them.
 
     ``on_phase`` is for measuring: it is called with ``curvature``, ``solve`` or ``update`` when that part of a step
     begins. What comes before the first call counts as ``update``.
     """
 
     ranges: Mapping[str, Range] = MappingProxyType({"lr": LEARNING_RATE})
+    space: Mapping[str, Span] = MappingProxyType({"lr": Span(1e-3, 10)})
     on_phase: Callable[[str], None] = staticmethod(lambda phase: None)
 
     def step(self, tape: Tape) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -69,6 +72,8 @@ class SecondOrder(TapeOptimizer):
     Raises:
         ValueError: for a hyper-parameter out of range, or Gauss-Newton with a criterion that is not convex.
     """
+
+    space = MappingProxyType({"lr": Span(2e-3, 5), "damping": Span(1e-4, 0.3)})
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

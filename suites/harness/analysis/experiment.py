@@ -10,18 +10,17 @@ from typing import Any
 from suites.harness.analysis.answer import values_of
 from suites.harness.analysis.verdicts import StepSeconds
 from suites.harness.names import method_of
-from suites.harness.records.beside import Found
+from suites.harness.problems.tuned import Tuned
 from suites.harness.records.groups import Group, by_optimizer
 from suites.harness.records.record import Record
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What ``kronbench tune`` wrote of one method: flags for compare, and the cost of the search in ``found``."""
+    """What ``kronbench tune`` found of one method, and the file that says so."""
 
     path: Path
-    flags: dict[str, Any]
-    found: Found
+    found: Tuned
 
 
 @dataclass(frozen=True)

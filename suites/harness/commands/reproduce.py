@@ -28,7 +28,7 @@ def reproduce(
     seeds: Annotated[int | None, typer.Option(help="Of figures: runs of each method, seeds 0, 1, ...")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of figures: of each run.")] = None,
     tuned: Annotated[
-        Path | None, typer.Option(help="Of figures: folder of settings that kronbench tune wrote.")
+        Path | None, typer.Option(help="Of figures: the file of settings that kronbench tune wrote.")
     ] = None,
     resume: Annotated[
         bool, typer.Option(help="Take what finished, go on with what died; --no-resume begins anew.")

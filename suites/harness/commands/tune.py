@@ -1,5 +1,7 @@
-"""``kronbench tune``: the paper's grid search, on a validation split."""
+"""``kronbench tune``: the best setting of each method, by one search for all, on images that are not the test set."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,23 +24,21 @@ from suites.harness.commands.options import (
     ProblemName,
     at_least_one,
     bad_input_is_one_line,
-    say_what_failed,
     sizes,
     writable,
 )
-from suites.harness.names import file_name
+from suites.harness.names import pick
+from suites.harness.problems.tuned import Tuned, beside, read_tuned, write_tuned
 from suites.harness.records.record import Record
 from suites.harness.show.progress import progress_bars
-from suites.harness.show.table import plain
-from suites.harness.training.catalog import choose
+from suites.harness.training.catalog import Choice, choose, refuse_repeated
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Workers
 from suites.harness.tuning.comparison import DEFAULT_OPTIMIZERS
-from suites.harness.tuning.grid import BATCHES, GRID
-from suites.harness.tuning.halving import rungs
-from suites.harness.tuning.rerun import rerun as run_best
-from suites.harness.tuning.search import VALIDATION, Setting, Tuned, settings_of, write_tuned
+from suites.harness.tuning.grid import BATCHES
+from suites.harness.tuning.search import VALIDATION, Plan, settings_of
 from suites.harness.tuning.search import tune as run_search
+from suites.harness.tuning.space import check_names, parse
 
 
 def tune(
@@ -47,121 +47,123 @@ def tune(
     criterion: CriterionName = "",
     network: Network = None,
     activation: ActivationName = "sigmoid",
-    epochs: Annotated[int, typer.Option(help="Epochs of each run, or of the last rung of --halving.")] = 10,
-    halving: Annotated[
-        bool, typer.Option("--halving", help="Successive halving: only the best third go on to three times the epochs.")
-    ] = False,
-    first_epochs: Annotated[int, typer.Option(help="The fewest epochs of the first rung of --halving.")] = 1,
-    seeds: Annotated[int, typer.Option(help="Runs of each setting, on seeds that compare does not take.")] = 1,
-    rerun: Annotated[
-        int, typer.Option(help="Runs of each best setting on the whole training set: seeds 0, 1, ...; 0 for none.")
-    ] = 6,
-    target: Annotated[float | None, typer.Option(help="Test accuracy to reach; by default the problem's own.")] = None,
-    batch_size: Annotated[str, typer.Option(help="Batch sizes to try.")] = ",".join(map(str, BATCHES)),
-    lr: Annotated[str, typer.Option(help="Learning rates to try.")] = ",".join(map(str, GRID["lr"])),
-    damping: Annotated[str, typer.Option(help="alpha to try.")] = ",".join(map(str, GRID["damping"])),
-    max_iter: Annotated[str, typer.Option(help="Most CG iterations to try.")] = ",".join(map(str, GRID["max_iter"])),
-    tolerance: Annotated[str, typer.Option(help="epsilon of CG to try.")] = ",".join(map(str, GRID["tolerance"])),
+    search: Annotated[
+        str, typer.Option(help="quasi-random, in rungs of successive halving, or paper: the paper's whole grid.")
+    ] = "quasi-random",
+    trials: Annotated[
+        int | None, typer.Option(help="Settings that the quasi-random search tries of each optimizer; 27 by default.")
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Repeatable: where to search an option, in place of what the optimizer declares: lr=1e-4:1:log."
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Epochs of the longest runs.")] = 40,
+    seeds: Annotated[int, typer.Option(help="Runs of each setting, on seeds that compare does not take.")] = 3,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images of a mini-batch: 100, or with --search paper also 500 and 1000.")
+    ] = None,
     dtype: Dtype = "float32",
     device: Device = "auto",
     cuda_graph: CudaGraph = False,
     data_root: DataRoot = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Also write the settings beside the problem, where compare finds them.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/tune-<problem>-<criterion>.")] = None,
     jobs: Jobs = 1,
     backend: Backend = "loky",
     address: Address = None,
     config: Config = None,
 ) -> None:
-    """Search the best setting of each optimizer, on a fifth of the training images that is held out."""
+    """Search the best setting of each optimizer, by the same rule and with the same number of trials, on a fifth of the
+    training images that is held out."""
     with bad_input_is_one_line():
-        at_least_one(epochs=epochs, seeds=seeds, first_epochs=first_epochs)
-        if first_epochs > epochs:
-            raise ValueError(f"first epochs must be at most the {epochs} epochs of the last rung, got {first_epochs}")
-        if first_epochs > 1 and not halving:
-            raise ValueError("first epochs are of successive halving: add --halving")
-        if rerun < 0:
-            raise ValueError(f"rerun must be 0 or more, got {rerun}")
-        if target is not None and not 0 < target <= 1:
-            raise ValueError(f"target must be an accuracy in (0, 1], got {target}")
-        texts = {"lr": lr, "damping": damping, "max_iter": max_iter, "tolerance": tolerance}
-        grid = {name: _numbers(name, text) for name, text in texts.items()}
-        batches = [int(batch) for batch in _numbers("batch_size", batch_size)]
-        at_least_one(batch_size=min(batches))
+        at_least_one(epochs=epochs, seeds=seeds)
+        plan = _plan(search, trials, space, batch_size, seeds, epochs)
         settings = Settings(
-            problem, criterion, sizes(network), activation, max(batches), dtype, device, cuda_graph, VALIDATION
+            *(problem, criterion, sizes(network), activation, max(plan.batch_sizes), dtype, device, cuda_graph),
+            validation=VALIDATION,
         )
         task = Task.load(settings, data_root)
-        settings = task.settings
-        output = writable(output or Path("results/latest") / f"tune-{task.problem.name}-{settings.criterion}").resolve()
-        methods = _methods(task, optimizer, grid, batches)
+        choices = _choices(task, optimizer, plan)
+        planned = sum(plan.run_epochs(len(settings_of(task, choice, plan))) for choice in choices)
         workers = Workers(jobs, backend, address)
-        workers.check(settings.device)
-    first = first_epochs if halving else epochs  # a halving of one rung is the grid search
-    planned = [count * each for found in methods.values() for count, each in rungs(len(found), first, epochs)]
-    tuned: dict[str, Tuned] = {}
-    again = None
+        workers.check(task.settings.device)
+        output = output or Path("results/latest") / f"tune-{task.problem.name}-{task.settings.criterion}"
+        files = [writable(output).resolve() / "tuned.toml", *([beside(task.problem)] if save else [])]
+        for path in files:
+            _ = writable(path.parent, "save"), path.exists() and read_tuned(path)
+    found: list[Tuned] = []
     with progress_bars() as progress:
-        bar = progress.add_task("epochs", total=sum(planned) * seeds + rerun * epochs * len(methods))
+        bar = progress.add_task("epochs", total=planned)
 
         def on_done(record: Record) -> None:
             progress.advance(bar, record.experiment.epochs or 0)
 
-        for name, found in methods.items():
-            progress.update(bar, description=f"epochs: {name}".ljust(36))
+        def on_more(epochs: int) -> None:
+            progress.update(bar, total=(progress.tasks[bar].total or 0) + epochs)
+
+        for choice in choices:
+            progress.update(bar, description=f"epochs: {choice.spec}".ljust(36))
             try:
-                tuned[name] = run_search(settings, found, seeds, first, epochs, output, data_root, workers, on_done)
+                found.append(run_search(task, choice, plan, output.resolve(), data_root, workers, on_done, on_more))
             except ValueError as error:
-                typer.echo(f"error: {name}: {error}", err=True)
+                typer.echo(f"error: {choice.spec}: {error}", err=True)
             else:
-                write_tuned(output, name, settings, epochs, tuned[name])
-        if rerun and tuned:
-            progress.update(bar, description="epochs: the best again".ljust(36))
-            goal, folder = target or task.problem.targets[0], output / "best"
-            again = run_best(settings, list(tuned.values()), rerun, epochs, goal, folder, data_root, workers, on_done)
-    if not tuned:
-        raise typer.Exit(1)
-    typer.echo(f"\n{tabulate(map(_row, tuned.values()), headers='keys', disable_numparse=True)}\n")
-    typer.echo(f"For each a configuration of compare (--config) and what the search cost are in {output}")
-    if again:
-        typer.echo(
-            f"\n{plain(again.table)}\n\n{again.caption}\n\nRecords, table.md and table.csv are in {output / 'best'}"
-        )
-        say_what_failed(again.records)
-    if len(tuned) < len(methods):
+                for path in files:
+                    write_tuned(path, found[-1:])
+    if found:
+        typer.echo(f"\n{_table(found)}\n\nThe settings and what they cost are in {' and '.join(map(str, files))}")
+    if len(found) < len(choices):
         raise typer.Exit(1)
 
 
-def _methods(
-    task: Task, specs: list[str] | None, grid: dict[str, list[float]], batches: list[int]
-) -> dict[str, list[Setting]]:
-    """The settings to try, by method."""
+def _plan(
+    search: str, trials: int | None, space: list[str] | None, batch_size: int | None, seeds: int, epochs: int
+) -> Plan:
+    of_paper = pick("search", search, {"quasi-random": False, "paper": True})
+    for name, given in (("trials", trials), ("space", space)):
+        if of_paper and given is not None:
+            raise ValueError(f"{name} is of the quasi-random search: the paper's grid is what it is")
+    if trials is not None:
+        at_least_one(trials=trials)
+    if batch_size is not None:
+        at_least_one(batch_size=batch_size)
+    spans = [parse(text) for text in space or ()]
+    if len(dict(spans)) < len(spans):
+        raise ValueError(f"space: an option is given more than once: {', '.join(name for name, _ in spans)}")
+    batches = BATCHES if of_paper else (100,)
+    return Plan(of_paper, trials or Plan.trials, dict(spans), (batch_size,) if batch_size else batches, seeds, epochs)
+
+
+def _choices(task: Task, specs: list[str] | None, plan: Plan) -> list[Choice]:
     names = specs or [name for name in DEFAULT_OPTIMIZERS if name != "kfra" or task.criterion.convex]
-    methods = {choose(name).spec: settings_of(name, grid, batches) for name in names}
-    if len({file_name(method) for method in methods}) < len(names):
-        raise ValueError(f"optimizer given more than once, or two whose files have one name: {', '.join(names)}")
-    for found in methods.values():
-        for setting in found:
-            task.check(setting.choice)
-    return methods
+    choices = [choose(name) for name in names]
+    refuse_repeated(choices)
+    check_names(plan.space, choices)
+    for choice in choices:
+        task.check(choice)
+    return choices
 
 
-def _row(tuned: Tuned) -> dict[str, object]:
+def _table(found: Sequence[Tuned]) -> str:
+    """What was found, on the held-out images, and what that cost."""
+    return tabulate([_row(one) for one in found], headers="keys", disable_numparse=True)
+
+
+def _row(one: Tuned) -> dict[str, object]:
+    search = one.search
     return {
-        "best setting": tuned.setting.choice.spec,
-        "batch": tuned.setting.batch_size,
-        "validation accuracy": f"{tuned.validation_accuracy:.3f}",
-        "settings": " > ".join(str(count) for count, _ in tuned.rungs),
-        "epochs": " > ".join(str(epochs) for _, epochs in tuned.rungs),
-        "runs": f"{tuned.runs}" + (f", {tuned.unfinished} did not finish" if tuned.unfinished else ""),
-        "seconds": f"{tuned.training_seconds:.3g}",
-        "gradient-equivalents": f"{tuned.gradient_equivalents:.3g}",
+        "best setting": one.spec,
+        "batch": one.batch_size,
+        **{f"epochs to {target}": "not reached" if math.isinf(n) else f"{n:g}" for target, n in one.epochs.items()},
+        "accuracy": f"{one.accuracy:.3f}",
+        "trials": f"{search.trials}"
+        + (f", space of {' and '.join(search.extended)} extended" if search.extended else ""),
+        "at the edge": ", ".join(search.edge) or "-",
+        "runs": f"{search.runs}" + (f", {search.unfinished} did not finish" if search.unfinished else ""),
+        "seconds": f"{search.seconds:.3g}",
+        "gradient-equivalents": f"{search.gradient_equivalents:.3g}",
     }
-
-
-def _numbers(name: str, text: str) -> list[float]:
-    """``0.05,0.1`` or ``5,10``."""
-    try:
-        numbers = [int(part) if part.strip().isdigit() else float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{name} must be numbers such as 5,10, got {text!r}") from None
-    return list(dict.fromkeys(numbers))

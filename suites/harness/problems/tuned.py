@@ -4,7 +4,8 @@ Readers of records use this module, so it imports no torch.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +52,8 @@ class Tuned:
     """The best setting of a method on one task.
 
     optimizer: its name. options: all that are written, those that were not searched too (``gamma`` of
-    ``ea_cg[gamma=0]``). accuracy, loss: medians over seeds on the held-out images after the last epoch.
+    ``ea_cg[gamma=0]``). epochs: to each target, infinite where it was not reached. accuracy, loss: after the last
+    epoch. All are of the held-out images, and medians over seeds.
     """
 
     optimizer: str
@@ -61,9 +63,15 @@ class Tuned:
     network: Annotated[tuple[Size, ...], Meta(min_length=2)]
     activation: str
     batch_size: Size
+    epochs: dict[str, Amount] = field(default_factory=dict)
     accuracy: Share
     loss: Amount | None = None
     search: Search
+
+    @property
+    def spec(self) -> str:
+        """As optimizers are written: ``sgd[lr=1]``."""
+        return written(self.optimizer, self.options)
 
     @property
     def variant(self) -> dict[str, Option]:
@@ -79,6 +87,17 @@ class Tuned:
     def place(self) -> tuple[Any, ...]:
         """Its place in a file, which holds one setting for each method and task."""
         return self.optimizer, str(sorted(self.variant.items())), *self.task
+
+
+def written(name: str, options: Mapping[str, object]) -> str:
+    """An optimizer with its options: 1.0 as 1, and texts that are no single word in quotes."""
+
+    def text(value: object) -> str:
+        if isinstance(value, float):
+            return f"{value:.12g}"
+        return repr(value) if isinstance(value, str) and not value.isidentifier() else str(value)
+
+    return f"{name}[{','.join(f'{option}={text(value)}' for option, value in options.items())}]" if options else name
 
 
 def beside(problem: Problem) -> Path:

@@ -1,4 +1,4 @@
-"""What lies beside records, as types: what memory took, what pytest-benchmark measured, what a search found."""
+"""What lies beside records, as types: what memory took, what pytest-benchmark measured."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,17 +110,6 @@ class MemoryFile:
     case: MemoryCase
     environment: Environment
     rows: tuple[MemoryRow, ...]
-
-
-@dataclass(frozen=True)
-class Found:
-    """The best setting of a method and what the search for it cost; both numbers are None in any other file."""
-
-    setting: str = ""
-    training_seconds: Amount | None = None
-    gradient_equivalents: Amount | None = None
-    batch_size: Size | None = None
-    runs: Count | None = None
 
 
 def read_json(path: Path, kind: type[T]) -> T:

@@ -5,11 +5,12 @@ not fit into memory; as in the paper KFI takes Eq. (13) there, and its exact for
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from optimizers.core import CRITERIA
 from suites.harness.problems.problem import target_of
+from suites.harness.problems.tuned import read_tuned
 from suites.harness.records.record import Record
 from suites.harness.reproduce.paper import LABELS, stand_ins
 from suites.harness.reproduce.request import Reproduction, Request, Scale
@@ -20,8 +21,8 @@ from suites.harness.show.progress import progress_bars
 from suites.harness.show.table import Column, Table, markdown, table_of
 from suites.harness.training.catalog import Choice, choose
 from suites.harness.training.experiment import Settings, Task, resolve_device
+from suites.harness.tuning.choice import at_any_batch
 from suites.harness.tuning.comparison import train
-from suites.harness.tuning.search import tuned_setting
 
 CIFAR10, IMAGENET10 = "cifar10", "imagenet10"
 SOLVER_LABELS = {"kfi": "KFI", "ea_cg": "EA-CG"}
@@ -161,8 +162,7 @@ def lines_of(figure: Figure, scale: FigureScale, request: Request) -> list[Line]
     Raises:
         ValueError: one line, if the data are not there, or the setting of a method.
     """
-    if request.tuned is not None and not request.tuned.is_dir():
-        raise ValueError(f"tuned {request.tuned}: there is no such folder; kronbench tune writes one")
+    found = read_tuned(request.tuned) if request.tuned else []
     device = resolve_device(request.device)
     settings = Settings(scale.dataset or figure.dataset, figure.criterion, device=device, cuda_graph=device == "cuda")
     shared = Task.load(settings, request.data_root)
@@ -170,9 +170,7 @@ def lines_of(figure: Figure, scale: FigureScale, request: Request) -> list[Line]
     for method in figure.methods:
         task, choice = shared, choose(method.spec)
         if request.tuned is not None:
-            setting = tuned_setting(request.tuned, method.spec, shared.settings.problem, shared.settings.criterion)
-            task = replace(shared, settings=replace(shared.settings, batch_size=setting.batch_size))
-            choice = setting.choice
+            task, choice = at_any_batch(method.spec, shared, found)
         task.check(choice)
         lines.append(Line(method, task, choice))
     return lines

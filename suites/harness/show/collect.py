@@ -9,8 +9,9 @@ from typing import Generic, TypeVar
 
 from suites.harness.analysis.experiment import Experiment, Tuning
 from suites.harness.analysis.history import Benchmark, read_history
-from suites.harness.problems.problem import name_of, target_of
-from suites.harness.records.beside import Bench, Benches, Found, MemoryFile, checked_flags, read_json, read_step_seconds
+from suites.harness.problems.problem import named, target_of
+from suites.harness.problems.tuned import beside, read_tuned
+from suites.harness.records.beside import Bench, Benches, MemoryFile, checked_flags, read_json, read_step_seconds
 from suites.harness.records.config import read_toml
 from suites.harness.records.facts import Environment
 from suites.harness.records.groups import by_optimizer, experiments
@@ -66,11 +67,14 @@ def collect(folder: Path) -> Results:
     if folder.resolve().name == "runs":
         folder = folder.resolve().parent
     unread: list[str] = []
-    tunings = list(_each(sorted(folder.rglob("*.toml")), _tuning, unread))
+    tunings = _tunings(sorted(folder.rglob("tuned.toml")), unread)
+    of_problems = _tunings(filter(Path.exists, map(beside, named().values())), unread)
+    experiments = list(_experiments(folder, [*tunings, *of_problems], unread))
+    ran = [tuning for experiment in experiments for tuning in experiment.tunings.values()]
     found = Results(
         folder,
-        list(_experiments(folder, tunings, unread)),
-        tunings,
+        experiments,
+        [*tunings, *(tuning for tuning in of_problems if tuning in ran)],
         list(_each(sorted(folder.rglob("step-times.jsonl")), partial(_stage, row=StepTime), unread)),
         [
             *_each(sorted(folder.rglob("memory.json")), _memory, unread),
@@ -129,19 +133,16 @@ def _experiments(results: Path, tunings: list[Tuning], unread: list[str]) -> Ite
             )
 
 
-def _tuning(path: Path) -> Tuning | None:
-    beside = path.with_suffix(".json")
-    if not beside.exists():
-        return None
-    found = read_json(beside, Found)
-    return Tuning(beside, read_toml(path), found) if found.training_seconds is not None else None
+def _tunings(paths: Iterable[Path], unread: list[str]) -> list[Tuning]:
+    files = _each(paths, lambda path: [Tuning(path, found) for found in read_tuned(path)], unread)
+    return [tuning for found in files for tuning in found]
 
 
 def _searched(tuning: Tuning, optimizer: str, record: Record) -> bool:
     """Whether the search found exactly this setting for this problem."""
-    flags, experiment = tuning.flags, record.experiment
-    same = all(flags.get(name) == getattr(experiment, name) for name in ("criterion", "batch_size"))
-    return same and name_of(str(flags.get("problem"))) == experiment.dataset and tuning.found.setting == optimizer
+    facts = record.experiment
+    task = facts.dataset, facts.criterion, facts.network, facts.activation, facts.batch_size
+    return tuning.found.task == task and tuning.found.spec == optimizer
 
 
 def _stage(path: Path, row: type[R]) -> Measurement[R]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from suites.harness.problems.tuned import Tuned
+from suites.harness.problems.tuned import Tuned, written
 from suites.harness.training.catalog import Choice, choose
 from suites.harness.training.experiment import Task
 
@@ -21,14 +21,33 @@ def resolve(spec: str, task: Task, found: Sequence[Tuned]) -> Choice:
     Raises:
         ValueError: as :func:`suites.harness.training.catalog.choose`; also if a setting that was found does not fit.
     """
-    written = choose(spec)
+    choice = choose(spec)
     for one in found:
-        if one.task != task_of(task) or one.optimizer != written.entry.name:
+        if one.task != task_of(task) or one.optimizer != choice.entry.name:
             continue
-        tuned = with_options(written, one.options)
-        if written.options == one.variant or _all_options(written) == _all_options(tuned):
+        tuned = with_options(choice, one.options)
+        if choice.options == one.variant or _all_options(choice) == _all_options(tuned):
             return replace(tuned, tuning="tuned", edge=one.search.edge)
-    return written
+    return choice
+
+
+def at_any_batch(spec: str, task: Task, found: Sequence[Tuned]) -> tuple[Task, Choice]:
+    """The setting that was found for a method, and the task with the batch size that it was found for.
+
+    Raises:
+        ValueError: if there is none, or one of each of several batch sizes.
+    """
+    bare = choose(spec)
+    fitting = [
+        one
+        for one in found
+        if (one.optimizer, one.variant, one.task[:-1]) == (bare.entry.name, bare.options, task_of(task)[:-1])
+    ]
+    if len(fitting) != 1:
+        wanted = f"{task.problem.name} with {task.settings.criterion}"
+        raise ValueError(f"tuned settings: expected one of {bare.spec} for {wanted}, found {len(fitting)}")
+    own = replace(task, settings=replace(task.settings, batch_size=fitting[0].batch_size))
+    return own, resolve(spec, own, fitting)
 
 
 def task_of(task: Task) -> tuple[object, ...]:
@@ -38,10 +57,8 @@ def task_of(task: Task) -> tuple[object, ...]:
 
 
 def with_options(choice: Choice, options: Mapping[str, object]) -> Choice:
-    """The same optimizer with these options; 1.0 is written as 1."""
-    stem = choice.given.partition("[")[0]
-    written = (f"{name}={f'{value:.12g}' if isinstance(value, float) else value}" for name, value in options.items())
-    return choose(f"{stem}[{','.join(written)}]")
+    """The same optimizer with these options."""
+    return choose(written(choice.given.partition("[")[0], options))
 
 
 def _all_options(choice: Choice) -> dict[str, object]:

@@ -1,41 +1,32 @@
-"""Successive halving (Jamieson and Talwalkar 2016), as scikit-learn's ``HalvingGridSearchCV`` does it.
-
-All settings train for few epochs, the best third of them anew for three times as many, and so on: each rung costs about
-as many epochs as the one before, and the last has as many as the grid search. A rung begins when the one before is
-done, so the same records give the same choice, whoever runs them.
-"""
+"""Successive halving (Jamieson and Talwalkar 2016): many settings for few epochs, the best of them for more."""
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-FACTOR = 3
+T = TypeVar("T")
+
+_KEPT = 3  # of so many settings one goes on, to so many times the epochs
+_RUNGS = 3
 
 
-def rungs(count: int, first_epochs: int, epochs: int) -> list[tuple[int, int]]:
-    """The settings and the epochs of each rung; one rung, which is the grid search, if there are too few for two.
+def rungs(count: int, epochs: int) -> list[tuple[int, int]]:
+    """Settings and epochs of each rung: all for a ninth of the epochs, a third for a third, a ninth for all.
+
+    A rung that would leave nothing out is not done.
+    """
+    lengths = sorted({max(1, epochs // _KEPT**place) for place in range(_RUNGS)})
+    longest = {math.ceil(count / _KEPT**place): length for place, length in enumerate(lengths)}
+    return list(longest.items())
+
+
+def halve(settings: Sequence[T], epochs: int, train: Callable[[Sequence[T], int], Sequence[T]]) -> Sequence[T]:
+    """The settings of the last rung, the best first. A rung begins when the one before is done.
 
     Args:
-        count: settings of the first rung.
-        first_epochs: the fewest of the first rung.
-        epochs: of the last rung.
+        train: given the settings of a rung and its epochs, returns them best first.
     """
-    lengths = [epochs]
-    while (share := FACTOR ** len(lengths)) <= count and first_epochs * share <= epochs:
-        lengths.append(epochs // share)
-    found = []
-    for length in reversed(lengths):
-        found.append((count, length))
-        count = math.ceil(count / FACTOR)
-    return found
-
-
-def halve(count: int, first_epochs: int, epochs: int, train: Callable[[list[int], int], Sequence[int]]) -> int:
-    """The number of the best of ``count`` settings.
-
-    Args:
-        train: given the numbers of the settings of a rung, ascending, and its epochs, returns them best first.
-    """
-    ranked: Sequence[int] = range(count)
-    for kept, length in rungs(count, first_epochs, epochs):
-        ranked = train(sorted(ranked[:kept]), length)
-    return ranked[0]
+    ranked = settings
+    for count, length in rungs(len(settings), epochs):
+        ranked = train(ranked[:count], length)
+    return ranked

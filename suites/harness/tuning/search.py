@@ -1,183 +1,207 @@
-"""The paper's grid search: every setting of a method on a validation split, never on the test set."""
+"""The search of ``kronbench tune``: settings of a method on held-out images, never the test set; and what it cost."""
 
-import itertools
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-from suites.harness.names import file_name
-from suites.harness.records.config import read_toml, write_config
-from suites.harness.records.record import Record, write_atomically
-from suites.harness.training.catalog import Choice, choose
-from suites.harness.training.experiment import Settings
+from suites.harness.problems.tuned import Search, Tuned
+from suites.harness.records.record import Record
+from suites.harness.training.catalog import Choice
+from suites.harness.training.experiment import Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
-from suites.harness.tuning.grid import BATCHES, GRID
-from suites.harness.tuning.halving import halve
+from suites.harness.tuning import grid
+from suites.harness.tuning.choice import with_options
+from suites.harness.tuning.halving import halve, rungs
+from suites.harness.tuning.score import RULE, Score, hardest_first, score
+from suites.harness.tuning.space import EXTENSION, Options, Space, at, beyond, joined, space_of, trials
 
-RULE = (
-    "among the settings whose runs all finished, the one with the highest median accuracy on the validation split "
-    "after the last epoch; of equals the one with the lowest median loss there, then the one that comes first in the "
-    "grid."
-)
 VALIDATION = 0.2  # of the training images
 FIRST_SEED = 1000  # a comparison takes 0 and on, which are then fresh
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is tried of every method.
+
+    of_paper: every setting of the paper's grid, in place of points of the space by successive halving.
+    trials: of the quasi-random search. space: in place of what the optimizers declare.
+    batch_sizes: one, or those of the grid. seeds: runs of each setting. epochs: of the last rung.
+    """
+
+    of_paper: bool = False
+    trials: int = 27
+    space: Space = field(default_factory=dict)
+    batch_sizes: tuple[int, ...] = (100,)
+    seeds: int = 3
+    epochs: int = 40
+
+    def run_epochs(self, count: int) -> int:
+        """The epochs of all runs of ``count`` trials."""
+        found = [(count, self.epochs)] if self.of_paper else rungs(count, self.epochs)
+        return self.seeds * sum(settings * epochs for settings, epochs in found)
+
+
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """A method with its options and the batch size."""
+    """The options that are searched, with the batch size; ``choice`` has the others too."""
 
     choice: Choice
+    options: Options
     batch_size: int
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """The best setting of a method, with its medians over seeds, and the cost of the whole search.
+def settings_of(task: Task, choice: Choice, plan: Plan) -> list[Setting]:
+    """What is tried of a method at first.
 
-    rungs: settings and epochs of each; one rung unless by successive halving.
-    runs: of all rungs; ``unfinished`` of them failed or diverged.
-    rule: how the best was chosen.
+    Raises:
+        ValueError: if there is nothing to search, or the optimizer does not take the ends of its space.
     """
-
-    setting: Setting
-    validation_accuracy: float
-    validation_loss: float
-    rungs: list[tuple[int, int]]
-    runs: int
-    unfinished: int
-    epochs: int
-    training_seconds: float
-    gradient_equivalents: float
-    rule: str = RULE
-
-
-def settings_of(
-    method: str, grid: Mapping[str, Sequence[float]] = GRID, batches: Sequence[int] = BATCHES
-) -> list[Setting]:
-    """The grid of a method, as ``ea_cg`` or ``ea_cg[gamma=0]``; what its specification fixes stays fixed."""
-    fixed = choose(method)
-    varied = [name for name in grid if name in fixed.entry.options and name not in fixed.options]
-    stem = fixed.given.partition("[")[0]
-    choices = []
-    for values in itertools.product(*(grid[name] for name in varied)):
-        options = {**fixed.options, **dict(zip(varied, values, strict=True))}
-        written = ",".join(f"{name}={value}" for name, value in options.items())
-        choices.append(choose(f"{stem}[{written}]"))
-    return [Setting(choice, batch) for choice in choices for batch in batches]
+    if plan.of_paper:
+        tried = grid.settings(choice)
+        return [_setting(choice, options, batch) for options in tried for batch in plan.batch_sizes]
+    space = space_of(choice, plan.space)
+    for share in (0.001, 0.999):  # the very ends may be open
+        task.check(_setting(choice, at(space, choice.entry.options, [share] * len(space), digits=6), 1).choice)
+    return _draw(task, choice, space, plan.trials, plan)
 
 
 def tune(
-    settings: Settings,
-    grid: Sequence[Setting],
-    seeds: int,
-    first_epochs: int,
-    epochs: int,
+    task: Task,
+    choice: Choice,
+    plan: Plan,
     output: Path,
     data_root: Path | None = None,
     workers: Workers | None = None,
     on_done: Callable[[Record], None] = lambda record: None,
+    on_more: Callable[[int], None] = lambda epochs: None,
 ) -> Tuned:
     """Find the best setting of a method by the rule; every run leaves a record in ``output / "runs"``.
 
+    If the best lies at the edge of a span, the space is extended once to that side, by a third of the span with a third
+    of the trials.
+
     Args:
-        settings: of all runs, with the share of validation images; each setting of the grid has its own batch size.
-        first_epochs: the fewest epochs of the first rung of successive halving. If it equals ``epochs``, there is
-            one rung, which is the grid search.
-        epochs: of the last rung.
+        task: with a share of validation images.
+        on_more: called with the epochs that an extension adds.
 
     Raises:
         ValueError: if no setting finished.
     """
-    done: list[Record] = []
-    rungs: list[tuple[int, int]] = []
-    scores: dict[int, tuple[float, float]] = {}
+    runs = _Runs(task, plan, output, data_root, workers or Workers(), on_done)
+    tried = settings_of(task, choice, plan)
+    if plan.of_paper:
+        best = runs.ranked(tried, plan.epochs)[0]
+        values = grid.varied(choice)
+        spans = {name: ", ".join(f"{value:g}" for value in own) for name, own in values.items()}
+        edge = [name for name, own in values.items() if len(own) > 1 and best.options[name] in (min(own), max(own))]
+        return runs.result(best, spans, len(tried), [], edge)
+    space = dict(space_of(choice, plan.space))
+    best = halve(tried, plan.epochs, runs.ranked)[0]
+    more = {name: found for name, span in space.items() if (found := beyond(span, best.options[name]))}
+    bests, count = [best], len(tried)
+    for name, span in more.items():
+        drawn = _draw(task, choice, {**space, name: span}, math.ceil(plan.trials * EXTENSION), plan)
+        if drawn:
+            on_more(plan.run_epochs(len(drawn)))
+            bests.append(halve(drawn, plan.epochs, runs.ranked)[0])
+            count += len(drawn)
+    best = min(bests, key=runs.scores.__getitem__)
+    wider = {name: joined(span, more[name]) if name in more else span for name, span in space.items()}
+    edge = [name for name, span in wider.items() if beyond(span, best.options[name])]
+    return runs.result(best, {name: str(span) for name, span in wider.items()}, count, list(more), edge)
 
-    def train(numbers: Sequence[int], epochs: int) -> list[int]:
-        """All settings of a rung; the best first."""
+
+@dataclass
+class _Runs:
+    """The runs of a search; ``scores`` are those of each setting's longest."""
+
+    task: Task
+    plan: Plan
+    output: Path
+    data_root: Path | None
+    workers: Workers
+    on_done: Callable[[Record], None]
+    records: list[Record] = field(default_factory=list)
+    rungs: list[tuple[int, int]] = field(default_factory=list)
+    scores: dict[Setting, Score] = field(default_factory=dict)
+
+    def ranked(self, settings: Sequence[Setting], epochs: int) -> list[Setting]:
+        """Train settings; the best first."""
         jobs = [
             Job(
-                replace(settings, batch_size=one.batch_size), data_root, one.choice.given, seed, epochs, output / "runs"
+                replace(self.task.settings, batch_size=one.batch_size),
+                self.data_root,
+                one.choice.given,
+                seed,
+                epochs,
+                self.output / "runs",
             )
-            for seed in range(FIRST_SEED, FIRST_SEED + seeds)
-            for one in (grid[number] for number in numbers)
+            for seed in range(FIRST_SEED, FIRST_SEED + self.plan.seeds)
+            for one in settings
         ]
-        records = run_jobs(jobs, workers or Workers(), on_done)
-        done.extend(records)
-        rungs.append((len(numbers), epochs))
-        scores.update({number: _score(records[place :: len(numbers)]) for place, number in enumerate(numbers)})
-        return sorted(numbers, key=lambda number: (*scores[number], -number), reverse=True)
+        records = run_jobs(jobs, self.workers, self.on_done)
+        self.records += records
+        self.rungs.append((len(settings), epochs))
+        for place, one in enumerate(settings):
+            self.scores[one] = score(records[place :: len(settings)], self.task.problem.targets)
+        return sorted(settings, key=self.scores.__getitem__)
 
-    best = halve(len(grid), first_epochs, epochs, train)
-    unfinished = [record for record in done if not record.completed]
-    accuracy, negative_loss = scores[best]
-    if accuracy < 0:
-        raise ValueError(f"no setting finished; {unfinished[-1].path.stem}: {unfinished[-1].reason}")
-    last = [record.points[-1] for record in done if record.points]
-    return Tuned(
-        grid[best],
-        accuracy,
-        -negative_loss,
-        rungs,
-        len(done),
-        len(unfinished),
-        sum(point.epoch for point in last),
-        sum(point.training_seconds for point in last),
-        sum(point.gradient_equivalents or 0.0 for point in last),
-    )
-
-
-def _score(records: Sequence[Record]) -> tuple[float, float]:
-    """The score of one setting, by the rule: larger is better."""
-    if not all(record.completed for record in records):
-        return -1.0, -math.inf
-    last = [record.points[-1] for record in records]
-    losses = [math.inf if point.test_loss is None else point.test_loss for point in last]
-    return median(point.test_accuracy for point in last), -median(losses)
-
-
-def write_tuned(folder: Path, method: str, settings: Settings, epochs: int, tuned: Tuned) -> None:
-    """The best setting as a configuration of ``compare``, ``<method>.toml``, and what it cost, ``<method>.json``."""
-    flags: dict[str, Any] = {
-        "optimizer": [tuned.setting.choice.given],
-        "problem": settings.problem,
-        "criterion": settings.criterion,
-        "network": ",".join(map(str, settings.network)),
-        "activation": settings.activation,
-        "batch_size": tuned.setting.batch_size,
-        "dtype": settings.dtype,
-        "epochs": epochs,
-    }
-    path = _path(folder, method)
-    write_config(path, flags)
-    facts = {**vars(tuned), "setting": tuned.setting.choice.spec, "batch_size": tuned.setting.batch_size}
-    write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
-
-
-def tuned_setting(folder: Path, method: str, problem: str, criterion: str) -> Setting:
-    """The best setting that ``kronbench tune`` found for a method and wrote into a folder.
-
-    Raises:
-        ValueError: if there is none, or it was found on another problem or with another criterion.
-    """
-    path = _path(folder, method)
-    flags = read_toml(path)
-    found = [flags.get(name) for name in ("problem", "criterion")]
-    if found != [problem, criterion]:
-        raise ValueError(
-            f"config {path}: expected a setting for {problem} with {criterion}, found {found[0]}, {found[1]}"
+    def result(
+        self, best: Setting, space: dict[str, str], count: int, extended: Sequence[str], edge: Sequence[str]
+    ) -> Tuned:
+        """The best setting, and what all runs cost."""
+        unfinished = [record for record in self.records if not record.completed]
+        reached = self.scores[best]
+        if reached.unfinished:
+            raise ValueError(f"no setting finished; {unfinished[-1].path.stem}: {unfinished[-1].reason}")
+        last = [record.points[-1] for record in self.records if record.points]
+        environment, settings = self.records[0].environment, self.task.settings
+        targets = hardest_first(self.task.problem.targets)
+        return Tuned(
+            optimizer=best.choice.entry.name,
+            options=best.choice.options,
+            problem=self.task.problem.name,
+            criterion=settings.criterion,
+            network=settings.network,
+            activation=settings.activation,
+            batch_size=best.batch_size,
+            epochs={f"{target:g}": needed for target, needed in zip(targets, reached.epochs, strict=True)},
+            accuracy=1 - reached.missed,
+            loss=reached.loss if math.isfinite(reached.loss) else None,
+            search=Search(
+                space=space,
+                trials=count,
+                extended=tuple(extended),
+                edge=tuple(edge),
+                rungs=tuple(self.rungs),
+                seeds=self.plan.seeds,
+                runs=len(self.records),
+                unfinished=len(unfinished),
+                epochs=sum(point.epoch for point in last),
+                seconds=sum(point.training_seconds for point in last),
+                gradient_equivalents=sum(point.gradient_equivalents or 0.0 for point in last),
+                rule=RULE,
+                machine=environment.processor,
+                kronbench=environment.kronbench or "",
+                commit=environment.commit,
+            ),
         )
-    try:
-        (spec,), batch_size = flags["optimizer"], flags["batch_size"]
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"config {path}: expected one optimizer and a batch_size, found {flags}") from None
-    return Setting(choose(spec), batch_size)
 
 
-def _path(folder: Path, method: str) -> Path:
-    """The ending is added to the whole name, since ``kfac[lr=0.1]`` has a dot in it."""
-    return folder / f"{file_name(choose(method).spec)}.toml"
+def _setting(choice: Choice, options: Options, batch_size: int) -> Setting:
+    return Setting(with_options(choice, {**choice.options, **options}), options, batch_size)
+
+
+def _draw(task: Task, choice: Choice, space: Space, count: int, plan: Plan) -> list[Setting]:
+    """Trials of a space that the optimizer takes."""
+
+    def fits(options: Options) -> bool:
+        try:
+            task.check(_setting(choice, options, 1).choice)
+        except ValueError:
+            return False
+        return True
+
+    drawn = trials(space, choice.entry.options, count, fits)
+    return [_setting(choice, options, batch) for options in drawn for batch in plan.batch_sizes]
