@@ -96,7 +96,8 @@ class Problem:
 
 @pytest.fixture(scope="session")
 def problem() -> Callable[..., Problem]:
-    """A builder of random problems; biases and inputs are far from zero, so that no term of a formula vanishes."""
+    """A builder of random problems; biases and inputs are far from zero, so that no term of a formula vanishes. Targets
+    are class indices, or vectors in (0, 1) if the criterion takes vectors."""
 
     def build(
         sizes: Sequence[int] = (6, 5, 7, 4),
@@ -111,6 +112,8 @@ def problem() -> Callable[..., Problem]:
             linear.bias.data.normal_(0, 0.5, generator=generator)
         x = torch.randn(batch, sizes[0], generator=generator, dtype=torch.float64) + 0.3
         labels = torch.randint(sizes[-1], (batch,), generator=generator)
+        if criterion.vectors:
+            labels = torch.rand(batch, sizes[-1], generator=generator, dtype=torch.float64)
         return Problem(network, criterion, x, labels)
 
     return build

@@ -21,9 +21,9 @@ every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CR
 def _preactivations(network, x):
     """z^1, ..., z^k of a forward pass of the test's own, differentiable."""
     h, preactivations = x, []
-    for linear in network.linears:
+    for linear, activation in zip(network.linears, [*network.activations, None], strict=True):
         preactivations.append(torch.einsum("oi,bi->bo", linear.weight, h) + linear.bias)
-        h = network.activation.value(preactivations[-1])
+        h = activation and activation.value(preactivations[-1])
     return preactivations
 
 
@@ -54,6 +54,32 @@ def test_parameter_gradients(problem, assert_close, activation, criterion):
     for layer, weight_gradient, bias_gradient in zip(tape.layers, expected[::2], expected[1::2], strict=True):
         assert_close(layer.weight_gradient, weight_gradient)
         assert_close(layer.bias_gradient, bias_gradient)
+
+
+def test_every_hidden_layer_may_have_an_activation_of_its_own(problem, assert_close):
+    """delta^{t-1} = phi'(z^{t-1}) * (W^tT delta^t), with the activation of that layer."""
+    case = problem((6, 5, 4, 7, 3), activation=("tanh", "linear", ACTIVATIONS["softplus"]))
+    assert [activation.name for activation in case.network.activations] == ["tanh", "linear", "softplus"]
+    preactivations = _preactivations(case.network, case.x)
+    deltas = torch.autograd.grad(CROSS_ENTROPY.value(preactivations[-1], case.labels).sum(), preactivations)
+    for layer, delta in zip(case.record().layers, deltas, strict=True):
+        assert_close(layer.delta, delta)
+    assert_close(case.network(case.x), preactivations[-1])
+
+
+def test_sparse_initialization():
+    """15 weights of each unit are drawn from the standard normal, all of them where it has fewer inputs; others are 0."""
+    network = FCNN((400, 300, 10, 5), initialization="sparse", dtype=torch.float64, seed=1)
+    first, second, last = (linear.weight.detach() for linear in network.linears)
+    for weight, count in ((first, 15), (second, 15), (last, 10)):
+        assert ((weight != 0).sum(1) == count).all()
+    drawn = first[first != 0]
+    assert abs(drawn.mean()) < 0.05
+    assert abs(drawn.std() - 1) < 0.05
+    assert (first != 0).sum(0).float().std() > 1  # not the same inputs for all
+    single = FCNN((400, 300, 10, 5), initialization="sparse", seed=1)
+    assert torch.equal(single.linears[0].weight, first.float())
+    assert not torch.equal(FCNN((400, 300, 10, 5), initialization="sparse", seed=2).linears[0].weight, first.float())
 
 
 @every_activation
@@ -135,8 +161,8 @@ def test_frozen_parameters_get_no_gradient(problem):
         ((0, 6), (0,), "B of 1 or more"),
         ((3, 5), (3,), r"inputs must be \[B, 6\]"),
         ((6,), (6,), r"inputs must be \[B, 6\]"),
-        ((3, 6), (2,), r"labels must be \[3\]"),
-        ((3, 6), (3, 1), r"labels must be \[3\]"),
+        ((3, 6), (2,), r"labels of cross-entropy must be \[3\]"),
+        ((3, 6), (3, 1), r"labels of cross-entropy must be \[3\]"),
     ],
 )
 def test_record_refuses_shapes_that_do_not_fit(problem, x, labels, message):
@@ -176,9 +202,12 @@ def test_initial_weights_are_the_same_in_every_precision():
         ((4,), "tanh", "at least two sizes"),
         ((4, 0, 2), "tanh", "each 1 or more"),
         ((4, 2), "cosh", "one of sigmoid, .*'cosh'"),
+        ((4, 3, 3, 2), ("tanh",), "one, or 2, one for each hidden layer, got 1"),
     ],
 )
 def test_network_refuses_misuse(sizes, activation, message):
     """A network has two sizes or more, each of 1 or more, and a known activation."""
     with pytest.raises(ValueError, match=message):
         FCNN(sizes, activation)
+    with pytest.raises(ValueError, match="initialization must be one of xavier, sparse, got 'zero'"):
+        FCNN((4, 2), initialization="zero")

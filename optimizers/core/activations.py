@@ -7,7 +7,7 @@ phi'  = dh/dz   slope    [B, n]
 phi'' = d2h/dz2 bend     [B, n]
 L               lipschitz         a number: |phi'| <= L
 
-The four named activations have closed forms; any other twice-differentiable elementwise function gets its derivatives
+The named activations have closed forms; any other twice-differentiable elementwise function gets its derivatives
 from ``torch.func`` through :func:`from_function`.
 """
 
@@ -93,5 +93,6 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("tanh", torch.tanh, _tanh_slope, _tanh_bend, 1.0),
         Activation("softplus", torch.nn.functional.softplus, _softplus_slope, _softplus_bend, 1.0),
         Activation("relu", torch.relu, _relu_slope, _relu_bend, 1.0),
+        Activation("linear", lambda z: z, lambda z, h: torch.ones_like(h), lambda z, h: torch.zeros_like(h), 1.0),
     )
 }

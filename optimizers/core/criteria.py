@@ -1,15 +1,15 @@
 """Criteria: value, gradient and mean Hessian in the logits.
 
-symbol              name          shape
-z^k                 logits        [B, C]
-y                   labels        [B]      class indices
-p = softmax(z^k)    p             [B, C]
-C                   value         [B]      one per sample
-grad_z C            gradient      [B, C]   one per sample
-E[hess_z C]         mean_hessian  [C, C]   mean over the batch
+symbol                    name          shape
+z^k                       logits        [B, C]
+y                         targets       [B] class indices, or [B, C] vectors
+p = softmax or sigmoid z  p             [B, C]
+C                         value         [B]      one per sample
+grad_z C                  gradient      [B, C]   one per sample
+E[hess_z C]               mean_hessian  [C, C]   mean over the batch; [C], its diagonal, where it is diagonal
 
-Both of the paper's criteria have closed forms; any other twice-differentiable one gets its derivatives from
-``torch.func`` through :func:`from_function`.
+Those below have closed forms; any other twice-differentiable one gets its derivatives from ``torch.func`` through
+:func:`from_function`.
 """
 
 from collections.abc import Callable
@@ -17,35 +17,46 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
-from torch.nn.functional import one_hot
+from torch import Generator, Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 Logits = Float[Tensor, "B C"]
 Labels = Int[Tensor, " B"]
+Vectors = Float[Tensor, "B C"]
+Targets = Labels | Vectors
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """A function of logits and labels, with its derivatives in the logits.
+    """A function of logits and targets, with its derivatives in the logits.
 
-    ``convex`` says whether it is convex in the logits, which the Gauss-Newton matrix needs.
+    convex: whether it is convex in the logits, which the Gauss-Newton matrix needs.
+    draw: targets from the distribution that the logits stand for, for the Fisher matrix; None if there is none.
+    vectors: whether targets are vectors [B, C] rather than class indices [B].
     """
 
     name: str
     convex: bool
-    value: Callable[[Logits, Labels], Float[Tensor, " B"]]
-    gradient: Callable[[Logits, Labels], Float[Tensor, "B C"]]
-    mean_hessian: Callable[[Logits, Labels], Float[Tensor, "C C"]]
+    value: Callable[[Logits, Targets], Float[Tensor, " B"]]
+    gradient: Callable[[Logits, Targets], Float[Tensor, "B C"]]
+    mean_hessian: Callable[[Logits, Targets], Float[Tensor, "C C"] | Float[Tensor, " C"]]
+    draw: Callable[[Logits, Generator], Targets] | None = None
+    vectors: bool = False
 
 
 def from_function(
-    value: Callable[[Float[Tensor, " C"], Int[Tensor, ""]], Float[Tensor, ""]], *, convex: bool, name: str | None = None
+    value: Callable[[Float[Tensor, " C"], Int[Tensor, ""] | Float[Tensor, " C"]], Float[Tensor, ""]],
+    *,
+    convex: bool,
+    vectors: bool = False,
+    name: str | None = None,
 ) -> Criterion:
     """A criterion whose gradient and Hessian come from ``torch.func``.
 
     Args:
-        value: the loss of one sample, from its logits and its label.
+        value: the loss of one sample, from its logits and its target.
         convex: whether it is convex in the logits.
+        vectors: whether a target is a vector [C] rather than a class index.
         name: how records name it; the function's own name by default.
     """
     hessian = torch.func.vmap(torch.func.hessian(value))
@@ -54,7 +65,8 @@ def from_function(
         convex,
         torch.func.vmap(value),
         torch.func.vmap(torch.func.grad(value)),
-        lambda logits, labels: hessian(logits, labels).mean(0),
+        lambda logits, targets: hessian(logits, targets).mean(0),
+        vectors=vectors,
     )
 
 
@@ -76,8 +88,45 @@ def _cross_entropy_mean_hessian(logits: Logits, labels: Labels) -> Float[Tensor,
     return torch.diag(p.mean(0)) - p.T @ p / p.shape[0]
 
 
+def _draw_classes(logits: Logits, generator: Generator) -> Labels:
+    return torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
+
+
 CROSS_ENTROPY = Criterion(
-    "cross-entropy", True, _cross_entropy_value, _cross_entropy_gradient, _cross_entropy_mean_hessian
+    "cross-entropy", True, _cross_entropy_value, _cross_entropy_gradient, _cross_entropy_mean_hessian, _draw_classes
+)
+
+
+def _draw_normal(logits: Logits, generator: Generator) -> Vectors:
+    return logits + torch.randn(logits.shape, generator=generator, dtype=logits.dtype, device=logits.device)
+
+
+# C = ||z - y||^2 / 2, minus the log-likelihood of y ~ N(z, I) up to a constant
+SQUARED_ERROR = Criterion(
+    "squared-error",
+    True,
+    lambda logits, targets: (logits - targets).square().sum(1) / 2,
+    lambda logits, targets: logits - targets,
+    lambda logits, targets: logits.new_ones(logits.shape[1]),
+    _draw_normal,
+    vectors=True,
+)
+
+
+def _bernoulli_mean_hessian(logits: Logits, targets: Vectors) -> Float[Tensor, " C"]:
+    p = logits.sigmoid()
+    return torch.addcmul(p, p, p, value=-1).mean(0)
+
+
+# C = -sum_c log P(y_c), y_c ~ Bernoulli(p_c) with p = sigmoid(z): binary cross-entropies; targets are in [0, 1]
+BERNOULLI = Criterion(
+    "bernoulli",
+    True,
+    lambda logits, targets: binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1),
+    lambda logits, targets: logits.sigmoid() - targets,
+    _bernoulli_mean_hessian,
+    lambda logits, generator: torch.bernoulli(logits.sigmoid(), generator=generator),
+    vectors=True,
 )
 
 
@@ -114,7 +163,9 @@ def bounded(delta: float = 5.0, epsilon: float = 0.2) -> Criterion:
         second = delta**2 * s * (1 - s) * (1 - 2 * s) * a**2  # d2C/da2 times a^2
         return _mean_outer(first + second, q) + _mean_outer(first, p) - torch.diag((first * p).mean(0))
 
-    return Criterion("bounded", False, value, gradient, mean_hessian)
+    return Criterion("bounded", False, value, gradient, mean_hessian, _draw_classes)
 
 
-CRITERIA: dict[str, Criterion] = {criterion.name: criterion for criterion in (CROSS_ENTROPY, bounded())}
+CRITERIA: dict[str, Criterion] = {
+    criterion.name: criterion for criterion in (CROSS_ENTROPY, bounded(), SQUARED_ERROR, BERNOULLI)
+}

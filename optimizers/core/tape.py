@@ -25,7 +25,7 @@ from torch import Tensor
 
 from optimizers.core.activations import Activation
 from optimizers.core.counts import factors_are_cheaper
-from optimizers.core.criteria import Criterion
+from optimizers.core.criteria import Criterion, Targets
 from optimizers.core.symmetric import gram
 
 
@@ -112,7 +112,7 @@ class Tape:
     layers: list[Layer]
     criterion: Criterion
     logits: Float[Tensor, "B C"]
-    labels: Int[Tensor, " B"]
+    labels: Targets
 
     @cached_property
     def loss(self) -> Float[Tensor, ""]:
