@@ -65,13 +65,15 @@ def _each(function, logits, labels):
 @every_case
 @pytest.mark.parametrize("classes", [2, 10])
 def test_value_gradient_and_mean_hessian(assert_close, criterion, definition, classes):
-    """C (Eq. (14) for the bounded one), grad_z C and E[hess_z C]."""
+    """C (Eq. (14) for the bounded one), grad_z C, E[hess_z C] and hess_z C v."""
     logits, labels = _samples(classes, vectors=criterion.vectors)
     assert_close(criterion.value(logits, labels), _each(definition, logits, labels), 1e-13)
     assert_close(criterion.gradient(logits, labels), _each(torch.func.jacrev(definition), logits, labels), 1e-13)
     hessians = _each(torch.func.hessian(definition), logits, labels)
     found = criterion.mean_hessian(logits, labels)
     assert_close(found.diag() if found.ndim == 1 else found, hessians.mean(0), 1e-13)
+    vectors = torch.randn(logits.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    assert_close(criterion.product(logits, labels, vectors), torch.einsum("bij,bj->bi", hessians, vectors), 1e-12)
 
 
 @pytest.mark.parametrize("criterion", [c for c in CRITERIA.values() if c.convex], ids=lambda criterion: criterion.name)

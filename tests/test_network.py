@@ -68,7 +68,7 @@ def test_every_hidden_layer_may_have_an_activation_of_its_own(problem, assert_cl
 
 
 def test_sparse_initialization():
-    """15 weights of each unit are drawn from the standard normal, all of them where it has fewer inputs; others are 0."""
+    """Each unit has 15 weights from the standard normal, or as many as it has inputs; the others are 0."""
     network = FCNN((400, 300, 10, 5), initialization="sparse", dtype=torch.float64, seed=1)
     first, second, last = (linear.weight.detach() for linear in network.linears)
     for weight, count in ((first, 15), (second, 15), (last, 10)):

@@ -7,6 +7,7 @@ p = softmax or sigmoid z  p             [B, C]
 C                         value         [B]      one per sample
 grad_z C                  gradient      [B, C]   one per sample
 E[hess_z C]               mean_hessian  [C, C]   mean over the batch; [C], its diagonal, where it is diagonal
+hess_z C v                product       [B, C]   one per sample, for vectors v [B, C]
 
 Those below have closed forms; any other twice-differentiable one gets its derivatives from ``torch.func`` through
 :func:`from_function`.
@@ -14,6 +15,7 @@ Those below have closed forms; any other twice-differentiable one gets its deriv
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -40,6 +42,7 @@ class Criterion:
     value: Callable[[Logits, Targets], Float[Tensor, " B"]]
     gradient: Callable[[Logits, Targets], Float[Tensor, "B C"]]
     mean_hessian: Callable[[Logits, Targets], Float[Tensor, "C C"] | Float[Tensor, " C"]]
+    product: Callable[[Logits, Targets, Vectors], Float[Tensor, "B C"]]
     draw: Callable[[Logits, Generator], Targets] | None = None
     vectors: bool = False
 
@@ -59,13 +62,18 @@ def from_function(
         vectors: whether a target is a vector [C] rather than a class index.
         name: how records name it; the function's own name by default.
     """
-    hessian = torch.func.vmap(torch.func.hessian(value))
+    hessian, gradient = torch.func.vmap(torch.func.hessian(value)), torch.func.grad(value)
+
+    def product(z: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        return cast(Tensor, torch.func.jvp(lambda at: gradient(at, y), (z,), (v,))[1])
+
     return Criterion(
         name or getattr(value, "__name__", type(value).__name__),
         convex,
         torch.func.vmap(value),
-        torch.func.vmap(torch.func.grad(value)),
+        torch.func.vmap(gradient),
         lambda logits, targets: hessian(logits, targets).mean(0),
+        torch.func.vmap(product),
         vectors=vectors,
     )
 
@@ -88,12 +96,23 @@ def _cross_entropy_mean_hessian(logits: Logits, labels: Labels) -> Float[Tensor,
     return torch.diag(p.mean(0)) - p.T @ p / p.shape[0]
 
 
+def _of_softmax(p: Float[Tensor, "B C"], vectors: Vectors) -> Float[Tensor, "B C"]:
+    """(diag(p) - p p^T) v, sample by sample."""
+    return p * (vectors - (p * vectors).sum(1, keepdim=True))
+
+
 def _draw_classes(logits: Logits, generator: Generator) -> Labels:
     return torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
 
 
 CROSS_ENTROPY = Criterion(
-    "cross-entropy", True, _cross_entropy_value, _cross_entropy_gradient, _cross_entropy_mean_hessian, _draw_classes
+    "cross-entropy",
+    True,
+    _cross_entropy_value,
+    _cross_entropy_gradient,
+    _cross_entropy_mean_hessian,
+    lambda logits, labels, vectors: _of_softmax(logits.softmax(1), vectors),
+    _draw_classes,
 )
 
 
@@ -108,14 +127,16 @@ SQUARED_ERROR = Criterion(
     lambda logits, targets: (logits - targets).square().sum(1) / 2,
     lambda logits, targets: logits - targets,
     lambda logits, targets: logits.new_ones(logits.shape[1]),
+    lambda logits, targets, vectors: vectors,
     _draw_normal,
     vectors=True,
 )
 
 
-def _bernoulli_mean_hessian(logits: Logits, targets: Vectors) -> Float[Tensor, " C"]:
+def _bernoulli_hessians(logits: Logits) -> Float[Tensor, "B C"]:
+    """p (1 - p), the diagonals."""
     p = logits.sigmoid()
-    return torch.addcmul(p, p, p, value=-1).mean(0)
+    return torch.addcmul(p, p, p, value=-1)
 
 
 # C = -sum_c log P(y_c), y_c ~ Bernoulli(p_c) with p = sigmoid(z): binary cross-entropies; targets are in [0, 1]
@@ -124,7 +145,8 @@ BERNOULLI = Criterion(
     True,
     lambda logits, targets: binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1),
     lambda logits, targets: logits.sigmoid() - targets,
-    _bernoulli_mean_hessian,
+    lambda logits, targets: _bernoulli_hessians(logits).mean(0),
+    lambda logits, targets, vectors: _bernoulli_hessians(logits) * vectors,
     lambda logits, generator: torch.bernoulli(logits.sigmoid(), generator=generator),
     vectors=True,
 )
@@ -153,17 +175,24 @@ def bounded(delta: float = 5.0, epsilon: float = 0.2) -> Criterion:
     def value(logits: Logits, labels: Labels) -> Float[Tensor, " B"]:
         return parts(logits, labels)[3].squeeze(1)
 
+    def factors(logits: Logits, labels: Labels) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """p, q, a dC/da and a^2 d2C/da2."""
+        p, a, q, s = parts(logits, labels)
+        return p, q, -delta * s * (1 - s) * a, delta**2 * s * (1 - s) * (1 - 2 * s) * a**2
+
     def gradient(logits: Logits, labels: Labels) -> Float[Tensor, "B C"]:
-        _, a, q, s = parts(logits, labels)
-        return -delta * s * (1 - s) * a * q
+        _, q, first, _ = factors(logits, labels)
+        return first * q
 
     def mean_hessian(logits: Logits, labels: Labels) -> Float[Tensor, "C C"]:
-        p, a, q, s = parts(logits, labels)
-        first = -delta * s * (1 - s) * a  # dC/da times a
-        second = delta**2 * s * (1 - s) * (1 - 2 * s) * a**2  # d2C/da2 times a^2
+        p, q, first, second = factors(logits, labels)
         return _mean_outer(first + second, q) + _mean_outer(first, p) - torch.diag((first * p).mean(0))
 
-    return Criterion("bounded", False, value, gradient, mean_hessian, _draw_classes)
+    def product(logits: Logits, labels: Labels, vectors: Vectors) -> Float[Tensor, "B C"]:
+        p, q, first, second = factors(logits, labels)
+        return (first + second) * q * (q * vectors).sum(1, keepdim=True) - first * _of_softmax(p, vectors)
+
+    return Criterion("bounded", False, value, gradient, mean_hessian, product, _draw_classes)
 
 
 CRITERIA: dict[str, Criterion] = {

@@ -46,6 +46,7 @@ def _is_count(value: Any) -> bool:
 
 
 LEARNING_RATE = Range(_is_rate, "above 0")
+POSITIVE = Range(_is_rate, "above 0")
 BETWEEN_0_AND_1 = Range(_is_between_0_and_1, "in (0, 1)")
 BELOW_1 = Range(_is_below_1, "in [0, 1)")
 GAMMA = Range(_is_gamma, "in [-1, 0]")  # outside, negative curvature would stay, or become more than it is
