@@ -6,8 +6,10 @@ from typing import cast
 from torch import Generator
 
 from optimizers.core import CURVATURES, SOLVERS, Criterion, Curvature, Operator, Params, SecondOrder, Tape
-from optimizers.core.curvature import formed_fisher, sampled_fisher
+from optimizers.core.curvature import exact_fisher, formed_fisher, require_draws, sampled_fisher
 from optimizers.core.ranges import check, one_of
+
+_LABELS = ("batch", "sampled", "exact")
 
 
 class KFAC(SecondOrder):
@@ -19,12 +21,14 @@ class KFAC(SecondOrder):
         damping: alpha, Eq. (12), in (0, 1).
         inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.solvers.kfi`.
             All but ``exact`` form the Fisher matrix, as the paper does.
-        labels: of the Fisher matrix: ``batch``, as in the paper, or ``sampled`` from the model, as Martens and Grosse.
+        labels: of the Fisher matrix: those of the ``batch``, as in the paper, which is the empirical Fisher matrix and
+            shrinks with the gradients; ``sampled`` from the model, as Martens and Grosse; or ``exact``, all that the
+            model may draw, for a backward pass each.
         criterion: of the tapes to come. Any fits.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
     """
 
-    ranges = MappingProxyType({**SecondOrder.ranges, "labels": one_of(("batch", "sampled"))})
+    ranges = MappingProxyType({**SecondOrder.ranges, "labels": one_of(_LABELS)})
 
     def __init__(
         self,
@@ -40,11 +44,17 @@ class KFAC(SecondOrder):
         if capturable and labels == "sampled":
             raise ValueError("labels=sampled draws anew in every step, which a captured step cannot: use labels=batch")
         of_batch = CURVATURES["fisher"] if inverse == "exact" else Curvature("formed_fisher", formed_fisher)
-        sampled = Curvature("sampled_fisher", self._sampled_fisher)
+        if criterion is not None and labels != "batch":
+            require_draws(criterion)
+        of_labels = {
+            "batch": of_batch,
+            "sampled": Curvature("sampled_fisher", self._sampled_fisher),
+            "exact": Curvature("exact_fisher", exact_fisher),
+        }
         super().__init__(
             params,
             lr=lr,
-            curvature=of_batch if labels == "batch" else sampled,
+            curvature=of_labels[labels],
             solver=SOLVERS["kfi"],
             criterion=criterion,
             capturable=capturable,

@@ -51,7 +51,8 @@ def without_repair() -> Callable[[Tape], list[Tensor]]:
 
     @torch.no_grad()
     def recursion(tape: Tape) -> list[Tensor]:
-        factors = [tape.mean_hessian]
+        hessian = tape.mean_hessian
+        factors = [hessian.diag() if hessian.ndim == 1 else hessian]
         for layer in tape.layers[:0:-1]:
             factors.insert(0, propagate(layer, factors[0], repair=lambda mean: mean))
         return factors

@@ -18,7 +18,8 @@ from optimizers.core import (
     pch,
 )
 from optimizers.core import symmetric as symmetric_module
-from optimizers.core.curvature import absolute, pos_eig, sampled_fisher
+from optimizers.core.criteria import BERNOULLI, SQUARED_ERROR
+from optimizers.core.curvature import absolute, exact_fisher, pos_eig, sampled_fisher
 
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -54,7 +55,7 @@ def test_one_sample_gives_the_hessian_in_the_biases(problem, assert_close, witho
 
 def _eq_8(case, output, fix):
     """Eq. (8) with explicit loops over the batch and autograd's derivatives of the activation."""
-    value = case.network.activation.value
+    value = case.network.activations[0].value
     slope, bend = torch.func.grad(value), torch.func.grad(torch.func.grad(value))
     layers, factors = case.record().layers, [output]
     preactivations, h = [], case.x
@@ -84,7 +85,7 @@ def test_pch_is_eq_8(problem, assert_close, activation, criterion, gamma, fix):
     """Eq. (8): (W^T G W) * E[phi' phi'^T] + diag(fix(E[phi'' * W^T delta])), from Pos-Eig of E[hess_z C]."""
     case = problem(activation=activation, criterion=criterion)
     hessian = case.record().mean_hessian
-    eigenvalues, vectors = torch.linalg.eigh(hessian)
+    eigenvalues, vectors = torch.linalg.eigh(hessian.diag() if hessian.ndim == 1 else hessian)
     expected = _eq_8(case, vectors @ torch.diag(eigenvalues.abs()) @ vectors.T, fix)
     _assert_all_close(assert_close, pch(case.record(), gamma), expected)
 
@@ -103,7 +104,7 @@ def test_the_problems_have_negative_curvature_to_repair(problem):
         tape = problem(criterion=criterion).record()
         means = torch.cat([(layer.bend * layer.pullback).mean(0) for layer in tape.layers[1:]])
         assert means.min() < 0 < means.max()
-    assert torch.linalg.eigvalsh(tape.mean_hessian)[0] < 0
+    assert torch.linalg.eigvalsh(problem(criterion=bounded()).record().mean_hessian)[0] < 0
 
 
 @pytest.mark.parametrize(("name", "gamma"), [("pch1", -1), ("pch2", 0)])
@@ -187,29 +188,49 @@ def test_fisher(problem, assert_close, criterion):
     _assert_all_close(assert_close, fisher(tape), expected)
 
 
-@every_criterion
-def test_sampled_fisher_approaches_the_fisher(problem, criterion):
-    """E_{y ~ p}[delta^t delta^tT], a sum over the classes here, is the mean of the draws: within 5 standard errors."""
-    case, draws = problem(criterion=criterion, batch=5), 400
+@pytest.mark.parametrize("criterion", [CROSS_ENTROPY, bounded()], ids=lambda criterion: criterion.name)
+def test_exact_fisher_is_the_mean_over_the_classes(problem, assert_close, criterion):
+    """E_{y ~ p}[delta^t delta^tT], with a pass for every label."""
+    case = problem(criterion=criterion, batch=5)
     tape = case.record()
     p = tape.logits.softmax(1)
-    first = [torch.zeros(layer.delta.shape[1], layer.delta.shape[1], dtype=p.dtype) for layer in tape.layers]
-    second = [torch.zeros_like(moment) for moment in first]  # of the entries of one sample's delta delta^T
+    expected = [torch.zeros(layer.outputs, layer.outputs, dtype=p.dtype) for layer in tape.layers]
     for label in range(p.shape[1]):
         labelled = case.network.record(criterion, case.x, torch.full((5,), label))
-        for t, layer in enumerate(labelled.layers):
-            outer = layer.delta.unsqueeze(2) * layer.delta.unsqueeze(1)
-            first[t] += (p[:, label, None, None] * outer).mean(0)
-            second[t] += (p[:, label, None, None] * outer**2).mean(0)
+        for total, layer in zip(expected, labelled.layers, strict=True):
+            total += (p[:, label, None] * layer.delta).T @ layer.delta / 5
+    _assert_all_close(assert_close, exact_fisher(tape), expected)
+
+
+@pytest.mark.parametrize("criterion", [SQUARED_ERROR, BERNOULLI], ids=lambda criterion: criterion.name)
+def test_exact_fisher_of_vectors_is_the_gauss_newton_matrix_in_the_biases(problem, assert_close, criterion):
+    """E[J^T hess_z C J], J the Jacobian of the logits in z^t, by autograd."""
+    case = problem(criterion=criterion, batch=5)
+    tape, parameters = case.record(), dict(case.network.named_parameters())
+    for t, name in enumerate(name for name in parameters if name.endswith("bias")):
+        total = 0
+        for x, label, logits in zip(case.x, case.labels, tape.logits, strict=True):
+            J = torch.func.jacrev(
+                lambda bias, x=x, name=name: functional_call(case.network, {**parameters, name: bias}, (x,))
+            )(parameters[name])
+            hessian = torch.func.hessian(lambda z, y=label: criterion.value(z[None], y[None])[0])(logits)
+            total = total + J.T @ hessian @ J / 5
+        assert_close(exact_fisher(tape)[t].dense(), total.detach())
+
+
+@every_criterion
+def test_sampled_fisher_approaches_the_exact_one(problem, criterion):
+    """The mean of many draws, to the size of its standard error."""
+    tape, draws = problem(criterion=criterion, batch=5).record(), 400
     generator = torch.Generator().manual_seed(0)
-    sums = [torch.zeros_like(moment) for moment in first]
-    for _ in range(draws):
-        for total, G in zip(sums, _matrices(sampled_fisher(tape, generator)), strict=True):
-            total += G
-    for total, mean, square in zip(sums, first, second, strict=True):
-        standard_error = (square / (5 * draws)).sqrt()  # above the true one, which subtracts squared means
-        assert ((total / draws - mean).abs() <= 5 * standard_error).all()
-        assert standard_error.norm() < 0.1 * mean.norm()  # so that the test says something
+    samples = [
+        torch.stack(of_layer)
+        for of_layer in zip(*(_matrices(sampled_fisher(tape, generator)) for _ in range(draws)), strict=True)
+    ]
+    for drawn, exact in zip(samples, _matrices(exact_fisher(tape)), strict=True):
+        standard_error = drawn.std(0) / draws**0.5
+        assert ((drawn.mean(0) - exact).abs() <= 5 * standard_error + 1e-15).all()
+        assert standard_error.norm() < 0.1 * exact.norm()  # so that the test says something
 
 
 def test_sampled_fisher_repeats_with_its_generator(problem):

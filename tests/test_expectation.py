@@ -11,8 +11,11 @@ from optimizers.core.activations import from_function
 from optimizers.core.expectation import expectation
 from optimizers.core.hessian import mean_hessians
 
-every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
-every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+# the paper's: with the other criteria, or without a bend, the Hessians of the samples are alike
+every_criterion = pytest.mark.parametrize(
+    "criterion", [CRITERIA["cross-entropy"], CRITERIA["bounded"]], ids=lambda one: one.name
+)
+every_activation = pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "linear"])
 
 
 def _sides(case, t, lipschitz):

@@ -212,7 +212,7 @@ def test_a_copy_keeps_what_the_optimizer_has(problem, build, copy):
         (EACG, {"tolerance": 1}, r"tolerance must be in \[0, 1\), got 1"),
         (KFAC, {"inverse": "cheap"}, "inverse must be one of exact, factor, gram, rank_one, auto, got 'cheap'"),
         (KFRA, {"inverse": None}, "inverse must be one of exact, .*, got None"),
-        (KFAC, {"labels": "true"}, "labels must be one of batch, sampled, got 'true'"),
+        (KFAC, {"labels": "true"}, "labels must be one of batch, sampled, exact, got 'true'"),
     ],
 )
 def test_hyper_parameters_out_of_range_are_refused(problem, build, arguments, message):
@@ -277,9 +277,11 @@ def test_every_combination_learns(digits, criterion, curvature, solver):
         criterion=chosen,
         **OPTIONS[solver],
     )
+    images, labels = digits
+    targets = torch.eye(10, dtype=torch.float64)[labels] if chosen.vectors else labels
     losses = []
     for _ in range(6):
-        tape = network.record(chosen, *digits)
+        tape = network.record(chosen, images, targets)
         losses.append(tape.loss.item())
         optimizer.step(tape)
     assert all(after < before for before, after in pairwise(losses)), losses

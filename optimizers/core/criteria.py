@@ -13,8 +13,9 @@ Those below have closed forms; any other twice-differentiable one gets its deriv
 :func:`from_function`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -34,6 +35,7 @@ class Criterion:
 
     convex: whether it is convex in the logits, which the Gauss-Newton matrix needs.
     draw: targets from the distribution that the logits stand for, for the Fisher matrix; None if there is none.
+    roots: of those targets' exact Fisher matrix in the logits: some S [B, C] with E_y[grad grad^T] = sum S S^T.
     vectors: whether targets are vectors [B, C] rather than class indices [B].
     """
 
@@ -44,6 +46,7 @@ class Criterion:
     mean_hessian: Callable[[Logits, Targets], Float[Tensor, "C C"] | Float[Tensor, " C"]]
     product: Callable[[Logits, Targets, Vectors], Float[Tensor, "B C"]]
     draw: Callable[[Logits, Generator], Targets] | None = None
+    roots: Callable[[Logits], Iterator[Float[Tensor, "B C"]]] | None = None
     vectors: bool = False
 
 
@@ -105,6 +108,22 @@ def _draw_classes(logits: Logits, generator: Generator) -> Labels:
     return torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
 
 
+def _roots_of_classes(gradient: Callable[[Logits, Labels], Float[Tensor, "B C"]], logits: Logits) -> Iterator[Tensor]:
+    """The gradients for each class, weighted with the root of its probability."""
+    p = logits.softmax(1)
+    for label in range(logits.shape[1]):
+        labels = torch.full((len(logits),), label, device=logits.device)
+        yield p[:, label, None].sqrt() * gradient(logits, labels)
+
+
+def _roots_of_diagonal(entries: Float[Tensor, "B C"]) -> Iterator[Tensor]:
+    """Of diagonal matrices: the root of one entry each."""
+    for column, of_one in enumerate(entries.sqrt().T):
+        root = torch.zeros_like(entries)
+        root[:, column] = of_one
+        yield root
+
+
 CROSS_ENTROPY = Criterion(
     "cross-entropy",
     True,
@@ -113,6 +132,7 @@ CROSS_ENTROPY = Criterion(
     _cross_entropy_mean_hessian,
     lambda logits, labels, vectors: _of_softmax(logits.softmax(1), vectors),
     _draw_classes,
+    partial(_roots_of_classes, _cross_entropy_gradient),
 )
 
 
@@ -129,6 +149,7 @@ SQUARED_ERROR = Criterion(
     lambda logits, targets: logits.new_ones(logits.shape[1]),
     lambda logits, targets, vectors: vectors,
     _draw_normal,
+    lambda logits: _roots_of_diagonal(torch.ones_like(logits)),
     vectors=True,
 )
 
@@ -148,6 +169,7 @@ BERNOULLI = Criterion(
     lambda logits, targets: _bernoulli_hessians(logits).mean(0),
     lambda logits, targets, vectors: _bernoulli_hessians(logits) * vectors,
     lambda logits, generator: torch.bernoulli(logits.sigmoid(), generator=generator),
+    lambda logits: _roots_of_diagonal(_bernoulli_hessians(logits)),
     vectors=True,
 )
 
@@ -192,7 +214,9 @@ def bounded(delta: float = 5.0, epsilon: float = 0.2) -> Criterion:
         p, q, first, second = factors(logits, labels)
         return (first + second) * q * (q * vectors).sum(1, keepdim=True) - first * _of_softmax(p, vectors)
 
-    return Criterion("bounded", False, value, gradient, mean_hessian, product, _draw_classes)
+    return Criterion(
+        "bounded", False, value, gradient, mean_hessian, product, _draw_classes, partial(_roots_of_classes, gradient)
+    )
 
 
 CRITERIA: dict[str, Criterion] = {

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from optimizers.core.criteria import Criterion
-from optimizers.core.operators import Dense, Gram, Operator
+from optimizers.core.operators import Dense, Diagonal, Gram, Operator
 from optimizers.core.ranges import GAMMA, check
 from optimizers.core.symmetric import symmetric
 from optimizers.core.tape import Layer, Tape
@@ -40,14 +40,34 @@ def formed_fisher(tape: Tape) -> list[Operator]:
 
 
 def sampled_fisher(tape: Tape, generator: torch.Generator) -> list[Operator]:
-    """The Fisher matrix with labels drawn from the model, one a sample, as Martens and Grosse do.
+    """The Fisher matrix with targets drawn from the model, one a sample, as Martens and Grosse do.
 
     Args:
         generator: a random generator on the tape's device.
     """
-    labels = torch.multinomial(tape.logits.softmax(1), 1, generator=generator).squeeze(1)
+    assert tape.criterion.draw is not None, "checked when the optimizer was built"
+    labels = tape.criterion.draw(tape.logits, generator)
     deltas = tape.backward(tape.criterion.gradient(tape.logits, labels))
     return [Dense(Gram(delta).dense()) for delta in deltas]  # solves are for other deltas, which are not in its span
+
+
+def exact_fisher(tape: Tape) -> list[Operator]:
+    """The Fisher matrix of the model: E[delta^t delta^tT], also over all targets that the model may draw.
+
+    It takes a backward pass for each logit.
+    """
+    assert tape.criterion.roots is not None, "checked when the optimizer was built"
+    totals = [layer.weight.new_zeros(layer.outputs, layer.outputs) for layer in tape.layers]
+    for root in tape.criterion.roots(tape.logits):
+        for total, delta in zip(totals, tape.backward(root), strict=True):
+            total.addmm_(delta.T, delta, alpha=1 / len(delta))
+    return [Dense(total) for total in totals]
+
+
+def require_draws(criterion: Criterion) -> None:
+    """Refuse a criterion whose logits stand for no distribution, which the Fisher matrix of the model needs."""
+    if criterion.draw is None or criterion.roots is None:
+        raise ValueError(f"{criterion.name!r} says nothing of how its targets are drawn: use labels=batch")
 
 
 def gauss_newton(tape: Tape) -> list[Operator]:
@@ -93,17 +113,19 @@ def require_convex(criterion: Criterion) -> None:
         )
 
 
-def positive_output_hessian(tape: Tape) -> Float[Tensor, "C C"]:
+def positive_output_hessian(tape: Tape) -> Float[Tensor, "C C"] | Float[Tensor, " C"]:
     """G^k of PCH: Pos-Eig of the mean Hessian in the logits; that of a convex criterion needs no repair."""
     # deviates: absolute values for every gamma; the paper's gamma is of the diagonal in Eq. (8b) alone
     return tape.mean_hessian if tape.criterion.convex else pos_eig(tape.mean_hessian)
 
 
-def pos_eig(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """Pos-Eig: the symmetric matrix with every eigenvalue replaced by its absolute value.
+def pos_eig(matrix: Float[Tensor, "*n n"]) -> Float[Tensor, "*n n"]:
+    """Pos-Eig: the symmetric matrix, or the diagonal of one, with every eigenvalue replaced by its absolute value.
 
     A matrix that is not finite comes back as it is, for the solver to say so.
     """
+    if matrix.ndim == 1:
+        return matrix.abs()
     if matrix.is_cuda:
         return absolute(matrix)
     if not matrix.isfinite().all():
@@ -137,20 +159,24 @@ def absolute(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
 
 
 @torch.no_grad()
-def _recursion(tape: Tape, G: Float[Tensor, "C C"], repair: _Repair | None) -> list[Operator]:
-    """Eq. (8) from the last layer to the first."""
+def _recursion(tape: Tape, G: Float[Tensor, "C C"] | Float[Tensor, " C"], repair: _Repair | None) -> list[Operator]:
+    """Eq. (8) from the last layer to the first. The first G, at the output, may be the diagonal of one."""
     factors = [G]
     for layer in tape.layers[:0:-1]:
         factors.append(propagate(layer, factors[-1], repair))
-    return [Dense(G) for G in reversed(factors)]
+    return [Diagonal(G) if G.ndim == 1 else Dense(G) for G in reversed(factors)]
 
 
 def propagate(
-    layer: Layer, G: Float[Tensor, "{layer.outputs} {layer.outputs}"], repair: _Repair | None
+    layer: Layer, G: Float[Tensor, "*O {layer.outputs}"], repair: _Repair | None
 ) -> Float[Tensor, "{layer.inputs} {layer.inputs}"]:
-    """Eq. (8) through one layer; ``repair`` takes E[phi'' * W^tT delta^t], and None leaves it out."""
+    """Eq. (8) through one layer, from G [O, O] or the diagonal [O] of one.
+
+    Args:
+        repair: takes E[phi'' * W^tT delta^t]; None leaves it out.
+    """
     W, slope = layer.weight, layer.slope
-    GW, scaled = G @ W, slope / layer.batch
+    GW, scaled = G[:, None] * W if G.ndim == 1 else G @ W, slope / layer.batch
 
     def strip(rows: slice, columns: slice) -> Tensor:
         return (W[:, rows].T @ GW[:, columns]).mul_(scaled[:, rows].T @ slope[:, columns])

@@ -51,7 +51,8 @@ def mean_hessians(tape: Tape, chunk: int = 16, watch: _Watch = lambda t, H: None
 def output_hessians(tape: Tape, rows: slice) -> Float[Tensor, "c C C"]:
     """hess_z C of some samples."""
     of_one = torch.func.vmap(lambda z, label: tape.criterion.mean_hessian(z[None], label[None]))
-    return cast(Tensor, of_one(tape.logits[rows], tape.labels[rows]))
+    found = cast(Tensor, of_one(tape.logits[rows], tape.labels[rows]))
+    return found.diag_embed() if found.ndim == 2 else found
 
 
 def _add_chunk(tape: Tape, rows: slice, totals: list[Float[Tensor, "_O _O"]], watch: _Watch) -> None:

@@ -129,6 +129,40 @@ class Dense(Operator):
 
 
 @dataclass(frozen=True, eq=False)
+class Diagonal(Operator):
+    """A diagonal matrix: the output Hessian of a criterion that takes its logits one by one."""
+
+    entries: Float[Tensor, " n"]
+
+    @property
+    def size(self) -> int:
+        return len(self.entries)
+
+    def product(self, rows: Float[Tensor, "*m n"]) -> Float[Tensor, "*m n"]:
+        return rows * self.entries
+
+    def trace(self) -> Float[Tensor, ""]:
+        return self.entries.sum()
+
+    def diagonal(self) -> Float[Tensor, " n"]:
+        return self.entries
+
+    def dense(self) -> Float[Tensor, "n n"]:
+        return self.entries.diag()
+
+    @property
+    def core_size(self) -> int:
+        return 1
+
+    def core(self) -> Float[Tensor, "1 1"]:
+        """The smallest entry, which says whether all is positive."""
+        return self.entries.amin().view(1, 1)
+
+    def solve(self, factor: Factor, right: Product) -> Product:
+        return Product(None, right.dense() / (self.entries + factor.damping))
+
+
+@dataclass(frozen=True, eq=False)
 class Gram(Operator):
     """The mean of the outer products of some rows, rows^T rows / B.
 

@@ -120,8 +120,8 @@ class Tape:
         return self.criterion.value(self.logits, self.labels).mean()
 
     @cached_property
-    def mean_hessian(self) -> Float[Tensor, "C C"]:
-        """E[hess_z C] in the logits."""
+    def mean_hessian(self) -> Float[Tensor, "C C"] | Float[Tensor, " C"]:
+        """E[hess_z C] in the logits; its diagonal alone where it is diagonal."""
         return self.criterion.mean_hessian(self.logits, self.labels)
 
     @torch.no_grad()

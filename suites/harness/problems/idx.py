@@ -1,4 +1,4 @@
-"""Images in the format of MNIST (idx): four files, gzipped or not; torchvision downloads them where they are missing."""
+"""Images in the format of MNIST (idx): four files, gzipped or not; torchvision downloads missing ones."""
 
 import gzip
 import io

@@ -39,7 +39,8 @@ def negative_curvature(task: Task, network: FCNN) -> NegativeCurvature | None:
     tape = network.record(task.criterion, x, labels)
     if not tape.mean_hessian.isfinite().all():
         return None
-    eigenvalues = torch.linalg.eigvalsh(tape.mean_hessian.double())
+    hessian = tape.mean_hessian.double()
+    eigenvalues = hessian if hessian.ndim == 1 else torch.linalg.eigvalsh(hessian)
     eigenvalues = eigenvalues[eigenvalues.abs() > 1e-6 * eigenvalues.abs().max()]  # below it is rounding
     negative = eigenvalues[eigenvalues < 0]
     return NegativeCurvature(
