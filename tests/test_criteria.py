@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from optimizers.core import CRITERIA, CROSS_ENTROPY, bounded
-from optimizers.core.criteria import BERNOULLI, SQUARED_ERROR, from_function
+from optimizers.core import BERNOULLI, CRITERIA, CROSS_ENTROPY, SQUARED_ERROR, bounded
+from optimizers.core.criteria import from_function
 
 
 def _cross_entropy(logits, label):

@@ -8,9 +8,11 @@ from torch.func import functional_call
 
 from optimizers.core import (
     ACTIVATIONS,
+    BERNOULLI,
     CRITERIA,
     CROSS_ENTROPY,
     CURVATURES,
+    SQUARED_ERROR,
     Operator,
     bounded,
     fisher,
@@ -18,7 +20,6 @@ from optimizers.core import (
     pch,
 )
 from optimizers.core import symmetric as symmetric_module
-from optimizers.core.criteria import BERNOULLI, SQUARED_ERROR
 from optimizers.core.curvature import absolute, exact_fisher, pos_eig, sampled_fisher
 
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from optimizers.block_hf import BlockHF
-from optimizers.core import CRITERIA, FCNN, bounded
-from optimizers.core.criteria import BERNOULLI, SQUARED_ERROR
+from optimizers.core import BERNOULLI, CRITERIA, FCNN, SQUARED_ERROR, bounded
 from optimizers.core.products import gauss_newton_product, loss_now
 from optimizers.hf import HF, minimize
 

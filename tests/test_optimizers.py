@@ -271,7 +271,7 @@ def test_every_combination_learns(digits, criterion, curvature, solver):
     chosen = CRITERIA[criterion]
     optimizer = SecondOrder(
         network.parameters(),
-        lr=0.3,
+        lr=0.1,
         curvature=CURVATURES[curvature],
         solver=SOLVERS[solver],
         criterion=chosen,

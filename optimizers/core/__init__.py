@@ -1,7 +1,7 @@
 """What optimizers are made of: network, criteria, tape, curvature, solvers, and the optimizer that composes them."""
 
 from optimizers.core.activations import ACTIVATIONS, Activation
-from optimizers.core.criteria import CRITERIA, CROSS_ENTROPY, Criterion, bounded
+from optimizers.core.criteria import BERNOULLI, CRITERIA, CROSS_ENTROPY, SQUARED_ERROR, Criterion, bounded
 from optimizers.core.curvature import CURVATURES, Curvature, fisher, gauss_newton, pch
 from optimizers.core.network import FCNN
 from optimizers.core.operators import Dense, Gram, Operator
@@ -17,11 +17,13 @@ from optimizers.core.tape import Layer, Tape
 
 __all__ = [
     "ACTIVATIONS",
+    "BERNOULLI",
     "CRITERIA",
     "CROSS_ENTROPY",
     "CURVATURES",
     "FCNN",
     "SOLVERS",
+    "SQUARED_ERROR",
     "Activation",
     "Criterion",
     "Curvature",

@@ -16,10 +16,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 from torch.utils._pytree import tree_leaves
 
-from optimizers.core import CROSS_ENTROPY, FCNN, Criterion, Tape, TapeOptimizer
+from optimizers.core import CROSS_ENTROPY, FCNN, SQUARED_ERROR, Tape, TapeOptimizer
 from suites.harness.measure.contract import rest_of
 from suites.harness.measure.limits import limited
 from suites.harness.measure.live_bytes import LiveBytes, state_bytes
@@ -100,9 +99,9 @@ def _builds(choice: Choice, options: Mapping[str, Any], network: FCNN) -> bool:
 def descends_a_quadratic(choice: Choice, device: str) -> str:
     """A linear layer under squared error, all samples in each step."""
     generator = torch.Generator().manual_seed(0)
-    x, labels = torch.rand(60, 8, generator=generator).to(device), (torch.arange(60) % 3).to(device)
+    x, targets = torch.rand(60, 8, generator=generator).to(device), torch.eye(3, device=device).repeat(20, 1)
     network = FCNN((8, 3), device=device)
-    step = Step(network, choice.build(network, SQUARED_ERROR), SQUARED_ERROR, itertools.repeat((x, labels)))
+    step = Step(network, choice.build(network, SQUARED_ERROR), SQUARED_ERROR, itertools.repeat((x, targets)))
     return _lowered(step)
 
 
@@ -306,19 +305,6 @@ def waiting_is_an_error() -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode(before)
-
-
-def _halved_squares(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits - one_hot(labels, logits.shape[1])).square().sum(1) / 2
-
-
-SQUARED_ERROR = Criterion(
-    "squared error",
-    True,
-    _halved_squares,
-    lambda logits, labels: logits - one_hot(labels, logits.shape[1]),
-    lambda logits, labels: torch.eye(logits.shape[1], dtype=logits.dtype, device=logits.device),
-)
 
 
 @cache

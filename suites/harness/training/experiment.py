@@ -66,7 +66,9 @@ class Task:
         )
         criterion = pick("criterion", settings.criterion, CRITERIA)
         if criterion.vectors:
-            raise ValueError(f"criterion {criterion.name} takes targets that are vectors, and {problem.name} has classes")
+            raise ValueError(
+                f"criterion {criterion.name} takes targets that are vectors, and {problem.name} has classes"
+            )
         dtype = pick("dtype", settings.dtype, DTYPES)
         if settings.cuda_graph and settings.device != "cuda":
             raise ValueError("cuda graph: there is no capture on a CPU; use --device cuda, or leave it out")
