@@ -10,7 +10,6 @@ from torch import Tensor
 
 from optimizers.core import CROSS_ENTROPY, Criterion, Params, Tape, TapeOptimizer
 from optimizers.core.curvature import require_convex
-from optimizers.core.products import gauss_newton_product, loss_now
 from optimizers.core.ranges import BELOW_1, COUNT, LEARNING_RATE, POSITIVE
 
 Vector = Float[Tensor, " n"]
@@ -142,7 +141,7 @@ class _Trial:
         """The loss at ``rate`` times the direction from the origin, where the parameters then are."""
         for param, origin, part in zip(self.params, self._origin, _parts(direction, self.params), strict=True):
             torch.add(origin, part, alpha=rate, out=param)
-        loss = loss_now(self.tape).item()
+        loss = self.tape.loss_now().item()
         return loss if math.isfinite(loss) else math.inf
 
     def lowest(self, solved: Sequence[Sequence[Iterate]]) -> tuple[Vector, float, float]:
@@ -185,7 +184,7 @@ def _curvature(tape: Tape, params: Sequence[Tensor], v: Vector) -> Vector:
         for layer in tape.layers
     ]
     found = {}
-    for layer, (of_weight, of_bias) in zip(tape.layers, gauss_newton_product(tape, vectors), strict=True):
+    for layer, (of_weight, of_bias) in zip(tape.layers, tape.gauss_newton_product(vectors), strict=True):
         found |= {layer.weight: of_weight, layer.bias: of_bias}
     return torch.cat([found[param].flatten() for param in params])
 

@@ -182,7 +182,7 @@ def test_a_closure_evaluates_at_the_parameters_of_the_moment(task):
     step.repeat_batch()
     x, labels = next(step.batches)
     step()
-    assert step.evaluations == 2
+    assert step.passes["evaluations"] == 2
     network = task.network(0)
     for by, loss, gradients in zip((0, 1, -0.5), step.optimizer.losses, step.optimizer.gradients, strict=True):
         with torch.no_grad():
@@ -214,7 +214,7 @@ def test_lbfgs_takes_the_steps_of_autograd(task):
     for _ in range(2):
         step()
         optimizer.step(closure)
-    assert step.evaluations == calls - 2
+    assert step.passes["evaluations"] == calls - 2
     for one, other in zip(step.network.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
 
@@ -227,8 +227,8 @@ def test_the_evaluations_of_a_closure_are_counted(tmp_path, task):
     for _ in range(steps):
         step()
     last = record.points[-1]
-    assert last.forwards == last.backwards == steps + step.evaluations
-    assert steps + step.evaluations <= last.gradient_equivalents < 1.1 * (steps + step.evaluations)
+    assert last.forwards == last.backwards == steps + step.passes["evaluations"]
+    assert steps + step.passes["evaluations"] <= last.gradient_equivalents < 1.1 * (steps + step.passes["evaluations"])
 
 
 def test_an_optimizer_with_switches_trains_and_is_judged_in_its_own_mode(tmp_path, task, written):

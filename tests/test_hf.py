@@ -7,7 +7,6 @@ import torch
 
 from optimizers.block_hf import BlockHF
 from optimizers.core import BERNOULLI, CRITERIA, FCNN, SQUARED_ERROR, bounded
-from optimizers.core.products import gauss_newton_product, loss_now
 from optimizers.hf import HF, minimize
 
 CONVEX = [criterion for criterion in CRITERIA.values() if criterion.convex]
@@ -37,7 +36,7 @@ def test_products_are_those_of_the_dense_matrix(problem, assert_close, criterion
     """G v = E[J^T hess_z C J] v."""
     case = problem(criterion=criterion, activation="tanh")
     shapes = [(torch.randn_like(linear.weight), torch.randn_like(linear.bias)) for linear in case.network.linears]
-    found = gauss_newton_product(case.record(), shapes)
+    found = case.record().gauss_newton_product(shapes)
     flat, product = (torch.cat([part.flatten() for pair in pairs for part in pair]) for pairs in (shapes, found))
     assert_close(product, _dense_gauss_newton(case) @ flat.detach(), 1e-11)
 
@@ -90,7 +89,7 @@ def test_no_step_raises_the_loss_of_its_batch(problem, make, criterion):
         tape = case.record()
         losses.append(tape.loss.item())
         optimizer.step(tape)
-        assert loss_now(tape).item() <= losses[-1]
+        assert tape.loss_now().item() <= losses[-1]
     assert losses[-1] < losses[0]
 
 

@@ -16,7 +16,9 @@ What costs something is computed when first asked for, once. Treat every tensor 
 """
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -27,6 +29,8 @@ from optimizers.core.activations import Activation
 from optimizers.core.counts import factors_are_cheaper
 from optimizers.core.criteria import Criterion, Targets
 from optimizers.core.symmetric import gram
+
+Vector = tuple[Float[Tensor, "_O _I"], Float[Tensor, " _O"]]  # in a weight and a bias
 
 
 @dataclass(eq=False)
@@ -107,12 +111,16 @@ class Layer:
 
 @dataclass(eq=False)
 class Tape:
-    """All layers of one recorded batch, first to last, with the criterion that closed it."""
+    """All layers of one recorded batch, first to last, with the criterion that closed it.
+
+    passes: those that an optimizer took beside the recorded one: ``backwards``, ``forwards`` and ``products``.
+    """
 
     layers: list[Layer]
     criterion: Criterion
     logits: Float[Tensor, "B C"]
     labels: Targets
+    passes: Counter[str] = field(default_factory=Counter)
 
     @cached_property
     def loss(self) -> Float[Tensor, ""]:
@@ -127,10 +135,45 @@ class Tape:
     @torch.no_grad()
     def backward(self, output_delta: Float[Tensor, "B C"]) -> list[Float[Tensor, "B O"]]:
         """Propagate other gradients in the logits through the recorded pass: one delta^t per layer."""
+        self.passes["backwards"] += 1
         deltas = [output_delta]
         for layer in self.layers[:0:-1]:
             deltas.append(layer.slope * (deltas[-1] @ layer.weight))
         return deltas[::-1]
+
+    @torch.no_grad()
+    def loss_now(self) -> Float[Tensor, ""]:
+        """The loss of the batch at the weights and biases as they are now: a forward pass."""
+        self.passes["forwards"] += 1
+        h = self.layers[0].input
+        for layer, after in zip(self.layers, [*self.layers[1:], None], strict=True):
+            h = torch.addmm(layer.bias, h, layer.weight.T)
+            if after is not None and after.fed_by is not None:
+                h = after.fed_by[0].value(h)
+        return self.criterion.value(h, self.labels).mean()
+
+    @torch.no_grad()
+    def gauss_newton_product(self, vectors: Sequence[Vector]) -> list[Vector]:
+        """E[J^T hess_z C J v], with J the Jacobian of the logits in all parameters: a forward and a backward pass.
+
+        By the R-operator (Schraudolph 2002; Martens 2010): the derivative of z^t along v is
+        R z^t = V^t h^{t-1} + v_b^t + W^t R h^{t-1}, with R h^t = phi'(z^t) * R z^t. Then hess_z C R z^k goes backwards
+        as any delta does.
+
+        Args:
+            vectors: of weight and bias, for each layer first to last.
+        """
+        moved = None  # R h^{t-1} [B, I]; inputs do not move
+        for layer, (of_weight, of_bias) in zip(self.layers, vectors, strict=True):
+            along = torch.addmm(of_bias, layer.input, of_weight.T)
+            moved = along if moved is None else along.addmm_(layer.slope * moved, layer.weight.T)
+        assert moved is not None, "a network has a layer"
+        deltas = self.backward(self.criterion.product(self.logits, self.labels, moved))
+        self.passes.update(products=1, backwards=-1)
+        return [
+            (delta.T @ layer.input / layer.batch, delta.mean(0))
+            for layer, delta in zip(self.layers, deltas, strict=True)
+        ]
 
     def write_gradients(self) -> None:
         """Write ``param.grad`` for every parameter with ``requires_grad``, as ``loss.backward()`` would."""

@@ -200,7 +200,7 @@ def evaluates_where_it_is(choice: Choice, device: str) -> str:
     one, other = _after(3, plain), _after(3, always)
     if not all(map(torch.equal, one, other)):
         raise Failed("it changes parameters through .data before its first closure; do it under torch.no_grad()")
-    return f"{plain.evaluations / 3:.1f} evaluations a step beside the first"
+    return f"{plain.passes['evaluations'] / 3:.1f} evaluations a step beside the first"
 
 
 def comes_back_from_evaluation(choice: Choice, device: str) -> str:

@@ -9,21 +9,24 @@ copies are not counted, as in torch's own counter.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from optimizers.core import SecondOrder, Solution, Tape
+from optimizers.core import SecondOrder, Solution
 from suites.harness.measure.step import EveryOperation, Step
 from suites.harness.records.conventions import PHASES
 
 _PROBED_STEPS = 10  # of an optimizer whose steps may differ, as one that renews its curvature now and then
+
+_NONE: Mapping[str, int] = MappingProxyType({})
 
 aten = torch.ops.aten
 
@@ -121,29 +124,18 @@ def _share_of_factorization(matrix: Tensor) -> Fraction:
     return _batch(matrix) * Fraction(size, max(size, *matrix.stride()[-2:]))
 
 
-@dataclass(eq=False)
-class _CountedTape(Tape):
-    """A tape that counts the passes that an optimizer takes beside the recorded one."""
-
-    passes: Counter[str] = field(default_factory=Counter)
-
-    def backward(self, output_delta: Tensor) -> list[Tensor]:
-        self.passes["backwards"] += 1
-        return super().backward(output_delta)
-
-
 def count(step: Step) -> Counter[str]:
     """Take a step and count it: operations by phase, ``forwards``, ``backwards`` and ``factorizations``.
 
     From now on nothing watches the phases of the step.
     """
     counter = OperationCounter()
-    counter.counts.update(forwards=1, backwards=1)
     step.watch(counter.mark)
     with counter:
         tape = step.record()
-        step.update(_CountedTape(tape.layers, tape.criterion, tape.logits, tape.labels, counter.counts))
+        step.update(tape)
     step.watch(lambda phase: None)
+    counter.counts.update(forwards=1, backwards=1 + tape.passes["backwards"])
     return counter.counts
 
 
@@ -162,22 +154,25 @@ class StepCost:
 
     ``gradient``: operations of one gradient. ``fixed``: what every step costs. ``iteration``: what CG adds, one entry
     for each parameter group that CG solves. Its first count is of every iteration; the others are of the product of
-    one block each, which stops when the rows of the block have converged.
+    one block each, which stops when the rows of the block have converged. ``passes``: what one of each kind of
+    :attr:`suites.harness.measure.step.Step.passes` adds, where steps differ in their number.
     """
 
     gradient: int
     fixed: Counter[str]
     iteration: tuple[tuple[Counter[str], ...], ...] = ()
+    passes: Mapping[str, Counter[str]] = field(default_factory=dict)
 
-    def of(self, iterations: Sequence[Sequence[int]], evaluations: int = 0) -> Counter[str]:
-        """The counts of a step, from the iterations of each group as :func:`iterations_run` returns them, and from how
-        often a closure evaluated anew.
+    def of(self, iterations: Sequence[Sequence[int]], passes: Mapping[str, int] = _NONE) -> Counter[str]:
+        """The counts of a step, from the iterations of each group as :func:`iterations_run` returns them, and from the
+        passes of each kind.
         """
         total = Counter(self.fixed)
-        total.update(forward_backward=evaluations * self.gradient, forwards=evaluations, backwards=evaluations)
+        for kind, one in self.passes.items():
+            total.update(_times(passes.get(kind, 0), one))
         for of_group, costs in zip(iterations, self.iteration, strict=True):
             for times, one in zip(of_group, costs, strict=True):
-                total.update({name: times * number for name, number in one.items()})
+                total.update(_times(times, one))
         return total
 
     def gradient_equivalents(self, counts: Counter[str]) -> float:
@@ -189,16 +184,19 @@ def probe(step: Step) -> StepCost:
     """The cost of a step, found by taking a few.
 
     Steps of a :class:`SecondOrder` optimizer differ in their CG iterations alone: one more iteration tells the cost of
-    each. They leave the network as it was. Of any other optimizer, the mean of some steps stands for all, without the
-    evaluations of a closure, which a run counts.
+    each. They leave the network as it was. Of any other optimizer, the mean of some steps stands for all, without
+    passes that some steps may take and others not: a run counts these.
     """
     gradient = count_gradient(step)
     if not isinstance(step.optimizer, SecondOrder):
-        total, evaluations = Counter[str](), step.evaluations
+        total, before = Counter[str](), Counter(step.passes)
         for _ in range(_PROBED_STEPS):
             total.update(count(step))
-        total["forward_backward"] -= (step.evaluations - evaluations) * gradient
-        return StepCost(gradient, Counter({name: _ratio(number, _PROBED_STEPS) for name, number in total.items()}))
+        passes = {kind: one for kind, one in _passes(step, gradient).items() if step.passes[kind] > before[kind]}
+        for kind, one in passes.items():
+            total.subtract({phase: (step.passes[kind] - before[kind]) * one[phase] for phase in PHASES})
+        fixed = Counter({name: _ratio(number, _PROBED_STEPS) for name, number in total.items()})
+        return StepCost(gradient, fixed, passes=passes)
     groups = step.optimizer.param_groups
     kept = [dict(group) for group in groups]
     solved_by_cg = list(enumerate(groups)) if step.optimizer.solver.iterative else []
@@ -221,6 +219,24 @@ def probe(step: Step) -> StepCost:
     for group, values in zip(groups, kept, strict=True):
         group.update(values)
     return StepCost(gradient, fixed, tuple(iteration))
+
+
+def _passes(step: Step, gradient: int) -> dict[str, Counter[str]]:
+    """The counts of one pass of each kind that only some steps may take."""
+    tape, forward, product = step.record(), OperationCounter(), OperationCounter()
+    with forward:
+        tape.loss_now()
+    with product:
+        tape.gauss_newton_product([(layer.weight, layer.bias) for layer in tape.layers])
+    return {
+        "evaluations": Counter(forward_backward=gradient, forwards=1, backwards=1),
+        "forwards": Counter(update=forward.counts.total(), forwards=1),
+        "products": Counter(solve=product.counts.total(), forwards=1, backwards=1),
+    }
+
+
+def _times(number: int, counts: Counter[str]) -> Counter[str]:
+    return Counter({name: number * count for name, count in counts.items()})
 
 
 def _ratio(number: int, parts: int) -> Any:

@@ -1,6 +1,7 @@
 """One training step of any optimizer, and its phases: from a tape, from gradients, or from a closure."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ class Step:
     """A network, its optimizer, and the batches to come: each call takes one training step.
 
     takes_closure: whether the optimizer's ``step`` does.
-    evaluations: how often a closure evaluated loss and gradients anew, beside the one evaluation of each step.
+    passes: those of all steps beside the one that each step records: ``evaluations`` of a closure, which give loss and
+        gradients anew, and those that :attr:`optimizers.core.Tape.passes` counts.
     """
 
     network: FCNN
@@ -28,7 +30,7 @@ class Step:
     batches: Iterator[tuple[Tensor, Tensor]]
     _on_phase: Callable[[str | None], None] = lambda phase: None
     takes_closure: bool = field(init=False)
-    evaluations: int = field(default=0, init=False)
+    passes: Counter[str] = field(default_factory=Counter, init=False)
 
     def __post_init__(self) -> None:
         self.takes_closure = not isinstance(self.optimizer, TapeOptimizer) and takes_closure(self.optimizer)
@@ -56,6 +58,7 @@ class Step:
         if isinstance(self.optimizer, TapeOptimizer):
             self._on_phase("update")
             self.optimizer.step(tape)
+            self.passes.update(tape.passes)
         else:
             tape.write_gradients()
             self._on_phase("update")
@@ -91,7 +94,7 @@ class Step:
             if recorded != self._versions():
                 self._on_phase("forward_backward")
                 tape = self.network.record(self.criterion, inputs, labels)
-                self.evaluations += 1
+                self.passes["evaluations"] += 1
             tape.write_gradients()
             self._on_phase("update")
             recorded = []

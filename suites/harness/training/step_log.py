@@ -34,15 +34,15 @@ class Accounts:
         self._optimizer = step.optimizer if isinstance(step.optimizer, SecondOrder) else None
         self._solves: list[list[tuple[Tensor, Tensor, Tensor]]] = []  # of each step, one for each group
         self._pis: list[Tensor] = []  # of each step, of all layers
-        self._step, self._seen = step, step.evaluations
-        self._evaluations: list[int] = []  # of the closure of each step
+        self._step, self._seen = step, Counter(step.passes)
+        self._passes: list[Counter[str]] = []  # of each step
         self.total: Counter[str] = Counter(total or {})
         step.watch(self._clock.mark)
 
     def watch(self) -> None:
         """Call it after every step."""
-        self._evaluations.append(self._step.evaluations - self._seen)
-        self._seen = self._step.evaluations
+        self._passes.append(self._step.passes - self._seen)
+        self._seen = Counter(self._step.passes)
         if self._optimizer is not None:
             # clones, since the replay of a captured step writes to the same place each time
             self._solves.append(
@@ -68,15 +68,15 @@ class Accounts:
             for (group, solution), (iterations, _, _) in zip(pairs, solves, strict=True):
                 if self._optimizer.solver.iterative:
                     ran.append(iterations_run(solution, iterations, group["max_iter"]).tolist())
-        of_steps = zip(*ran, strict=True) if ran else [()] * len(self._evaluations)
-        steps = list(map(self._cost.of, of_steps, self._evaluations))
+        of_steps = zip(*ran, strict=True) if ran else [()] * len(self._passes)
+        steps = list(map(self._cost.of, of_steps, self._passes))
         for counts in steps:
             self.total.update(counts)
         self.total["cg_iterations"] += sum(of_step[0] for of_group in ran for of_step in of_group)
         health = _health(solves) if solves else None
         if health and self._pis:
             health = replace(health, pi=_rounded(torch.stack(self._pis).mean(0)))
-        self._solves, self._pis, self._evaluations = [], [], []
+        self._solves, self._pis, self._passes = [], [], []
         counted = ("forwards", "backwards", "cg_iterations", "factorizations")
         return {
             "phases": _by_phase(self._clock.drain(), steps),
