@@ -179,10 +179,11 @@ def _gradient(tape: Tape, params: Sequence[Tensor]) -> Vector:
 def _curvature(tape: Tape, params: Sequence[Tensor], v: Vector) -> Vector:
     """The rows and columns of G that belong to ``params``, times v."""
     parts = dict(zip(params, _parts(v, params), strict=True))
-    vectors = [
-        tuple(parts.get(param, torch.zeros_like(param)) for param in (layer.weight, layer.bias))
-        for layer in tape.layers
-    ]
+
+    def part(param: Tensor) -> Tensor:
+        return parts[param] if param in parts else torch.zeros_like(param)
+
+    vectors = [(part(layer.weight), part(layer.bias)) for layer in tape.layers]
     found = {}
     for layer, (of_weight, of_bias) in zip(tape.layers, tape.gauss_newton_product(vectors), strict=True):
         found |= {layer.weight: of_weight, layer.bias: of_bias}
