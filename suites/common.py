@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -37,13 +36,13 @@ DIGITS, CIFAR10 = Net("digits", 100), Net("synthetic-cifar10", 100)
 NETS = (DIGITS, Net("digits", 1000), CIFAR10)
 
 
-def parameters(task: Task, spec: str) -> dict[str, Any]:
+def parameters(task: Task, spec: str) -> dict[str, object]:
     """All that decides what is measured."""
     choice = choose(spec)
     return {"optimizer": choice.spec, "options": {**choice.entry.options, **choice.options}, **asdict(task.settings)}
 
 
-def device_figures(step: Callable[[], object]) -> dict[str, Any]:
+def device_figures(step: Callable[[], object]) -> dict[str, object]:
     """What NVML reports after the steps, and the energy of a step; empty without a GPU."""
     joules = energy_joules(step, DEVICE)
     return {**state(DEVICE), **({} if joules is None else {"joules_per_step": joules})}

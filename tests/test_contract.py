@@ -1,18 +1,22 @@
 """The contract of an optimizer: a class, a factory, a closure, switches, an installed package, a library."""
 
 import shutil
+import signal
 import sys
+import time
 import types
 
 import pytest
 import torch
 
 from suites.harness.measure.contract import rest_of
+from suites.harness.measure.limits import TooLong, limited, within_memory
 from suites.harness.measure.operations import probe
 from suites.harness.measure.step import Step
 from suites.harness.records.record import read
 from suites.harness.training.catalog import choose, of_library
 from suites.harness.training.experiment import Settings, Task
+from suites.harness.training.parallel import Job, Workers, run_jobs
 from suites.harness.training.runner import run
 
 FACTORY = '''"""SGD of its own making."""
@@ -310,3 +314,74 @@ def test_what_is_compiled_is_counted_as_it_is_written(task):
     extra = probe(step).fixed
     plain = probe(task.step(choose("torch.optim.SGD"), 0)).fixed
     assert extra["update"] - plain["update"] == 2 * 3 * 4 * 5 + 2 * 2**3
+
+
+BAD = """
+import os, sys, time
+import torch
+
+class Bad(torch.optim.SGD):
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr=lr)
+        self.steps = 0
+
+    def step(self, closure=None):
+        super().step()
+        self.steps += 1
+        if self.steps == 20:
+            {fault}
+"""
+FAULTS = {
+    "raises": ("{}['what']", "failed", "KeyError: 'what'"),
+    "leaves": ("sys.exit(0)", "failed", "SystemExit: 0"),
+    "hangs": ("time.sleep(60)", "failed", "TooLong: a step took more than 3 seconds"),
+    "diverges": ("self.param_groups[0]['params'][0].data.fill_(float('nan'))", "diverged", "train loss is nan"),
+    "eats": ("self.eaten = [torch.ones(2**22) for _ in range(10000)]", "failed", "out of memory"),
+}
+
+
+def test_a_bad_optimizer_costs_its_own_runs_alone(kronbench, tmp_path, monkeypatch):
+    """In one process: each ends with its reason, and the last one is trained as if the others were not there."""
+    monkeypatch.setattr("suites.harness.measure.limits.available_bytes", lambda: 200 * 10**6)
+    flags = ["--epochs", 2, "--seeds", 1, "--network", "64,16,10", "--step-seconds", 3, "--output", tmp_path / "out"]
+    for name, (fault, _, _) in FAULTS.items():
+        (tmp_path / f"{name}.py").write_text(BAD.format(fault=fault))
+        flags += ["--optimizer", tmp_path / f"{name}.py"]
+    code, out, _ = kronbench("compare", *flags, "--optimizer", "sgd")
+    assert code == 1
+    records = {record.experiment.optimizer: record for record in map(read, (tmp_path / "out" / "runs").glob("*.jsonl"))}
+    for name, (_, status, reason) in FAULTS.items():
+        assert (records[name].status, reason in records[name].reason) == (status, True), records[name].reason
+    assert records["sgd"].completed
+    assert "SGD" in out
+
+
+def test_a_step_that_hangs_in_the_warm_up_ends(tmp_path, task, written):
+    choice = choose(written(BAD.format(fault="time.sleep(60)").replace("== 20", "== 1")))
+    record = run(task, choice, 0, 1, tmp_path / "runs", step_seconds=0.1)
+    assert record.reason == "TooLong: the first steps took more than 0.4 seconds"
+
+
+@pytest.mark.usefixtures("quick_workers")
+def test_a_run_whose_worker_is_killed_each_time_has_failed(task, tmp_path, written, monkeypatch):
+    monkeypatch.setattr("suites.harness.training.parallel._TRIES", 2)
+    kills = written(BAD.format(fault="os.kill(os.getpid(), 9)"), "kills")
+    jobs = [Job(task.settings, None, spec, 0, 2, tmp_path / "runs") for spec in (kills, "sgd")]
+    records = run_jobs(jobs, Workers(2))
+    assert [record.status for record in records] == ["failed", "finished"]
+    assert records[0].reason == "its process was killed 2 times"
+
+
+def test_limits_are_lifted_again():
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with within_memory():
+        assert resource.getrlimit(resource.RLIMIT_DATA) != before
+        with pytest.raises(TooLong, match=r"it took more than 0\.05 seconds"), limited(0.05, "it took"):
+            time.sleep(5)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    with limited(0.2) as another:
+        for _ in range(6):
+            time.sleep(0.05)
+            another()

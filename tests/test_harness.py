@@ -4,6 +4,7 @@ import json
 import math
 import tempfile
 import time
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from types import SimpleNamespace
@@ -23,8 +24,9 @@ from suites.harness.records.journal import read_journal
 from suites.harness.records.record import read
 from suites.harness.show.comparison import comparison_table
 from suites.harness.training import evaluation, resumable, runner
+from suites.harness.training.captured_step import CapturedStep
 from suites.harness.training.catalog import choose
-from suites.harness.training.experiment import Settings, Task
+from suites.harness.training.experiment import Settings, Task, resolve_device
 from suites.harness.training.parallel import Workers
 from suites.harness.training.runner import run
 from suites.harness.tuning import comparison
@@ -51,6 +53,31 @@ class SignDescent(TapeOptimizer):
 @pytest.fixture(scope="module")
 def task():
     return Task.load(Settings(device="cpu", network=(64, 16, 10)))
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "device"),
+    [("auto", True, "cuda"), ("auto", False, "cpu"), ("cuda", True, "cuda"), ("cpu", True, "cpu")],
+)
+def test_a_device_by_its_name(monkeypatch, name, there, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert resolve_device(name) == device
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"^device cuda: torch finds no CUDA GPU here; use --device cpu$"):
+        resolve_device("cuda")
+
+
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_training_begins_with_the_first_epoch(task, cuda_graph):
+    """In a graph or not; nothing is captured before the step is taken."""
+    task = replace(task, settings=replace(task.settings, cuda_graph=cuda_graph))
+    step = task.training_step(choose("sgd"), seed=3)
+    assert isinstance(step, CapturedStep) == cuda_graph
+    first = next(task.dataset.batches(100, epoch=1, seed=3))
+    assert all(map(torch.equal, next(step.batches), first))
 
 
 def test_specifications_are_read():
@@ -206,7 +233,7 @@ def test_list_names_everything(kronbench):
     }.items():
         assert [option, allowed] in lines
     (digits,) = (line for line in out.splitlines() if line.startswith("  digits "))
-    assert digits.endswith("network 64-64-32-16-10; cross-entropy; target 0.95 test accuracy")
+    assert digits.endswith("network 64-64-32-16-10; cross-entropy; target 0.95, 0.97 test accuracy")
 
 
 def test_divergence_is_recorded(tmp_path):
@@ -241,6 +268,7 @@ def scripted(monkeypatch):
 def test_a_run_that_learned_nothing_says_so(task, scripted, tmp_path, measured, status, reason):
     scripted(*measured)
     record = run(task, choose("sgd"), seed=0, epochs=2, folder=tmp_path)
+    assert record.header.at_a_time == 1
     assert record.status == status
     assert record.end is not None
     assert (record.reason or "").startswith(reason or "")

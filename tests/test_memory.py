@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from optimizers.core import SecondOrder
+from suites.harness.measure.limits import available_bytes
 from suites.harness.measure.live_bytes import LiveBytes, peak_state_bytes, state_bytes
 from suites.harness.memory.case import Case, Row
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.ledger import Footprint
-from suites.harness.memory.peak import asked_bytes, available_bytes, measure, noise_step
+from suites.harness.memory.peak import asked_bytes, measure, noise_step
 from suites.harness.records.beside import PeakMeasured
 from suites.harness.units import parse_bytes, shown_bytes
 

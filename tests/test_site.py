@@ -15,7 +15,6 @@ import pytest
 from suites.harness.analysis.answer import answer
 from suites.harness.analysis.costs import exponent
 from suites.harness.analysis.history import Measured
-from suites.harness.analysis.profiles import profiles
 from suites.harness.problems.tuned import write_tuned
 from suites.harness.records.facts import NegativeCurvature, SolverHealth
 from suites.harness.show.captions import main_experiment, readme_block, sentences, with_headline
@@ -238,16 +237,6 @@ def test_the_answer_says_who_is_best_and_how_sure_it_is(recorded):
     assert gradients.startswith("gradient-equivalents to 0.97: EA-CG, PCH-1 56. 1.5x fewer than <img")
     assert " 2x fewer than SGD (probability 1.00 [0.57, 1.00]). Never there: " in gradients
     assert seconds.startswith("seconds to 0.97: ")
-
-
-def test_profiles_by_hand():
-    """Two problems; on the first a takes 2 and 4 where b takes 1 and 8, on the second only a arrives."""
-    first = {"a": {0: 2.0, 1: 4.0}, "b": {0: 1.0, 1: 8.0}}
-    second = {"a": {0: 10.0}, "b": {0: math.inf}, "c": {0: math.inf}}
-    found = profiles([first, second])
-    assert (found["a"].factors, found["a"].shares) == ([1, 2], [0.75, 1.0])
-    assert (found["b"].factors, found["b"].shares) == ([1, 2], [0.25, 0.5])
-    assert (found["c"].factors, found["c"].shares, found["c"].problems) == ([1], [0], 1)
 
 
 def test_growth_is_fitted_to_the_wider_half():

@@ -1,61 +1,211 @@
-"""Performance profiles (Dolan and More 2002): the share of problems within a factor of the best."""
+"""The score over several problems: AlgoPerf's performance profile and its integral (Dahl et al. 2023).
+
+The ratio of a method on a problem is its median cost over the lowest median of all methods there. Its profile rho(tau)
+is the share of problems with a ratio of at most tau (Dolan and More 2002). Its score is the mean height of the profile
+from 1 to 4: 1 for a method that is the cheapest everywhere, 0 for one that never arrives or always costs four times the
+cheapest or more. A score compares methods that ran on the same problems, so the table behind it has no empty cell.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from suites.harness.analysis.statistics import checked
+import numpy as np
+from scipy import stats
 
-Costs = Mapping[str, Mapping[int, float]]
+from suites.harness.analysis.answer import Costs, Groups, answer, values_of
+from suites.harness.analysis.experiment import Experiment
+from suites.harness.analysis.metrics import METRICS
+from suites.harness.analysis.statistics import LEVEL, Estimate
+from suites.harness.names import plain_name
+from suites.harness.records.groups import tuning_of
+from suites.harness.records.record import Record
+
+LARGEST_RATIO = 4.0
+SCORED = ("gradients", "seconds")  # the costs that have a score
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The share of problems solved within ``factor[i]`` times the lowest cost: a step function from factor 1 on.
-
-    problems: those that the method ran on. Others do not count.
-    """
+    """The share of ``problems`` within ``factors[i]`` times the lowest cost: a step function from factor 1 on."""
 
     factors: list[float]
     shares: list[float]
     problems: int
 
 
-def profiles(problems: Sequence[Costs]) -> dict[str, Profile]:
-    """The profile of every method.
+@dataclass(frozen=True)
+class Score:
+    """A method over all problems.
 
-    The cost of a run is divided by the lowest cost with the same seed. Problems have equal weight, whatever their
-    number of seeds. A run that missed its target is infinite: no factor reaches it, so it lowers the share.
-
-    Args:
-        problems: for each problem, the cost by method and seed.
-
-    Raises:
-        ValueError: for NaN.
+    value: the integral of its profile, from 0 to 1, with its interval. ratios: its cost over the lowest, by problem.
+    best: the problems on which it is best or cannot be told from the best. tuned: those on which it ran tuned.
     """
-    ratios: dict[str, list[list[float]]] = {}
-    for costs in problems:
-        best: dict[int, float] = {}
-        for of_seed in costs.values():
-            for seed, cost in of_seed.items():
-                best[seed] = min(cost, best.get(seed, math.inf))
-        for method, of_seed in costs.items():
-            if of_seed:
-                checked(of_seed.values())
-                ratios.setdefault(method, []).append([_ratio(cost, best[seed]) for seed, cost in of_seed.items()])
-    return {method: _profile(of_problems) for method, of_problems in ratios.items()}
+
+    value: Estimate
+    ratios: dict[str, float]
+    best: list[str] = field(default_factory=list)
+    tuned: list[str] = field(default_factory=list)
+
+    @property
+    def profile(self) -> Profile:
+        ratios = self.ratios.values()
+        factors = sorted({1.0, *filter(math.isfinite, ratios)})
+        return Profile(factors, [sum(r <= factor for r in ratios) / len(ratios) for factor in factors], len(ratios))
 
 
-def _ratio(cost: float, best: float) -> float:
-    if math.isinf(cost):
-        return math.inf
-    return 1.0 if cost == best else math.inf if best == 0 else cost / best
+@dataclass(frozen=True)
+class Scoreboard:
+    """The scores in one cost, from the highest; empty where no two methods ran on one problem.
+
+    experiments: those that count, by problem. lacking: the problems that a method without a score lacks.
+    left_out: the methods with a score that a problem lacks, for problems that do not count.
+    unsolved: the problems whose target nobody reached.
+    """
+
+    cost: str
+    experiments: dict[str, Experiment]
+    scores: dict[str, Score]
+    lacking: dict[str, list[str]]
+    left_out: dict[str, list[str]]
+    unsolved: list[str]
 
 
-def _profile(problems: Sequence[Sequence[float]]) -> Profile:
-    factors = sorted({1.0, *(ratio for ratios in problems for ratio in ratios if math.isfinite(ratio))})
-    shares = [
-        sum(sum(ratio <= factor for ratio in ratios) / len(ratios) for ratios in problems) / len(problems)
-        for factor in factors
-    ]
-    return Profile(factors, shares, len(problems))
+def scoreboard(experiments: Sequence[Experiment], cost: str) -> Scoreboard:
+    """The scores of methods on all problems that they all ran on, in a cost to the target of each experiment.
+
+    Of several experiments on one problem the one with the most methods counts, of those the first. A method that ran
+    there with several settings counts with its tuned one; if not just one is tuned, it lacks the problem. Methods join
+    in the order of how many problems they ran on, as long as the number of cells, methods times problems, grows.
+
+    deviates: a problem whose target nobody reached tells nobody apart and does not count; AlgoPerf gives all a zero.
+    """
+    chosen: dict[str, tuple[Experiment, Groups]] = {}
+    for experiment in experiments:
+        facts, ran = experiment.records[0].experiment, _methods(experiment, cost)
+        problem = f"{facts.dataset}, {facts.criterion}"
+        if ran and (problem not in chosen or len(ran) > len(chosen[problem][1])):
+            chosen[problem] = experiment, ran
+    unsolved = [problem for problem, (one, _) in chosen.items() if not answer(one.methods, one.target).leads]
+    cells = {problem: set(ran) for problem, (_, ran) in chosen.items() if problem not in unsolved}
+    shown = _most_cells(cells)
+    shared = [problem for problem, ran in cells.items() if shown and ran >= set(shown)]
+    everyone = list(dict.fromkeys(method for _, ran in chosen.values() for method in ran))
+    groups = {problem: {method: chosen[problem][1][method] for method in shown} for problem in shared}
+    targets = {problem: chosen[problem][0].target for problem in shared}
+    found = integrals({problem: values_of(groups[problem], cost, targets[problem]) for problem in shared})
+    leads = {problem: answer(groups[problem], targets[problem]).leads.get(cost) for problem in shared}
+    scores = {
+        method: Score(
+            value,
+            ratios,
+            [problem for problem, lead in leads.items() if lead and method in (lead.best, *lead.level)],
+            [problem for problem in shared if tuning_of(groups[problem][method][0]) == "tuned"],
+        )
+        for method, (value, ratios) in found.items()
+    }
+    return Scoreboard(
+        cost,
+        {problem: chosen[problem][0] for problem in shared},
+        dict(sorted(scores.items(), key=lambda item: item[1].value.value, reverse=True)),
+        {m: [p for p in shared if m not in cells[p]] for m in everyone if m not in shown},
+        {p: [m for m in shown if m not in cells[p]] for p in cells if p not in shared},
+        unsolved,
+    )
+
+
+def integrals(problems: Mapping[str, Costs]) -> dict[str, tuple[Estimate, dict[str, float]]]:
+    """Integral and ratios of methods that all ran on all problems, over the seeds that they share.
+
+    The 95 % interval is a bootstrap's standard error of each problem with Student's t (Satterthwaite's degrees of
+    freedom); in simulations of 2 to 10 seeds it covers 91 to 100 %. The bootstrap draws the same seeds for all methods,
+    since a seed gives all of them the same batches and the same minutes of the machine. One seed tells nothing: from 0
+    to 1.
+    """
+    if not problems:
+        return {}
+    methods = list(next(iter(problems.values())))
+    tables = [_table(costs, methods) for costs in problems.values()]
+    ratios = np.stack([_ratios(table) for table in tables], axis=-1)
+    values = _behind(ratios).mean(axis=-1)
+    halves = _half_width(np.stack([_error(table) for table in tables]), np.array([[t.shape[1] - 1] for t in tables]))
+    return {
+        method: (
+            Estimate(float(value), max(0.0, float(value - half)), min(1.0, float(value + half))),
+            dict(zip(problems, map(float, own), strict=True)),
+        )
+        for method, value, half, own in zip(methods, values, halves, ratios, strict=True)
+    }
+
+
+def _behind(ratios: np.ndarray) -> np.ndarray:
+    """The share of what lies behind a ratio, between 1 and the largest: what a problem adds to the integral."""
+    return np.clip((LARGEST_RATIO - ratios) / (LARGEST_RATIO - 1), 0, 1)
+
+
+def _error(costs: np.ndarray) -> np.ndarray:
+    """The standard error over the seeds of what a problem adds to each method; ``costs`` [methods, seeds]."""
+    seeds = costs.shape[1]
+    if seeds == 1:
+        return np.full(len(costs), math.inf)
+
+    def statistic(drawn: np.ndarray, axis: int = -1) -> np.ndarray:
+        return _behind(_ratios(costs[:, drawn]))
+
+    places = [np.arange(seeds)]
+    drawn = stats.bootstrap(places, statistic, n_resamples=1000, method="percentile", rng=0)  # seeded: the same table
+    return np.asarray(drawn.standard_error) * math.sqrt(seeds / (seeds - 1))
+
+
+def _half_width(errors: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Of the interval of a mean over problems; ``errors`` [problems, methods], ``freedom`` [problems, 1]."""
+    variances = (errors / len(errors)) ** 2
+    total = variances.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        together = np.where(np.isfinite(total) & (total > 0), total**2 / (variances**2 / freedom).sum(axis=0), 1.0)
+    return stats.t.ppf((1 + LEVEL) / 2, together) * np.sqrt(total)
+
+
+def _ratios(costs: np.ndarray) -> np.ndarray:
+    """Medians over the lowest of all methods [methods, ...], of costs [methods, ..., seeds]; infinite for never."""
+    medians = np.median(costs, axis=-1)
+    lowest = medians.min(axis=0)
+    return np.where(np.isfinite(medians), medians / np.where(np.isfinite(lowest), lowest, 1.0), math.inf)
+
+
+def _table(costs: Costs, methods: Sequence[str]) -> np.ndarray:
+    """Costs [methods, seeds] at the seeds that all methods share."""
+    shared = sorted(set.intersection(*(set(costs[method]) for method in methods)))
+    return np.array([[costs[method][seed] for seed in shared] for method in methods])
+
+
+def _methods(experiment: Experiment, cost: str) -> dict[str, Sequence[Record]]:
+    """The runs of each method at its one setting, by its name for people; those whose cost is known."""
+    if METRICS[cost].timed and any(record.header.at_a_time > 1 for record in experiment.records):
+        return {}
+    known = values_of(experiment.methods, cost, experiment.target)
+    settings: dict[str, list[Sequence[Record]]] = {}
+    for spec, records in experiment.methods.items():
+        if spec in known:
+            settings.setdefault(plain_name(spec), []).append(records)
+    found = {}
+    for name, several in settings.items():
+        tuned = [records for records in several if tuning_of(records[0]) == "tuned"]
+        one = tuned if len(several) > 1 else several
+        if len(one) == 1:
+            found[name] = one[0]
+    return found
+
+
+def _most_cells(cells: Mapping[str, set[str]]) -> list[str]:
+    """The methods, from those on most problems, with the most filled cells; empty if no problem has two."""
+    counts: dict[str, int] = {}
+    for ran in cells.values():
+        for method in sorted(ran):
+            counts[method] = counts.get(method, 0) + 1
+    ranked = sorted(counts, key=lambda method: -counts[method])
+    areas = {
+        size: size * sum(ran >= set(ranked[:size]) for ran in cells.values()) for size in range(2, len(ranked) + 1)
+    }
+    size = max(areas, key=lambda size: areas[size], default=0)
+    return ranked[:size] if areas.get(size) else []

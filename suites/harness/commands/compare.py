@@ -66,6 +66,7 @@ def compare(
     jobs: Jobs = 1,
     backend: Backend = "loky",
     address: Address = None,
+    step_seconds: Annotated[float, typer.Option(help="A run with a step that takes longer has failed.")] = 600,
     config: Config = None,
 ) -> None:
     """Train optimizers on one problem and print who wins, and at what cost."""
@@ -86,7 +87,7 @@ def compare(
         catalog.refuse_repeated(choices)
         for choice in choices:
             task.check(choice)
-        workers = Workers(jobs, backend, address)
+        workers = Workers(jobs, backend, address, step_seconds)
         workers.check(task.settings.device)
         output = writable(output or Path("results/latest") / f"{task.problem.name}-{task.settings.criterion}")
         target = target or task.problem.targets[0]

@@ -4,6 +4,7 @@ import http.server
 import webbrowser
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +23,7 @@ def report(
     open_: Annotated[bool, typer.Option("--open", help="Serve the page on this machine alone, and open it.")] = False,
     readme: Annotated[Path | None, typer.Option(help="Rewrite the headline of this file, and nothing else.")] = None,
 ) -> None:
-    """Turn what was recorded into a page, tables and pictures; nothing is trained or measured."""
+    """Turn what was recorded into a page, tables and pictures, and print the scores; nothing is trained or measured."""
     from suites.harness.show.collect import collect
 
     with bad_input_is_one_line():
@@ -31,12 +32,19 @@ def report(
             _rewrite(readme, found)
             return
         output = writable(output or found.folder)
+    from suites.harness.analysis.profiles import SCORED, scoreboard
+    from suites.harness.show.comparison import scores
     from suites.harness.show.page import build
+    from suites.harness.show.table import fitted
 
     page = build(found, output)
     for line in found.unread:
         typer.echo(f"not read: {line}", err=True)
     runs = sum(len(experiment.records) for experiment in found.experiments)
+    for cost in SCORED:
+        if (board := scoreboard(found.experiments, cost)).scores:
+            table = scores(board)
+            typer.echo(f"{fitted(table)}\n\n{fill(table.note, 80)}\n")
     typer.echo(f"{runs} runs of {len(found.experiments)} experiments: {page}; tables are in {output / 'tables'}")
     if open_:
         _serve(page)

@@ -15,8 +15,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import psutil
@@ -26,6 +26,7 @@ from torch import Tensor
 from optimizers.core import CROSS_ENTROPY, FCNN
 from optimizers.core.solvers.kfi import is_out_of_memory
 from suites.harness.measure.clock import Stopwatch
+from suites.harness.measure.limits import SHARE, available_bytes, limit_data
 from suites.harness.measure.step import Step
 from suites.harness.names import pick
 from suites.harness.records.beside import PeakMeasured
@@ -34,11 +35,6 @@ from suites.harness.training.experiment import DTYPES, resolve_device
 
 _ROOT = Path(__file__).resolve().parents[3]
 _STATUS = Path("/proc/self/status")
-_GROUPS = (  # limit and use of the control group, version 2 and version 1
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
-_SHARE = 0.9  # of the memory that is available, where no budget is given: beyond it the machine would kill or swap
 # glibc would keep some freed blocks of up to 32 MB: with this the peak is of what is held, not of holes (5 % of it) too
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 _WARM_UP = ((512, 512, 10), 256)  # large enough for the BLAS to make its buffers, which are not the optimizer's
@@ -74,7 +70,7 @@ def measure(
     if budget_bytes is not None and budget_bytes < 1:
         raise ValueError(f"budget must be above 0 bytes, got {budget_bytes}")
     if device == "cpu":
-        budget_bytes = min(budget_bytes or sys.maxsize, int(_SHARE * available_bytes()))
+        budget_bytes = min(budget_bytes or sys.maxsize, int(SHARE * available_bytes()))
     request = {"spec": spec, "sizes": sizes, "batch": batch, "dtype": dtype, "device": device, "steps": steps}
     request |= {"budget_bytes": budget_bytes, "folder": os.getcwd()}
     child = subprocess.run(
@@ -107,15 +103,6 @@ def check(spec: str, sizes: tuple[int, ...], batch: int, dtype: str, device: str
     return device
 
 
-def available_bytes() -> int:
-    """Memory that a process can take without swapping: the machine's, or what is left of its control group."""
-    left = [psutil.virtual_memory().available]
-    for limit, used in _GROUPS:
-        with suppress(OSError, ValueError):  # there is no such group, or its limit is "max"
-            left.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-    return max(1, min(left))
-
-
 class _Memory:
     """The peak and the limit of this process, above what it held when this was made."""
 
@@ -135,18 +122,11 @@ class _Memory:
         held = psutil.Process().memory_info()
         self._before = held.rss
         if budget_bytes is not None:
-            _limit_data(held.data + budget_bytes)
+            limit_data(held.data + budget_bytes)
 
     def peak_bytes(self) -> int:
         now = torch.cuda.max_memory_allocated() if self._cuda else _peak_of_this_process()
         return max(0, now - self._before)
-
-
-def _limit_data(limit: int) -> None:
-    import resource  # not everywhere: other commands do without
-
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def _peak_of_this_process() -> int:
@@ -178,7 +158,7 @@ def _measure_here(
     noise_step(spec, *_WARM_UP, dtype, device)()  # libraries start their threads and pools
     memory = _Memory(device, budget_bytes)
     seconds: list[float] = []
-    result: dict[str, Any] = {"status": "finished"}
+    result = PeakMeasured("finished", budget_bytes=budget_bytes)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -190,15 +170,14 @@ def _measure_here(
                 seconds.append(stopwatch.seconds)
         except Exception as error:
             if is_out_of_memory(error):
-                result = {"status": "out of memory", "asked_bytes": asked_bytes(str(error))}
+                result = replace(result, status="out of memory", asked_bytes=asked_bytes(str(error)))
             else:
-                result = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+                result = replace(result, status="failed", reason=f"{type(error).__name__}: {error}")
     told = tuple(dict.fromkeys(str(warning.message) for warning in caught))
-    return PeakMeasured(
-        **result,
+    return replace(
+        result,
         peak_bytes=memory.peak_bytes(),
         step_seconds=statistics.median(seconds[1:]) if len(seconds) > 1 else None,
-        budget_bytes=budget_bytes,
         fell_back=any("falling back to rank_one" in text for text in told),
         warnings=told,
     )

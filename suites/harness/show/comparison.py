@@ -10,6 +10,7 @@ from statistics import median
 from suites.harness.analysis.answer import Answer, told
 from suites.harness.analysis.experiment import Experiment, Tuning
 from suites.harness.analysis.metrics import METRICS
+from suites.harness.analysis.profiles import LARGEST_RATIO, Scoreboard
 from suites.harness.analysis.statistics import Estimate, improvements, median_interval, stratified_interval
 from suites.harness.analysis.verdicts import StepSeconds, step_ratios
 from suites.harness.names import shown_name
@@ -58,8 +59,10 @@ def _short_row(found: Answer, spec: str, group: Sequence[Record]) -> dict[str, C
     for key, lead in found.leads.items():
         cell = metric_cell(key, group, found.target)
         mark = "*" if spec == lead.best else "=" if spec in lead.level else ""
-        never = cell and math.isinf(cell.value)
-        row[key] = f"{cell.note.strip('()') or 'never'} {mark}".strip() if never else cell and replace(cell, note=mark)
+        if cell and math.isinf(cell.value):
+            row[key] = f"{cell.note.strip('()') or 'never'} {mark}".strip()
+        else:
+            row[key] = cell and replace(cell, note=mark)
     return row
 
 
@@ -230,3 +233,43 @@ def _total(solvers: Sequence[SolverHealth], name: str) -> int | None:
     """The sum over all steps; None if a record does not count it."""
     counts = [count for solver in solvers if (count := getattr(solver, name)) is not None]
     return sum(map(sum, counts)) if len(counts) == len(solvers) else None
+
+
+def scores(board: Scoreboard) -> Table:
+    """The scores in one cost, from the highest, and in the note what they are of and what is missing."""
+    count, unit = len(board.experiments), METRICS[board.cost].short
+    columns = [
+        Column("method", "method"),
+        Column("score", f"score in {unit}", ".2f"),
+        Column("best", "best or level with it"),
+        Column("tuned", "tuned"),
+    ]
+    rows: list[dict[str, Content]] = [
+        {
+            "method": method,
+            "score": Cell(*score.value),
+            "best": f"{len(score.best)} of {count}",
+            "tuned": f"{len(score.tuned)} of {count}",
+        }
+        for method, score in board.scores.items()
+    ]
+    return Table(columns, rows, f"score-{board.cost}", f"Score in {unit}", _about(board))
+
+
+def _about(board: Scoreboard) -> str:
+    """Of what the scores are, and what is missing."""
+    problems = [
+        f"{problem} to {one.target:g} ({len({r.experiment.seed for r in one.records})} seeds)"
+        for problem, one in board.experiments.items()
+    ]
+    lacking = [f"{method} lacks {'; '.join(missing)}" for method, missing in board.lacking.items()]
+    left_out = [f"{problem} lacks {'; '.join(missing)}" for problem, missing in board.left_out.items()]
+    return " ".join(
+        [
+            f"AlgoPerf's score: the mean height of the performance profile up to {LARGEST_RATIO:g} times the cheapest.",
+            f"Problems: {'; '.join(problems)}.",
+            *([f"Without a score: {'. '.join(lacking)}."] if lacking else []),
+            *([f"Problems that do not count: {'. '.join(left_out)}."] if left_out else []),
+            *([f"Nobody reached the target of {'; '.join(board.unsolved)}."] if board.unsolved else []),
+        ]
+    )

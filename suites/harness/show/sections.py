@@ -7,7 +7,7 @@ from pathlib import Path
 from suites.harness.analysis.costs import milliseconds_by_width, phase_seconds
 from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.metrics import METRICS
-from suites.harness.analysis.profiles import profiles
+from suites.harness.analysis.profiles import SCORED, scoreboard
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.record import Record
 from suites.harness.show import comparison, figures, measurements
@@ -88,17 +88,20 @@ def _experiment(experiment: Experiment, styles: Styles, short: str) -> Section:
 
 def _together(experiments: Sequence[Experiment], styles: Styles) -> Section:
     costs = [found for one in experiments if (found := one.costs("gradients"))]
+    boards = [scoreboard(experiments, cost) for cost in SCORED]
     return Section(
         "together",
         "All problems together",
-        "Gradient-equivalents to the target of each problem. A problem is an experiment above. A profile shows the "
-        "share of problems that a method solved within a factor of the cheapest run of the same seed; problems that it "
-        "did not run on do not count. Each method has the setting that it ran with there, tuned or not. Settings are "
-        "named where there were several.",
+        "A profile shows the share of problems that a method solved within a factor of the cheapest method, by its "
+        "median cost. It is drawn over problems that all shown methods ran on.",
         "kronbench compare",
         [experiment.folder for experiment in experiments],
-        figures=[figures.performance_profile(profiles(costs), styles, len(costs))],
+        figures=[
+            figures.performance_profile({m: score.profile for m, score in board.scores.items()}, styles, len(costs))
+            for board in boards
+        ],
         tables=[
+            *(comparison.scores(board) for board in boards),
             comparison.middle_means(experiments, "together-means", "Interquartile means over all problems"),
             comparison.pairs(experiments, "together-pairs", "Probability of improvement over shared problems"),
         ],

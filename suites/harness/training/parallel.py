@@ -24,12 +24,13 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
+from suites.harness.measure.limits import SHARE, within_memory
 from suites.harness.names import pick
 from suites.harness.records.facts import Tuning
 from suites.harness.records.record import Record
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
-from suites.harness.training.runner import run
+from suites.harness.training.runner import STEP_SECONDS, run
 
 BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # and what must be installed
 _TRIES = 5  # of a run whose worker is killed each time
@@ -55,11 +56,13 @@ class Workers:
     """What does the runs: ``count`` processes of this machine (``loky``), or of a cluster.
 
     address: of the cluster's scheduler; without one, a cluster is started on this machine.
+    step_seconds: a run with a step that takes longer has failed.
     """
 
     count: int = 1
     backend: str = "loky"
     address: str | None = None
+    step_seconds: float = STEP_SECONDS
 
     def check(self, device: str) -> None:
         """Refuse what cannot work, before anything is written.
@@ -77,6 +80,8 @@ class Workers:
             raise ValueError(f"address {self.address} is of a cluster: add --backend dask or --backend ray")
         if self.count < 1:
             raise ValueError(f"jobs must be 1 or more, got {self.count}")
+        if self.step_seconds <= 0:
+            raise ValueError(f"step seconds must be above 0, got {self.step_seconds:g}")
         if self.count > 1 and device == "cuda":
             raise ValueError("jobs must be 1 on a GPU: runs that are timed do not share one")
 
@@ -86,18 +91,18 @@ def run_jobs(
 ) -> list[Record]:
     """Do all runs; returns their records in the order of the jobs.
 
-    If a worker is killed, for instance because it takes too much memory, only its own run is started again.
+    If a worker is killed, for instance because it takes too much memory, only its own run is started again; one whose
+    workers are killed again and again has failed.
 
     Raises:
-        ChildProcessError: if the workers of one run are killed again and again.
         OSError: if a record or a checkpoint cannot be written.
     """
     if workers.backend != "loky":
         as_they_come = _on_a_cluster(jobs, workers)
     elif workers.count > 1:
-        as_they_come = _in_processes(jobs, workers.count)
+        as_they_come = _in_processes(jobs, workers)
     else:
-        as_they_come = (_run(job, torch.get_num_threads(), 1) for job in jobs)
+        as_they_come = (_run(job, torch.get_num_threads(), workers) for job in jobs)
     records: dict[Job, Record] = {}
     for job, record in as_they_come:
         records[job] = record
@@ -105,12 +110,23 @@ def run_jobs(
     return [records[job] for job in jobs]
 
 
-def _run(job: Job, threads: int, at_a_time: int) -> tuple[Job, Record]:
+def _run(job: Job, threads: int, workers: Workers, lost: str = "") -> tuple[Job, Record]:
     torch.set_num_threads(threads)
     loaded = _task(replace(job.settings, batch_size=1), job.data_root)
     task = replace(loaded, settings=replace(loaded.settings, batch_size=job.settings.batch_size))
     choice = replace(choose(job.spec), tuning=job.tuning, edge=job.edge)
-    record = run(task, choice, job.seed, job.epochs, job.folder, resume=job.resume, at_a_time=at_a_time)
+    with within_memory(SHARE / workers.count):
+        record = run(
+            task,
+            choice,
+            job.seed,
+            job.epochs,
+            job.folder,
+            resume=job.resume,
+            at_a_time=workers.count,
+            step_seconds=workers.step_seconds,
+            lost=lost,
+        )
     return job, record
 
 
@@ -132,10 +148,10 @@ def _on_a_cluster(jobs: Sequence[Job], workers: Workers) -> Iterator[tuple[Job, 
         stack.enter_context(joblib.parallel_config(workers.backend))
         as_they_come = "list" if workers.backend == "ray" else "generator_unordered"
         parallel: Any = joblib.Parallel(workers.count, return_as=as_they_come)
-        yield from parallel(joblib.delayed(_run)(job, torch.get_num_threads(), workers.count) for job in jobs)
+        yield from parallel(joblib.delayed(_run)(job, torch.get_num_threads(), workers) for job in jobs)
 
 
-def _in_processes(jobs: Sequence[Job], count: int) -> Iterator[tuple[Job, Record]]:
+def _in_processes(jobs: Sequence[Job], workers: Workers) -> Iterator[tuple[Job, Record]]:
     """In worker processes of this machine, which end when this process does, however it ends.
 
     Each worker has an executor of its own: loky ends all workers of an executor when one of them is killed.
@@ -145,14 +161,14 @@ def _in_processes(jobs: Sequence[Job], count: int) -> Iterator[tuple[Job, Record
     def worker() -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, initializer=_end_with_parent, initargs=(alive,))
 
-    waiting, free = deque((job, _TRIES) for job in jobs), [worker() for _ in range(count)]
+    waiting, free = deque((job, _TRIES) for job in jobs), [worker() for _ in range(workers.count)]
     busy: dict[Future[Any], tuple[ProcessPoolExecutor, Job, int]] = {}
     try:
         while waiting or busy:
             while waiting and free:
                 executor, (job, tries) = free.pop(), waiting.popleft()
                 with _interrupts_held():
-                    future = executor.submit(_run, job, torch.get_num_threads(), count)
+                    future = executor.submit(_run, job, torch.get_num_threads(), workers)
                 busy[future] = executor, job, tries
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
                 executor, job, tries = busy.pop(future)
@@ -163,7 +179,8 @@ def _in_processes(jobs: Sequence[Job], count: int) -> Iterator[tuple[Job, Record
                     free.append(worker())
                     waiting.appendleft((job, tries - 1))
                 else:
-                    raise ChildProcessError(f"{job.spec}, seed {job.seed}: its process was killed {_TRIES} times")
+                    free.append(worker())
+                    yield _run(job, torch.get_num_threads(), workers, f"its process was killed {_TRIES} times")
     finally:
         held.close()
         for executor in [*free, *(executor for executor, _, _ in busy.values())]:

@@ -95,7 +95,7 @@ def run_once(
                 record.end(End(status=status, reason=reason, ended=_now(), **under_way.measured))
             except OSError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 what = "out of memory" if is_out_of_memory(error) else type(error).__name__
                 reason = f"{what}: {_first_line(error)}"
                 record.end(End(status="failed", reason=reason, ended=_now(), traceback=traceback.format_exc()))

@@ -14,6 +14,7 @@ from optimizers.core import SecondOrder
 from suites.harness.measure.clock import Stopwatch
 from suites.harness.measure.contract import rest_of
 from suites.harness.measure.environment import describe
+from suites.harness.measure.limits import limited
 from suites.harness.measure.live_bytes import peak_state_bytes, state_bytes
 from suites.harness.measure.operations import StepCost, probe
 from suites.harness.measure.step import Step
@@ -28,7 +29,9 @@ from suites.harness.training.identity import code_id, run_id
 from suites.harness.training.resumable import Work, run_once
 from suites.harness.training.step_log import Accounts
 
+STEP_SECONDS = 600.0  # at most for a step: beyond it the optimizer hangs
 _WARM_UP_STEPS = 2
+_WARM_UP_SHARE = 4  # the first steps are several, and may compile
 _AT_THE_START = {"training": 0.0, "evaluation": 0.0, "resumed": [], "first_loss": math.nan, "best_accuracy": 0.0}
 
 
@@ -42,6 +45,8 @@ def run(
     out_of_time: Callable[[], bool] = lambda: False,
     resume: bool = True,
     at_a_time: int = 1,
+    step_seconds: float = STEP_SECONDS,
+    lost: str = "",
 ) -> Record:
     """Train once, see :func:`suites.harness.training.resumable.run_once`.
 
@@ -52,6 +57,8 @@ def run(
         resume: take the record of the same run if it ended, and go on with one that was interrupted. One that failed or
             diverged is run again.
         at_a_time: how many runs share the machine; the record says so.
+        step_seconds: a step that takes longer ends the run, which has failed then.
+        lost: why the run cannot be done; its record says so, and nothing is trained.
 
     Raises:
         OSError: if the record or a checkpoint cannot be written; what was written before stays.
@@ -69,8 +76,10 @@ def run(
     header = replace(header, run=run_id(header))
 
     def work(under_way: Work) -> tuple[Status, str | None]:
+        if lost:
+            return "failed", lost
         with _warnings_kept() as said:
-            ended = _Training(task, choice, seed, epochs, under_way, on_epoch, out_of_time).run()
+            ended = _Training(task, choice, seed, epochs, under_way, on_epoch, out_of_time, step_seconds).run()
         under_way.measured["warnings"] = tuple(said)
         return ended
 
@@ -105,11 +114,13 @@ class _Training:
     work: Work
     on_epoch: Callable[[int], None]
     out_of_time: Callable[[], bool]
+    step_seconds: float
 
     def run(self) -> tuple[Status, str | None]:
         """Train from the start or from a checkpoint; returns status and reason."""
         task, device, saved = self.task, self.task.settings.device, self.work.saved
-        peak, cost = _warm_up(task, self.choice, self.seed)
+        with limited(_WARM_UP_SHARE * self.step_seconds, "the first steps took"):
+            peak, cost = _warm_up(task, self.choice, self.seed)
         progress = saved["progress"] if saved else _AT_THE_START
         first = self.work.points  # the first point is that of epoch 0
         torch.manual_seed(self.seed)  # for an optimizer that draws numbers; the warm-up drew some
@@ -128,8 +139,9 @@ class _Training:
         }
         for epoch in range(first, self.epochs + 1):
             if epoch:
-                with training:
+                with training, limited(self.step_seconds) as another:
                     for _ in range(task.steps_per_epoch):
+                        another()
                         if self.out_of_time():
                             return "stopped", f"out of time in epoch {epoch}"
                         step()
