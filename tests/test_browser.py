@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from suites.harness.show.collect import collect
+from suites.harness.analysis.experiment import collect
 from suites.harness.show.page import build
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +73,7 @@ def page(browser, folder):
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened = context.new_page()
     opened.goto((folder / "site" / "index.html").as_uri())
+    opened.locator(f".matrix a[href='#{SECTION}']").first.click()  # opens the part of this experiment
     yield opened
     context.close()
 
@@ -114,6 +115,16 @@ def test_the_policy_keeps_the_network_out(page):
     assert any("Content Security Policy" in text for text in said)
 
 
+def test_a_part_opens_from_its_row_and_costs_switch(page):
+    """Of the parts, that of the link alone; of the matrices, that of the chosen cost alone, by keys as well."""
+    opened = [one.get_attribute("id") for one in page.locator("details.part[open]").all()]
+    assert opened == [SECTION]
+    assert page.locator(".matrix:visible").count() == 1
+    page.locator("#cost-gradients").press("ArrowRight")
+    assert page.locator("#matrix-seconds").is_visible()
+    assert page.locator(".matrix:visible").count() == 1
+
+
 def test_columns_sort_by_number_both_ways(page):
     table = page.locator(f"#table-{SECTION}")
     names = table.locator("tbody td:first-child")
@@ -126,9 +137,9 @@ def test_columns_sort_by_number_both_ways(page):
     button = table.get_by_role("button", name="peak state")
     button.focus()
     page.keyboard.press("Enter")
-    assert names.all_inner_texts()[0] == "sgd"  # 77 kB before 113 kB
+    assert names.all_inner_texts()[0] == "SGD"  # 77 kB before 113 kB
     page.keyboard.press("Enter")
-    assert names.all_inner_texts()[-1] == "sgd"
+    assert names.all_inner_texts()[-1] == "SGD"
     assert table.locator("th[aria-sort=descending]").count() == 1
 
 
@@ -140,7 +151,7 @@ def test_axes_switch_and_methods_hide(page):
     page.wait_for_function(f"document.getElementById('{SECTION}-figure-0').data.at(-1).x[1] > 2")
     count = f"document.getElementById('{SECTION}-figure-1').data.length"
     before = page.evaluate(count)
-    button = section.locator("[data-method='kfra']")
+    button = section.locator("[data-method='KFRA (untuned)']")
     button.press(" ")
     page.wait_for_function(f"{count} === {before - 3}")
     assert button.get_attribute("aria-pressed") == "false"
@@ -153,8 +164,8 @@ def test_tables_are_copied_as_latex(page):
     page.locator(f"[data-table='{SECTION}'][data-form=tex]").click()
     page.wait_for_selector("text=LaTeX copied")
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied.startswith("\\begin{tabular}")
-    assert "ea\\_cg" in copied
+    assert copied.startswith("% \\usepackage{booktabs}")
+    assert "EA-CG, PCH-1" in copied
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

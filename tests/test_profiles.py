@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from suites.harness.analysis.experiment import collect
 from suites.harness.analysis.profiles import Score, integrals, scoreboard
 from suites.harness.analysis.statistics import Estimate
-from suites.harness.show.collect import collect
 from tests.example_records import header, point, write
 
 INF = math.inf

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from suites.harness.show import progress
+from suites.harness.tuning import progress
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from suites.harness.analysis.experiment import collect
 from suites.harness.records.record import read
-from suites.harness.show.collect import collect
-from suites.harness.show.figures import Styles
+from suites.harness.show.overview import overview
 from suites.harness.show.sections import all_sections
 from suites.harness.show.table import WRITERS
 from tests.example_records import header, point, write
@@ -151,7 +151,7 @@ def test_no_change_to_a_folder_of_results_ends_in_a_traceback(results):
         found = collect(results)
         assert all("\n" not in line and str(results) in line for line in found.unread)
         counts["unread"] += bool(found.unread)
-        tables = [table for section in all_sections(found, Styles()) for table in section.tables]
+        tables = [table for section in all_sections(found, overview(found.experiments)) for table in section.tables]
         assert all(written(table) for table in tables for written in WRITERS.values())
         path.write_bytes(text)
     assert counts["unread"] > counts["changed"] / 3

@@ -136,9 +136,9 @@ def test_a_record_without_its_end_is_unfinished(path, lines):
     assert record.status == "unfinished"
     assert len(record.points) == lines - 1
     (row,) = comparison_table([record], {}, target=0.8).texts
-    assert row[0] == "sgd"
+    assert row[0] == "SGD"
     assert row[-1] == "1 unfinished"
-    assert set(row[1:-1]) == {"untuned", "-"}
+    assert set(row[1:-1]) == {"sgd", "untuned", "-"}
 
 
 def test_a_digest_without_its_end_or_an_end_without_its_digest_is_refused(path):

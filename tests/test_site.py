@@ -14,17 +14,18 @@ import pytest
 
 from suites.harness.analysis.answer import answer
 from suites.harness.analysis.costs import exponent
+from suites.harness.analysis.experiment import collect
 from suites.harness.analysis.history import Measured
 from suites.harness.problems.tuned import write_tuned
 from suites.harness.records.facts import NegativeCurvature, SolverHealth
 from suites.harness.show.captions import main_experiment, readme_block, sentences, with_headline
-from suites.harness.show.collect import collect
 from suites.harness.show.comparison import solver_failures
-from suites.harness.show.figures import Styles, literal, solver_health
+from suites.harness.show.figures import literal, solver_health
 from suites.harness.show.page import build
 from suites.harness.show.table import WRITERS, Cell, Column, Table
 from suites.harness.units import shown_bytes
 from tests.example_records import TUNED, as_schema_2, header, phase, point, write
+from tests.pages import elements, rows
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "a_b%c&d|e$f^{g}\\h")
@@ -109,7 +110,7 @@ def page(recorded, tmp_path_factory):
 
 def test_the_same_records_give_the_same_bytes(recorded, tmp_path):
     """In processes with other hash seeds as well."""
-    code = "import sys; from pathlib import Path; from suites.harness.show.collect import collect\n"
+    code = "import sys; from pathlib import Path; from suites.harness.analysis.experiment import collect\n"
     code += "from suites.harness.show.page import build; build(collect(Path(sys.argv[1])), Path(sys.argv[2]))"
     for name in ("0", "1"):
         command = [sys.executable, "-c", code, str(recorded), str(tmp_path / name / "out")]
@@ -121,7 +122,7 @@ def test_the_same_records_give_the_same_bytes(recorded, tmp_path):
     assert not different
     assert not unreadable
     suffixes = {path.suffix for path in files}
-    assert suffixes == {".html", ".css", ".js", ".svg", ".png", ".pdf", ".md", ".tex", ".csv"}
+    assert suffixes == {".html", ".css", ".js", ".svg", ".png", ".pdf", ".md", ".tex", ".csv", ".zip"}
 
 
 def test_names_are_text(page):
@@ -132,8 +133,8 @@ def test_names_are_text(page):
     assert page.count("</script>") == page.count("<script")
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     names = {trace.get("name") for figure in data["figures"].values() for trace in figure["data"]}
-    assert literal(HOSTILE[0]) in names
-    assert HOSTILE[0] not in names
+    assert literal(f"{HOSTILE[0]} (untuned)") in names
+    assert f"{HOSTILE[0]} (untuned)" not in names
 
 
 def test_the_page_reaches_no_network(page):
@@ -144,9 +145,11 @@ def test_the_page_reaches_no_network(page):
 
 
 def test_runs_that_broke_off_are_shown(page):
-    assert "train loss is nan after epoch 3" in page
-    assert "<strong>failed</strong>" in page
-    assert "out of memory: asked for 90.6 GB" in page
+    broken = [one.text for one in elements(page) if one.tag == "li" and one.within("ul", "broken")]
+    assert broken == [
+        f"{HOSTILE[1]}, seed 0: diverged, train loss is nan after epoch 3",
+        f"{HOSTILE[2]}, seed 0: failed, out of memory: asked for 90.6 GB",
+    ]
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     loss = data["figures"]["latest-digits-cross-entropy-figure-0"]["data"]
     (broken,) = [trace for trace in loss if str(trace.get("name")).endswith("seed 0: diverged")]
@@ -161,19 +164,20 @@ def test_tuning_is_added_where_the_setting_was_searched(recorded):
 
 
 def test_tables_say_what_the_tuning_cost(page):
-    table = page.partition('<table id="table-latest-digits-cross-entropy"')[2].partition("</table>")[0]
-    rows = {row.partition("<td>")[2].partition("<")[0]: row for row in table.split("<tr>")}
-    assert "no tuning recorded" in rows["sgd"]
-    assert "5056" in rows["ea_cg"]  # and 4 epochs of 14 gradients
+    found = {row[0].text: [cell.text for cell in row] for row in rows(page, "table-latest-digits-cross-entropy")}
+    assert "no tuning recorded" in found["SGD"]
+    assert "5056" in found["EA-CG, PCH-1"]  # and 4 epochs of 14 gradients
 
 
 def test_health_shows_pi_by_layer_and_negative_eigenvalues(recorded):
     """Medians over six seeds; a method none of whose records carry a number has no line."""
     (experiment,) = collect(recorded).experiments
-    drawn = solver_health(experiment.methods, experiment.name, Styles(experiment.methods))
+    drawn = solver_health(experiment.methods, experiment.name)
     found = {figure.title: figure.traces for figure in drawn}
     by_layer = next(traces for title, traces in found.items() if title.startswith("pi_t"))
-    assert {trace["name"] for trace in by_layer} == {literal(name) for name in ("sgd", "ea_cg", HOSTILE[0])}
+    assert {trace["name"] for trace in by_layer} == {
+        literal(name) for name in ("SGD (untuned)", "EA-CG, PCH-1 (untuned)", f"{HOSTILE[0]} (untuned)")
+    }
     assert all((trace["x"], trace["y"]) == ([1.0, 2.0], [82.5, 20.0]) for trace in by_layer)
     negative = next(traces for title, traces in found.items() if title.startswith("negative eigenvalues"))
     assert negative[2]["y"] == [3.0, 2.0, 1.0] + [0.0] * 8
@@ -182,9 +186,14 @@ def test_health_shows_pi_by_layer_and_negative_eigenvalues(recorded):
 
 def test_trouble_of_solves_is_counted(recorded):
     """Over points and seeds; what older records do not count is not known."""
-    rows = {row["optimizer"]: row for row in solver_failures(collect(recorded).experiments[:1]).rows}
-    assert [rows["ea_cg"][key] for key in ("negative curvature", "not finite")] == [60, 120]
-    assert [rows["sgd"][key] for key in ("negative curvature", "not finite", "ill conditioned")] == [60, None, None]
+    (experiment,) = collect(recorded).experiments
+    found = {row["method"]: row for row in solver_failures(experiment.methods, "solves").rows}
+    assert [found["EA-CG, PCH-1 (untuned)"][key] for key in ("negative curvature", "not finite")] == [60, 120]
+    assert [found["SGD (untuned)"][key] for key in ("negative curvature", "not finite", "ill conditioned")] == [
+        60,
+        None,
+        None,
+    ]
 
 
 def test_an_experiment_names_the_commands_that_make_it_again(tmp_path):
@@ -271,7 +280,7 @@ def test_tables_are_escaped_in_every_form():
     columns = [Column("optimizer", "optimizer"), Column("loss", "loss", ".2g")]
     rows = [{"optimizer": HOSTILE[2], "loss": Cell(1 / 3, 0.25, 0.5)}, {"optimizer": HOSTILE[0]}]
     forms = {suffix: write(Table(columns, rows)) for suffix, write in WRITERS.items()}
-    assert r" a\_b\%c\&d|e\$f\^{}\{g\}\textbackslash{}h & 0.33 [0.25, 0.5]" in " ".join(forms["tex"].split())
+    assert r"a\_b\%c\&d\textbar{}e\$f\textasciicircum{}\{g\}\textbackslash{}h & 0.33 &" in forms["tex"]
     assert r"a_b%c&d\|e$f^{g}" in forms["md"]
     assert "<img" not in forms["md"]
     assert list(csv.reader(forms["csv"].splitlines())) == [

@@ -17,6 +17,8 @@ _SHOWN = {
     "kfac": "KFAC",
     "kfra": "KFRA",
     "ea_cg": "EA-CG, PCH-1",
+    "hf": "HF",
+    "block_hf": "Block HF",
     "fisher+kfi": "KFAC",
     "gauss_newton+kfi": "KFRA",
     "pch1+kfi": "PCH-1 + KFI",
@@ -25,6 +27,11 @@ _SHOWN = {
     "gauss_newton+ea_cg": "Gauss-Newton + EA-CG",
     "pch1+ea_cg": "EA-CG, PCH-1",
     "pch2+ea_cg": "EA-CG, PCH-2",
+    "fisher": "Fisher",
+    "gauss_newton": "Gauss-Newton",
+    "pch1": "PCH-1",
+    "pch2": "PCH-2",
+    "kfi": "KFI",
 }
 
 

@@ -14,14 +14,17 @@ Series = dict[str, list[tuple[float, float]]]  # points by the name of their lin
 _ASV_WIDTH = "scaling.Width.track_seconds"
 
 
-def phase_seconds(groups: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, float]]:
-    """By method and phase, the median over runs and epochs of the mean seconds; empty if none were recorded."""
+def phase_shares(groups: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, float]]:
+    """By method and phase, the share of a step, from the medians over runs and epochs of the mean seconds; methods
+    without recorded phases are left out.
+    """
     found = {}
     for method, records in groups.items():
         points = [point.phases for record in records for point in record.points if point.phases]
         seconds = {name: [p[name].seconds_mean for p in points if name in p] for name in PHASES}
-        if points:
-            found[method] = {name: float(np.median(values)) for name, values in seconds.items() if values}
+        medians = {name: float(np.median(values)) for name, values in seconds.items() if values}
+        if whole := sum(medians.values()):
+            found[method] = {name: value / whole for name, value in medians.items()}
     return found
 
 

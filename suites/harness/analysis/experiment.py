@@ -1,18 +1,24 @@
-"""An experiment of the page: the runs of one folder, under which names they are drawn, and what makes them again."""
+"""All that a folder of results holds: experiments, which are runs that belong together, and other measurements."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from suites.harness.analysis.answer import values_of
+from suites.harness.analysis.history import Benchmark, read_history
 from suites.harness.analysis.verdicts import StepSeconds
 from suites.harness.names import method_of
-from suites.harness.problems.tuned import Tuned
-from suites.harness.records.groups import Group, by_optimizer
-from suites.harness.records.record import Record
+from suites.harness.problems.problem import named, target_of
+from suites.harness.problems.tuned import Tuned, beside, read_tuned
+from suites.harness.records import results
+from suites.harness.records.beside import Bench, checked_flags, read_step_seconds
+from suites.harness.records.config import read_toml
+from suites.harness.records.groups import Group, by_optimizer, experiments
+from suites.harness.records.measured import MemoryPeak, StepTime
+from suites.harness.records.record import Record, read
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,11 @@ class Experiment:
         return values_of(self.methods, metric, self.target)
 
     @property
+    def files(self) -> list[Path]:
+        """Records, configurations and step times."""
+        return [*(record.path for record in self.records), *self.configs, *self.folder.glob("step_seconds.json")]
+
+    @property
     def command(self) -> str:
         """What makes it again, from the configurations beside its runs; empty where there is none."""
         return "; ".join(f"kronbench {_command_of(flags)} --config {path}" for path, flags in self.configs.items())
@@ -77,3 +88,92 @@ class Experiment:
 def _command_of(flags: Mapping[str, Any]) -> str:
     """The command whose flags they are."""
     return "reproduce" if "name" in flags else "gpu" if "convergence" in flags else "compare"
+
+
+@dataclass(frozen=True)
+class Results:
+    """All of a folder. ``unread``: one line for each file that could not be read."""
+
+    folder: Path
+    experiments: list[Experiment]
+    tunings: list[Tuning]
+    step_times: list[results.Measurement[StepTime]]
+    memory: list[results.Measurement[MemoryPeak]]
+    benches: list[results.Measurement[Bench]]
+    papers: list[results.PaperTable]
+    history: list[Benchmark]
+    unread: list[str]
+
+
+def collect(folder: Path) -> Results:
+    """Read everything under a folder of results; a folder ``runs`` stands for the one that it is in.
+
+    Raises:
+        ValueError: one line, if there is no such folder, or nothing in it to report.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder; `kronbench compare` writes one")
+    if folder.resolve().name == "runs":
+        folder = folder.resolve().parent
+    unread: list[str] = []
+    tunings = _tunings(sorted(folder.rglob("tuned.toml")), unread)
+    of_problems = _tunings(filter(Path.exists, map(beside, named().values())), unread)
+    ran = list(_experiments(folder, [*tunings, *of_problems], unread))
+    used = [tuning for experiment in ran for tuning in experiment.tunings.values()]
+    found = Results(
+        folder,
+        ran,
+        [*tunings, *(tuning for tuning in of_problems if tuning in used)],
+        results.step_times(folder, unread),
+        results.memory(folder, unread),
+        results.benches(folder, unread),
+        results.papers(folder, unread),
+        read_history(folder / "asv", unread),
+        unread,
+    )
+    if not any(
+        (found.experiments, tunings, found.step_times, found.memory, found.benches, found.papers, found.history)
+    ):
+        why = "; ".join([*unread[:3], *(["..."] if unread[3:] else [])])
+        raise ValueError(
+            f"{folder}: nothing to report; "
+            + (f"not read: {why}" if why else "`kronbench compare` writes records to results/latest")
+        )
+    return found
+
+
+def _experiments(folder: Path, tunings: list[Tuning], unread: list[str]) -> Iterator[Experiment]:
+    for runs in sorted(path for path in folder.rglob("runs") if path.is_dir()):
+        paths = sorted(runs.parent.glob("*.toml"), key=lambda path: (len(path.name), path.name))
+        configs = dict(results.read_each(paths, lambda path: (path, checked_flags(path, read_toml(path))), unread))
+        flags = configs.get(runs.parent / "config.toml", {})
+        order = {spec: position for position, spec in enumerate(flags.get("optimizer", ["sgd"]))}
+        records = list(results.read_each(sorted(runs.glob("*.jsonl")), read, unread))
+        if not records or any(record.experiment.validation for record in records):
+            continue  # those of a search are its own
+        records.sort(key=lambda r: (order.get(r.experiment.optimizer, len(order)), r.experiment.optimizer))
+        steps = list(results.read_each(runs.parent.glob("step_seconds.json"), read_step_seconds, unread))
+        name = runs.parent.relative_to(folder).as_posix() if runs.parent != folder else folder.resolve().name
+        for number, group in enumerate(experiments(records), start=1):
+            of_optimizers = by_optimizer(group.records).items()
+            yield Experiment(
+                name if number == 1 else f"{name} ({number})",
+                runs.parent,
+                group,
+                target_of(group.records, flags.get("target")),
+                configs,
+                steps[0] if steps and number == 1 else {},
+                {spec: t for spec, own in of_optimizers for t in tunings if _searched(t, spec, own[0])},
+            )
+
+
+def _tunings(paths: Iterable[Path], unread: list[str]) -> list[Tuning]:
+    files = results.read_each(paths, lambda path: [Tuning(path, found) for found in read_tuned(path)], unread)
+    return [tuning for found in files for tuning in found]
+
+
+def _searched(tuning: Tuning, optimizer: str, record: Record) -> bool:
+    """Whether the search found exactly this setting for this problem."""
+    facts = record.experiment
+    task = facts.dataset, facts.criterion, facts.network, facts.activation, facts.batch_size
+    return tuning.found.task == task and tuning.found.spec == optimizer

@@ -18,8 +18,8 @@ from suites.harness.commands.options import (
 )
 from suites.harness.measure.environment import describe
 from suites.harness.memory.case import DEFAULT_OPTIMIZERS, Case, Row, caption, compare_memory, table
-from suites.harness.show.progress import progress_bars
 from suites.harness.show.table import plain
+from suites.harness.tuning.progress import progress_bars
 from suites.harness.units import parse_bytes
 
 

@@ -12,7 +12,7 @@ import typer
 from suites.harness.commands.options import bad_input_is_one_line, writable
 
 if TYPE_CHECKING:
-    from suites.harness.show.collect import Results
+    from suites.harness.analysis.experiment import Results
 
 # what draws and lays out the page is imported where it is used: the other commands run without plotly and jinja2
 
@@ -24,7 +24,7 @@ def report(
     readme: Annotated[Path | None, typer.Option(help="Rewrite the headline of this file, and nothing else.")] = None,
 ) -> None:
     """Turn what was recorded into a page, tables and pictures, and print the scores; nothing is trained or measured."""
-    from suites.harness.show.collect import collect
+    from suites.harness.analysis.experiment import collect
 
     with bad_input_is_one_line():
         found = collect(results)
@@ -54,6 +54,7 @@ def _rewrite(readme: Path, found: "Results") -> None:
     from suites.harness.analysis.answer import answer
     from suites.harness.records.record import write_atomically
     from suites.harness.show.captions import PREFERRED, drawn, readme_block, sentences, with_headline
+    from suites.harness.show.looks import marked
     from suites.harness.show.pictures import draw_headline
 
     experiment = next((one for one in found.experiments if one.name == PREFERRED), None)
@@ -61,7 +62,7 @@ def _rewrite(readme: Path, found: "Results") -> None:
         raise ValueError(f"{found.folder}: the headline needs the records of {PREFERRED}")
     top, picture = answer(experiment.methods, experiment.target), experiment.folder / "headline"
     text = with_headline(readme.read_text(encoding="utf-8"), readme_block(experiment, picture.as_posix()))
-    draw_headline(drawn(top), picture, experiment.name, ["svg"])
+    draw_headline(drawn(top), marked(experiment.methods), picture, experiment.name, ["svg"])
     write_atomically(readme, text)
     typer.echo("\n".join([f"{readme}:", *sentences(top)]))
 

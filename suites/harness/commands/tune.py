@@ -30,12 +30,12 @@ from suites.harness.commands.options import (
 from suites.harness.names import pick
 from suites.harness.problems.tuned import Tuned, beside, read_tuned, write_tuned
 from suites.harness.records.record import Record
-from suites.harness.show.progress import progress_bars
 from suites.harness.training.catalog import Choice, choose, refuse_repeated
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Workers
 from suites.harness.tuning.comparison import DEFAULT_OPTIMIZERS
 from suites.harness.tuning.grid import BATCHES
+from suites.harness.tuning.progress import progress_bars
 from suites.harness.tuning.search import VALIDATION, Plan, settings_of
 from suites.harness.tuning.search import tune as run_search
 from suites.harness.tuning.space import check_names, parse

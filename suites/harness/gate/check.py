@@ -16,7 +16,7 @@ from rich.console import Console
 from suites.harness.gate.baseline import BOUNDS, Baseline, comparable_environment, kind
 from suites.harness.gate.cases import cases
 from suites.harness.measure.environment import describe
-from suites.harness.show.progress import progress_bars
+from suites.harness.tuning.progress import progress_bars
 
 TRIES = 3
 PROCESSES = 5

@@ -1,31 +1,31 @@
 """Figures 1-12: training with every curvature and solver, on two data sets and with two criteria.
 
 The table ``FIGURES`` says what each shows, in the words of the paper's captions. On ImageNet-10 the factor of KFI does
-not fit into memory; as in the paper KFI takes Eq. (13) there, and its exact form ``gram`` is drawn dashed.
+not fit into memory; as in the paper KFI takes Eq. (13) there, beside its exact form ``gram``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optimizers.core import CRITERIA
+from optimizers.core import CRITERIA, SOLVERS
+from suites.harness.names import plain_name
 from suites.harness.problems.problem import target_of
 from suites.harness.problems.tuned import read_tuned
 from suites.harness.records.record import Record
-from suites.harness.reproduce.paper import LABELS, stand_ins
+from suites.harness.reproduce.paper import stand_ins
 from suites.harness.reproduce.request import Reproduction, Request, Scale
 from suites.harness.show.captions import caption
 from suites.harness.show.comparison import comparison_table
 from suites.harness.show.pictures import draw_curves
-from suites.harness.show.progress import progress_bars
 from suites.harness.show.table import Column, Table, markdown, table_of
 from suites.harness.training.catalog import Choice, choose
 from suites.harness.training.experiment import Settings, Task, resolve_device
 from suites.harness.tuning.choice import at_any_batch
 from suites.harness.tuning.comparison import train
+from suites.harness.tuning.progress import progress_bars
 
 CIFAR10, IMAGENET10 = "cifar10", "imagenet10"
-SOLVER_LABELS = {"kfi": "KFI", "ea_cg": "EA-CG"}
 # of a measuring point, into the CSV
 _DATA = ("gradient_equivalents", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -36,7 +36,6 @@ class Method:
 
     label: str
     spec: str
-    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,13 @@ class Figure:
         for curvature in self.curvatures:
             if curvature == "gauss_newton" and not CRITERIA[self.criterion].convex:
                 continue
-            for solver, solved in SOLVER_LABELS.items():
-                name, label = f"{curvature}+{solver}", f"{LABELS[curvature]} + {solved}"
+            for solver in SOLVERS:
+                name = f"{curvature}+{solver}"
+                label = plain_name(name)
                 if solver == "kfi" and self.dataset == IMAGENET10:
                     # deviates: Eq. (13) in every layer; the paper takes it in the first layer alone
                     lines.append(Method(f"{label}, Eq. (13)", f"{name}[inverse=rank_one]"))
-                    lines.append(Method(f"{label}, exact", f"{name}[inverse=gram]", dashed=True))
+                    lines.append(Method(f"{label}, exact", f"{name}[inverse=gram]"))
                 else:
                     lines.append(Method(label, name))
         return tuple(lines)
@@ -192,10 +192,9 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
         )
     groups = {line.method.label: records[place :: len(lines)] for place, line in enumerate(lines)}
     target, heading = target_of(records), title(figure, scale, lines, request.tuned)
-    dashed = {line.method.label for line in lines if line.method.dashed}
-    draw_curves(groups, figure.against, folder / figure.name, heading, target, dashed=dashed)
+    draw_curves(groups, figure.against, folder / figure.name, heading, target)
     table = comparison_table(records, {}, target).without("step_ratio")
-    table = table.with_column(Column("method", "method"), groups, first=True)
+    table = table.without("method").with_column(Column("method", "method"), groups, first=True)
     text = f"# {heading}\n\n{markdown(table)}\n\n{caption(records, target)}\n"
     points, page = {figure.name: points_table(groups)}, folder / f"{figure.name}.md"
     request.write(figure.name, scale, text, points, page, config=figure.name, device=settings.device)

@@ -12,9 +12,9 @@ from suites.harness.reproduce.table1_growth import GROWTH_SCALES, GrowthRecord, 
 from suites.harness.reproduce.table1_terms import Term
 from suites.harness.show.captions import machine
 from suites.harness.show.pictures import draw_growth
-from suites.harness.show.progress import progress_bars
 from suites.harness.show.table import Cell, Content, Table, markdown, table_of
 from suites.harness.training.experiment import resolve_device
+from suites.harness.tuning.progress import progress_bars
 
 FITTED = 5  # the largest sizes: of small ones much of a step's time is that of calling torch
 

@@ -29,12 +29,12 @@ from suites.harness.reproduce.tables2to5_text import (
     page,
     read_errors,
 )
-from suites.harness.show.progress import progress_bars
 from suites.harness.training.catalog import choose
 from suites.harness.training.checkpoint import restore
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.identity import run_id
 from suites.harness.training.resumable import Work, run_once
+from suites.harness.tuning.progress import progress_bars
 
 # the paper does not say which optimizer its iterates come from
 OPTIMIZER = "ea_cg[lr=0.1,damping=0.01,gamma=-1]"

@@ -11,14 +11,17 @@ from suites.harness.analysis.answer import Answer, told
 from suites.harness.analysis.experiment import Experiment, Tuning
 from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.profiles import LARGEST_RATIO, Scoreboard
-from suites.harness.analysis.statistics import Estimate, improvements, median_interval, stratified_interval
+from suites.harness.analysis.statistics import Estimate, improvements, median_interval
 from suites.harness.analysis.verdicts import StepSeconds, step_ratios
 from suites.harness.names import shown_name
 from suites.harness.records.facts import SolverHealth
 from suites.harness.records.groups import by_optimizer, tuning_of
 from suites.harness.records.record import Record
+from suites.harness.show.looks import by_label, labels
 from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
 
+_TROUBLE = ("failed_factorizations", "negative_curvature", "not_finite", "ill_conditioned")
+_BRIEF = {"test_accuracy": "test accuracy", "gradients": "grad.-equiv.", "seconds": "seconds"}  # in a paper
 _TRAINED = ("train_loss", "test_accuracy", "epochs", "seconds", "gradients", "gradients_a_step")
 
 
@@ -34,14 +37,18 @@ def comparison_table(records: Sequence[Record], step_seconds: StepSeconds, targe
         target: test accuracy to reach.
     """
     columns = [
-        Column("optimizer", "optimizer"),
-        Column("tuning", "tuning"),
+        Column("method", "method", brief="method"),
+        Column("optimizer", "setting"),
+        Column("tuning", "tuning", brief="setting"),
         *(metric_column(key, target) for key in _TRAINED),
         Column("step_ratio", "step time / SGD", ".2f"),
         metric_column("peak_state", target),
         Column("runs", "runs"),
     ]
-    return Table(columns, [_row(name, group, step_seconds, target) for name, group in by_optimizer(records).items()])
+    groups = by_optimizer(records)
+    names = labels(groups)
+    rows = [{"method": names[spec], **_row(spec, group, step_seconds, target)} for spec, group in groups.items()]
+    return Table(columns, rows)
 
 
 def short_table(found: Answer, groups: Mapping[str, Sequence[Record]]) -> Table:
@@ -85,7 +92,7 @@ def shown_tuning(group: Sequence[Record]) -> str:
 def metric_column(key: str, target: float) -> Column:
     """The column of a metric, with the name and the format of the registry."""
     metric = METRICS[key].at(target)
-    return Column(key, metric.label, metric.form)
+    return Column(key, metric.label, metric.form, brief=_BRIEF.get(key, ""))
 
 
 def metric_cell(key: str, group: Sequence[Record], target: float) -> Cell | None:
@@ -135,39 +142,6 @@ def _with_tuning(tuning: Tuning | None, unit: str, costs: Mapping[int, float]) -
     return (search.seconds if unit == "seconds" else search.gradient_equivalents) + median(costs.values())
 
 
-def middle_means(experiments: Sequence[Experiment], name: str, title: str) -> Table:
-    """Interquartile means over the runs of all experiments, with stratified bootstrap intervals."""
-    measures = ("gradients", "seconds", "test_accuracy")
-    measures = measures if len(experiments) == 1 else measures[2:]  # costs of several problems have no common scale
-    target = next((experiment.target for experiment in experiments), math.nan)
-    columns = [Column("optimizer", "optimizer"), Column("problems", "problems")]
-    rows: dict[str, dict[str, Content]] = {}
-    for key in measures:
-        column = metric_column(key, target)
-        columns.append(replace(column, title=f"{column.title} (IQM)"))
-        for method, strata in _strata(experiments, key).items():
-            row = rows.setdefault(method, {"optimizer": method, "problems": len(strata)})
-            row[key] = _estimated(stratified_interval(strata))
-    note = (
-        "Interquartile mean: of the middle half of the runs. Its 95 % interval comes from a bootstrap that draws seeds "
-        "anew within each problem; with fewer than 5 seeds there is none. A run that missed the target counts as "
-        "infinite. A run that failed or diverged has the accuracy 0."
-    )
-    return Table(columns, list(rows.values()), name, title, note)
-
-
-def _strata(experiments: Sequence[Experiment], metric: str) -> dict[str, list[list[float]]]:
-    found: dict[str, list[list[float]]] = {}
-    for experiment in experiments:
-        for method, values in experiment.costs(metric).items():
-            found.setdefault(method, []).append(list(values.values()))
-    return found
-
-
-def _estimated(estimate: Estimate) -> Cell:
-    return Cell(estimate.value) if estimate.low == -math.inf else Cell(*estimate)
-
-
 def pairs(experiments: Sequence[Experiment], name: str, title: str) -> Table:
     """The probability of improvement of every pair, in gradient-equivalents to the target, over shared problems."""
     of_problems = [experiment.costs("gradients") for experiment in experiments]
@@ -207,26 +181,16 @@ def tunings(found: Sequence[Tuning]) -> Table:
     return replace(table_of(rows), name="tunings", title="What the searches found and cost")
 
 
-def solver_failures(experiments: Sequence[Experiment]) -> Table:
+def solver_failures(methods: Mapping[str, Sequence[Record]], name: str) -> Table:
     """For each method, how many solves of its runs had problems."""
     rows: list[dict[str, Content]] = []
-    for experiment in experiments:
-        for method, records in experiment.methods.items():
-            solvers = [point.solver for record in records for point in record.points if point.solver]
-            if solvers:
-                most = max(max(solver.iterations_max, default=0) for solver in solvers)
-                rows.append(
-                    {
-                        "experiment": experiment.name,
-                        "optimizer": method,
-                        "most CG iterations": most,
-                        "failed factorizations": _total(solvers, "failed_factorizations"),
-                        "negative curvature": _total(solvers, "negative_curvature"),
-                        "not finite": _total(solvers, "not_finite"),
-                        "ill conditioned": _total(solvers, "ill_conditioned"),
-                    }
-                )
-    return replace(table_of(rows), name="solver-failures", title="Solves that met trouble")
+    for label, records in by_label(methods).items():
+        solvers = [point.solver for record in records for point in record.points if point.solver]
+        if solvers:
+            most = max(max(solver.iterations_max, default=0) for solver in solvers)
+            counts = {kind.replace("_", " "): _total(solvers, kind) for kind in _TROUBLE}
+            rows.append({"method": label, "most CG iterations": most, **counts})
+    return replace(table_of(rows), name=name, title="Solves that met trouble")
 
 
 def _total(solvers: Sequence[SolverHealth], name: str) -> int | None:

@@ -1,7 +1,7 @@
 """The figures of the page, as plotly's JSON: traces and layout of plain values.
 
-The page fills in the colours of its theme: ``$c0``, ``$c1``, ... from the palette, and ``$ink`` for text. If readers
-can choose the x axis, a trace has its x values by axis in ``along``. ``method`` is the method of the trace.
+The page fills in the colours of its theme: ``$c0``, ``$c1``, ... of :mod:`suites.harness.show.looks`, and ``$ink`` for
+text. If readers can choose the x axis, a trace has its x values by axis in ``along``. ``method`` is its method.
 """
 
 import html
@@ -18,14 +18,10 @@ from suites.harness.analysis.curves import AXES, Curve, common_end, curve
 from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.metrics import METRICS, Metric
 from suites.harness.analysis.profiles import Profile
+from suites.harness.names import shown_name
 from suites.harness.records.facts import Point
 from suites.harness.records.record import Record
-from suites.harness.show.pictures import COLOURS, LINES, MARKERS
-
-DASHES = ("solid", "dash", "dashdot", "dot", "longdashdot")  # as LINES
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")  # as MARKERS
-assert len(DASHES) == len(LINES)
-assert len(SYMBOLS) == len(MARKERS)
+from suites.harness.show.looks import Look, look_of, looks, marked
 
 Trace = dict[str, Any]
 
@@ -50,64 +46,55 @@ def literal(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
-class Styles:
-    """A style for each method, the same on the whole page. Methods take styles in order of appearance."""
-
-    def __init__(self, methods: Iterable[str] = ()) -> None:
-        self._positions = {name: position for position, name in enumerate(dict.fromkeys(methods))}
-
-    def position(self, method: str) -> int:
-        return self._positions.setdefault(method, len(self._positions))
-
-    def colour(self, method: str) -> str:
-        return f"$c{self.position(method) % len(COLOURS)}"
-
-    def line(self, method: str) -> Trace:
-        position = self.position(method)
-        return {
-            "name": literal(method),
-            "method": method,
-            "mode": "lines+markers",
-            "line": {"color": self.colour(method), "dash": DASHES[position % len(DASHES)], "width": 2},
-            "marker": {"color": self.colour(method), "symbol": SYMBOLS[position % len(SYMBOLS)], "size": 7},
-        }
+def line(label: str, look: Look) -> Trace:
+    """What all lines of a method share."""
+    colour = f"$c{look.colour}"
+    return {
+        "name": literal(label),
+        "method": label,
+        "mode": "lines+markers",
+        "line": {"color": colour, "dash": look.dash.plotly, "width": 2},
+        "marker": {"color": colour, "symbol": look.marker.plotly + ("-open" if look.hollow else ""), "size": 7},
+    }
 
 
-def convergence(experiment: Experiment, styles: Styles, metric: Metric, log: bool) -> Figure:
+def convergence(experiment: Experiment, metric: Metric, log: bool) -> Figure:
     """A metric over training by method: medians with bands, and every interrupted run up to its last point."""
     traces: list[Trace] = []
-    for method, group in experiment.methods.items():
+    names, of_method = marked(experiment.methods), looks(experiment.methods)
+    for spec, group in experiment.methods.items():
+        label, look = names[spec], of_method[spec]
         finished = [record for record in group if record.completed]
         if finished:
-            traces += banded(curve([record.points for record in finished], attrgetter(metric.key)), method, styles)
+            traces += banded(curve([record.points for record in finished], attrgetter(metric.key)), label, look)
         for record in group:
             if not record.completed and record.points:
-                traces.append(_broken_off(record, metric.key, method, styles))
+                traces.append(_broken_off(record, metric.key, label, look))
     layout: dict[str, Any] = {"yaxis": {"type": "log" if log else "linear"}}
     layout["ends"] = {"seconds": _rounded(common_end([r for r in experiment.records if r.points and r.end]))}
     if metric is METRICS["test_accuracy"]:
         layout["shapes"] = [rule("y", experiment.target)]
-    who = ", ".join(experiment.methods)
+    who = ", ".join(names.values())
     return Figure(
         metric.label, f"{metric.label} of {who} on {experiment.name}, against what is chosen above", traces, layout
     )
 
 
-def banded(drawn: Curve, method: str, styles: Styles) -> list[Trace]:
+def banded(drawn: Curve, label: str, look: Look) -> list[Trace]:
     """The line of a method with its band."""
     along = {axis: numbers(x) for axis, x in drawn.along.items()}
-    own = {"along": along, "method": method, "hoverinfo": "skip", "mode": "lines", "line": {"width": 0}}
-    band = {"fill": "tonexty", "fillcolor": f"{styles.colour(method)}/0.15"}
-    middle = {**styles.line(method), "along": along, "y": numbers(drawn.middle)}
+    own = {"along": along, "method": label, "hoverinfo": "skip", "mode": "lines", "line": {"width": 0}}
+    band = {"fill": "tonexty", "fillcolor": f"$c{look.colour}/0.15"}
+    middle = {**line(label, look), "along": along, "y": numbers(drawn.middle)}
     middle["marker"] = {**middle["marker"], "maxdisplayed": 9}
     return [{**own, "y": numbers(drawn.low)}, {**own, **band, "y": numbers(drawn.high)}, middle]
 
 
-def _broken_off(record: Record, quantity: str, method: str, styles: Styles) -> Trace:
+def _broken_off(record: Record, quantity: str, label: str, look: Look) -> Trace:
     """A run that did not finish, with a cross at its last point."""
     known = [point for point in record.points if getattr(point, quantity) is not None]
-    trace = styles.line(method)
-    trace["name"] = literal(f"{method}, seed {record.experiment.seed}: {record.status}")
+    trace, colour = line(label, look), f"$c{look.colour}"
+    trace["name"] = literal(f"{label}, seed {record.experiment.seed}: {record.status}")
     trace["along"] = {
         axis: numbers(getattr(point, name) for point in known)
         for axis, (name, _) in AXES.items()
@@ -115,11 +102,11 @@ def _broken_off(record: Record, quantity: str, method: str, styles: Styles) -> T
     }
     trace["line"] = {**trace["line"], "width": 1}
     cross = {"symbol": "x-thin-open", "size": [0] * (len(known) - 1) + [14]}
-    trace["marker"] = {"color": styles.colour(method), "line": {"color": styles.colour(method), "width": 3}, **cross}
+    trace["marker"] = {"color": colour, "line": {"color": colour, "width": 3}, **cross}
     return {**trace, "y": numbers(getattr(point, quantity) for point in known)}
 
 
-def solver_health(groups: Mapping[str, Sequence[Record]], where: str, styles: Styles) -> list[Figure]:
+def solver_health(groups: Mapping[str, Sequence[Record]], where: str) -> list[Figure]:
     """How solves went over training, for methods whose records have it: CG iterations, residuals, the eigenvalues
     that Pos-Eig made positive, and KFI's pi.
     """
@@ -128,19 +115,19 @@ def solver_health(groups: Mapping[str, Sequence[Record]], where: str, styles: St
         (_solver("residual_max", max), "relative residual, worst of layers and steps", {"type": "log"}),
         (_negative_eigenvalues, "negative eigenvalues of E[hess_z C], which Pos-Eig turns round", {}),
     )
-    found = []
+    found, names, of_method = [], marked(groups), looks(groups)
     for number_of, title, axis in over_training:
         traces = []
-        for method, group in groups.items():
+        for spec, group in groups.items():
             watched = [[point for point in r.points if number_of(point) is not None] for r in group if r.completed]
             watched = [points for points in watched if points]
             if any(number_of(point) for points in watched for point in points):
-                traces += banded(curve(watched, number_of), method, styles)
+                traces += banded(curve(watched, number_of), names[spec], of_method[spec])
         if traces:
             found.append(Figure(title, f"{title}, over training on {where}", traces, {"yaxis": axis}))
-    pis = {method: pi for method, group in groups.items() if (pi := _last_pi(group))}
+    pis = {spec: pi for spec, group in groups.items() if (pi := _last_pi(group))}
     if pis:
-        found.append(lines(pis, "pi_t of Eq. (12), by layer, at the end of training", "layer", "pi", styles, dtick=1))
+        found.append(lines(pis, "pi_t of Eq. (12), by layer, at the end of training", "layer", "pi", names, dtick=1))
     return found
 
 
@@ -165,25 +152,28 @@ def _last_pi(group: Sequence[Record]) -> list[tuple[int, float]]:
     return list(enumerate(np.median(np.array(pis, dtype=float), axis=0).tolist(), start=1)) if pis else []
 
 
-def performance_profile(found: Mapping[str, Profile], styles: Styles, problems: int) -> Figure:
+def performance_profile(found: Mapping[str, Profile], cost: str) -> Figure:
     """The share of problems solved within a factor of the best, as steps."""
     end = max([2.0, *(profile.factors[-1] for profile in found.values())]) * 1.1
     traces = []
     for method, profile in found.items():
-        trace = styles.line(method)
-        trace["name"] += f" ({profile.problems} of {problems} problems)"
+        trace = line(method, look_of(method))
         trace["line"] = {**trace["line"], "shape": "hv"}
         trace["marker"] = {**trace["marker"], "maxdisplayed": 9}
         traces.append(
             {**trace, "x": numbers([*profile.factors, end]), "y": numbers([*profile.shares, profile.shares[-1]])}
         )
     layout = {
-        "xaxis": {"title": {"text": "factor over the cheapest run"}, "type": "log", "range": [0, float(np.log10(end))]},
+        "xaxis": {
+            "title": {"text": "factor over the cheapest method"},
+            "type": "log",
+            "range": [0, float(np.log10(end))],
+        },
         "yaxis": {"title": {"text": "share of problems"}, "range": [0, 1.02]},
+        "showlegend": True,
     }
-    return Figure(
-        "Performance profiles", "Share of problems solved within a factor of the cheapest method", traces, layout
-    )
+    title = f"Performance profiles in {cost}"
+    return Figure(title, f"{title}: share of problems solved within a factor of the cheapest", traces, layout)
 
 
 def lines(
@@ -191,20 +181,22 @@ def lines(
     title: str,
     x: str,
     y: str,
-    styles: Styles,
+    names: Mapping[str, str] | None = None,
     log: bool = True,
     **axis: Any,
 ) -> Figure:
     """Lines through points in their order.
 
     Args:
-        series: points by the name of their line.
+        series: points by what their line shows, such as an optimizer.
+        names: of the lines for readers.
         log: whether y is logarithmic; otherwise it begins at 0.
         axis: what plotly is told of the x axis.
     """
+    of_line = looks(series)
     traces = [
         {
-            **styles.line(name),
+            **line(names[name] if names else shown_name(name), of_line[name]),
             "x": [at if isinstance(at, str) else float(at) for at, _ in points],
             "y": numbers(v for _, v in points),
         }

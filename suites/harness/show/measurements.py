@@ -4,13 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from suites.harness.analysis.costs import Series, exponent
+from suites.harness.analysis.costs import Series, exponent, phase_shares
+from suites.harness.analysis.experiment import Experiment, Results
+from suites.harness.analysis.verdicts import step_ratios
+from suites.harness.names import shown_name
 from suites.harness.records.beside import Bench
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.measured import MemoryPeak, Row, StepTime
+from suites.harness.records.results import Measurement, PaperTable
 from suites.harness.show.captions import machine
-from suites.harness.show.collect import Measurement, PaperTable, Results
-from suites.harness.show.figures import Figure, Styles, Trace, lines, literal, numbers, rule
+from suites.harness.show.comparison import median_cell
+from suites.harness.show.figures import Figure, Trace, lines, literal, numbers, rule
+from suites.harness.show.looks import look_of, marked
 from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
 from suites.harness.units import shown_bytes
 
@@ -121,7 +126,7 @@ def _status(row: Row) -> str:
     return f"{row.status}: {' '.join(row.reason.split())[:120]}" if row.reason else row.status
 
 
-def step_time_figures(measurement: Measurement[StepTime], styles: Styles) -> list[Figure]:
+def step_time_figures(measurement: Measurement[StepTime]) -> list[Figure]:
     """In float32 without TF32: lines against the batch, and bars by phase at each network and batch."""
     rows = [row for row in measurement.rows if row.milliseconds and not row.tf32]
     where, pictures = measurement.path.parent.name, []
@@ -134,15 +139,22 @@ def step_time_figures(measurement: Measurement[StepTime], styles: Styles) -> lis
                     series.setdefault(row.optimizer, []).append((row.batch, row.milliseconds[0]))
             if max(map(len, series.values())) > 1:
                 title = f"{where}, {network}, {how}"
-                pictures.append(lines(series, title, "batch", "milliseconds of a step", styles, type="log"))
+                pictures.append(lines(series, title, "batch", "milliseconds of a step", type="log"))
         for network, batch in dict.fromkeys((row.network, row.batch) for row in own):
-            case = {r.optimizer: r.phases for r in own if (r.network, r.batch) == (network, batch)}
+            case = [row for row in own if (row.network, row.batch) == (network, batch)]
+            bars = {shown_name(row.optimizer): _split(row) for row in case}
             title = f"{where}, {network.partition('-')[0]} inputs, batch {batch}, {how}"
-            pictures.append(phase_bars(case, PHASES, title))
+            pictures.append(phase_bars(bars, title, "milliseconds of a step"))
     return pictures
 
 
-def errors_by_layer(paper: PaperTable, styles: Styles) -> Figure | None:
+def _split(row: StepTime) -> dict[str, float]:
+    """The milliseconds of a step, divided as its phases were."""
+    whole = sum(row.phases.values())
+    return {phase: row.milliseconds[0] * part / whole for phase, part in row.phases.items()} if row.milliseconds else {}
+
+
+def errors_by_layer(paper: PaperTable) -> Figure | None:
     """The errors of a table by layer, ours and the paper's; None for other tables."""
     layers = [name for name in paper.columns if name.isdigit()]
     if paper.columns[:2] != ["curvature", "by"] or not layers:
@@ -153,33 +165,43 @@ def errors_by_layer(paper: PaperTable, styles: Styles) -> Figure | None:
         points = [(layer, cell) for layer, cell in zip(layers, cells, strict=False) if isinstance(cell, float)]
         largest = max((value for _, value in points), default=0.0)
         series[f"{curvature}, {by}"] = [(layer, value) for layer, value in points if value > _ROUNDING * largest]
-    figure = lines(series, paper.title, "layer", "error", styles, type="category")
-    looks = Styles(curvature for curvature, _, _ in rows)
+    figure = lines(series, paper.title, "layer", "error", type="category")
     for trace, (curvature, by, _) in zip(figure.traces, rows, strict=False):
-        look = looks.line(curvature)
-        trace["line"] = {**look["line"], "dash": "solid" if by == "here" else "dot"}
-        trace["marker"] = {**look["marker"], "symbol": look["marker"]["symbol"] + ("" if by == "here" else "-open")}
+        look, here = look_of(curvature), by == "here"
+        colour = f"$c{look.colour}"
+        trace["line"] = {"color": colour, "width": 2, "dash": "solid" if here else "dot"}
+        symbol = look.marker.plotly if here else f"{look.marker.plotly}-open"
+        trace["marker"] = {"color": colour, "size": 7, "symbol": symbol}
     return figure
 
 
-def phase_bars(rows: Mapping[str, Mapping[str, float]], names: Sequence[str], title: str) -> Figure:
-    """Stacked bars of milliseconds by phase, one for each method.
-
-    Args:
-        rows: seconds by method and phase.
-        names: of the phases, in order.
+def phases(experiment: Experiment) -> Figure:
+    """A step by phase. A bar is as long as the step time of the table, which was measured in turns, and is divided as
+    the steps of the runs were.
     """
-    labels = [_wrapped(label) for label in rows]
+    names = marked(experiment.methods)
+    bars = {
+        names[spec]: {phase: ratio.value * share for phase, share in shares.items()}
+        for spec, shares in phase_shares(experiment.methods).items()
+        if (ratio := median_cell(step_ratios(experiment.step_seconds, spec)))
+    }
+    return phase_bars(bars, "Step time / SGD, by phase", "step time / SGD")
+
+
+def phase_bars(rows: Mapping[str, Mapping[str, float]], title: str, unit: str) -> Figure:
+    """Stacked bars by phase, one for each method."""
+    lines_of = [_wrapped(label) for label in rows]
     traces = [
         {
-            **_bars(name.replace("_", " + "), labels, f"$c{position + 1}", shape),
-            "x": numbers(1e3 * of_label.get(name, 0) for of_label in rows.values()),
+            **_bars(name.replace("_", " + "), lines_of, f"$ink/{shade}", shape),
+            "x": numbers(of_label.get(name, 0) for of_label in rows.values()),
         }
-        for position, (name, shape) in enumerate(zip(names, ("", "/", "x", "."), strict=True))
+        for name, shade, shape in zip(PHASES, (0.2, 0.4, 0.6, 0.8), ("", "/", "x", "."), strict=True)
+        if rows
     ]
-    axis = {"title": {"text": "milliseconds of a step"}, "rangemode": "tozero"}
+    axis = {"title": {"text": unit}, "rangemode": "tozero"}
     layout = {"barmode": "stack", "xaxis": axis, "yaxis": {"autorange": "reversed"}, "showlegend": True}
-    return Figure(title, f"{title}: milliseconds by phase", traces, layout, 130 + 32 * len(labels))
+    return Figure(title, f"{title}, of {', '.join(rows)}", traces, layout, 130 + 32 * len(rows))
 
 
 def memory_bars(rows: Sequence[MemoryPeak], title: str) -> Figure:

@@ -108,6 +108,14 @@ async function copy(button) {
   button.parentNode.querySelector("[role=status]").textContent = `${button.textContent} copied`;
 }
 
+/** The part that the address names; a link to one opens it. */
+function openNamed() {
+  const part = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (part?.matches("details")) part.open = true;
+}
+addEventListener("hashchange", openNamed);
+openNamed();
+
 document.addEventListener("click", ({ target }) => {
   const button = target.closest("button");
   if (!button) return;

@@ -1,84 +1,83 @@
-"""Writes the page with its pictures and tables."""
+"""Writes the page with its pictures, tables and records. All that it links to lies inside its folder."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from suites.harness.analysis.answer import Answer, answer
+from suites.harness.analysis.answer import COSTS
 from suites.harness.analysis.curves import AXES
+from suites.harness.analysis.experiment import Results
 from suites.harness.records.record import finite, write_atomically
-from suites.harness.show.captions import drawn, main_experiment, problem, sentences
-from suites.harness.show.collect import Results
-from suites.harness.show.figures import DASHES, Styles
-from suites.harness.show.pictures import COLOURS, draw_curves, draw_headline
+from suites.harness.show.captions import PREFERRED, problem
+from suites.harness.show.looks import COLOURS, DARK, by_label, look_of
+from suites.harness.show.overview import Overview, cost_name, overview
+from suites.harness.show.pictures import draw_curves
 from suites.harness.show.sections import Section, all_sections
-from suites.harness.show.table import WRITERS, slug
-
-_GLYPHS = "●■◆▲▼✚✖★"  # as the markers of figures
-_STROKES = dict(zip(DASHES, ("", "6 3", "8 3 2 3", "2 2", "9 3 2 3 2 3"), strict=True))
+from suites.harness.show.table import WRITERS, Table, slug
 
 
 def build(results: Results, output: Path) -> Path:
     """Write ``site`` and ``tables`` into a folder; returns the path of the page."""
-    site, shown = output / "site", main_experiment(results.experiments)
-    order = sorted(results.experiments, key=lambda one: (one is not shown, not one.name.startswith("published/")))
+    site = output / "site"
+    order = sorted(results.experiments, key=lambda one: (one.name != PREFERRED, not one.name.startswith("published/")))
     results = replace(results, experiments=order)
-    styles = Styles(method for experiment in order for method in experiment.by_method.methods)
-    top = answer(shown.methods, shown.target) if shown else None
-    if shown and top and top.leads:
-        draw_headline(drawn(top), site / "pictures" / "headline", problem(shown.records))
     for experiment in results.experiments:
-        title = f"{experiment.name}: {problem(experiment.records)}"
-        path, groups = site / "pictures" / slug(experiment.name), experiment.by_method.methods
-        looks = {method: styles.position(method) for method in groups}
-        draw_curves(groups, list(AXES), path, title, experiment.target, looks, suffixes=("svg", "png", "pdf"))
-    sections = list(all_sections(results, styles))
+        path, title = site / "pictures" / slug(experiment.name), problem(experiment.records)
+        draw_curves(by_label(experiment.methods), list(AXES), path, title, experiment.target, ("svg", "png", "pdf"))
+    first = overview(results.experiments)
+    sections = list(all_sections(results, first))
+    compared = [first.table(cost) for cost in COSTS] if first.problems else []
+    tables = [*compared, *(table for section in sections for table in section.tables)]
+    for table in tables:
+        for suffix, written in WRITERS.items():
+            write_atomically(output / "tables" / f"{table.name}.{suffix}", written(table))
     for section in sections:
-        for table in section.tables:
-            for suffix, written in WRITERS.items():
-                write_atomically(output / "tables" / f"{table.name}.{suffix}", written(table))
+        if section.files:
+            write_atomically(site / "records" / f"{section.name}.zip", _packed(results.folder, section.files))
     package = files("suites.harness.show")
     for name in ("page.css", "page.js"):
         write_atomically(site / name, (package / name).read_text(encoding="utf-8"))
     library = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
     write_atomically(site / "plotly.min.js", library)
-    write_atomically(site / "index.html", _rendered(sections, top, styles, site, results))
+    write_atomically(site / "index.html", _rendered(first, sections, tables, results))
     return site / "index.html"
 
 
-def _rendered(sections: Sequence[Section], top: Answer | None, styles: Styles, site: Path, results: Results) -> str:
+def _packed(results: Path, paths: Sequence[Path]) -> bytes:
+    """Files of a folder of results as one; the same files give the same bytes."""
+    packed = BytesIO()
+    with ZipFile(packed, "w") as archive:
+        for path in sorted(set(paths)):
+            name = ZipInfo(path.relative_to(results).as_posix())
+            archive.writestr(name, path.read_bytes(), ZIP_DEFLATED)
+    return packed.getvalue()
+
+
+def _rendered(first: Overview, sections: Sequence[Section], tables: Sequence[Table], results: Results) -> str:
     loader = PackageLoader("suites.harness.show", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["href"] = lambda path: quote(Path(os.path.relpath(path, site)).as_posix())
+    environment.filters["slug"] = slug
     data = {
         "figures": {f"{s.name}-figure-{n}": f.plotly for s in sections for n, f in enumerate(s.figures)},
-        "forms": {t.name: {suffix: w(t) for suffix, w in WRITERS.items()} for s in sections for t in s.tables},
+        "forms": {table.name: {suffix: written(table) for suffix, written in WRITERS.items()} for table in tables},
         "axes": {axis: label for axis, (_, label) in AXES.items()},
     }
     return environment.get_template("template.html").render(
-        sections=sections,
-        answer=top and sentences(top),
-        costs=list(drawn(top)) if top else [],
-        shown=main_experiment(results.experiments),
-        experiments=results.experiments,
+        overview=first,
+        costs={cost: cost_name(cost) for cost in COSTS},
+        sections=[section for section in sections if section.shown],
+        missing=[section for section in sections if not section.shown],
         counts=Counter(record.status for one in results.experiments for record in one.records),
         unread=results.unread,
         data=finite(data),
         axes=AXES,
-        swatch=lambda method: _swatch(styles.position(method)),
+        look_of=look_of,
+        colours=COLOURS,
+        dark=DARK,
     )
-
-
-def _swatch(position: int) -> dict[str, Any]:
-    return {
-        "colour": position % len(COLOURS),
-        "strokes": _STROKES[DASHES[position % len(DASHES)]],
-        "glyph": _GLYPHS[position % len(_GLYPHS)],
-    }

@@ -1,7 +1,7 @@
 """Pictures as files: loss and accuracy over training with bands over the seeds, costs of the target, growth."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from operator import attrgetter
 from pathlib import Path
@@ -19,13 +19,10 @@ from matplotlib.ticker import LogLocator, NullLocator
 from suites.harness.analysis.curves import AXES, Curve, common_end, curve
 from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import Interval, median_interval
+from suites.harness.names import shown_name
 from suites.harness.records.groups import by_optimizer, to_reach
 from suites.harness.records.record import Record, write_atomically
-
-# Okabe and Ito's colours, which colour-blind people can tell apart; lines and markers differ as well
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
-MARKERS = "osD^vPX*"
+from suites.harness.show.looks import COLOURS, DARK, Look, by_label, looks
 
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "kronbench",
@@ -49,10 +46,8 @@ _FORMATS: dict[str, dict[str, Any]] = {
 
 def draw_convergence(records: Sequence[Record], folder: Path, title: str, target: float) -> list[Path]:
     """Write ``epochs`` and ``seconds``, each as PNG and SVG, see :func:`draw_curves`."""
-    groups = by_optimizer(records)
-    return [
-        path for axis in ("epochs", "seconds") for path in draw_curves(groups, [axis], folder / axis, title, target)
-    ]
+    lines = by_label(by_optimizer(records))
+    return [path for axis in ("epochs", "seconds") for path in draw_curves(lines, [axis], folder / axis, title, target)]
 
 
 def draw_curves(
@@ -61,8 +56,6 @@ def draw_curves(
     path: Path,
     title: str,
     target: float,
-    looks: Mapping[str, int] | None = None,
-    dashed: Collection[str] | None = None,
     suffixes: Sequence[str] = ("png", "svg"),
 ) -> list[Path]:
     """Write train loss and test accuracy of the finished runs in each format, a row of panels for each axis.
@@ -71,12 +64,9 @@ def draw_curves(
     stands at the median time of its epoch. A ring marks where the median run reaches the target.
 
     Args:
-        groups: records by the name of their line.
+        groups: records by the name of their line, each of one optimizer, which decides its look.
         axes: of :data:`suites.harness.analysis.curves.AXES`.
         path: without a suffix.
-        looks: positions in the palette by name. By default lines take one after the other, and a dashed line shares
-            that of the line before it.
-        dashed: names of the lines that are dashed; the others are solid. None gives every line a style of its own.
     """
     finished = {name: [record for record in group if record.completed] for name, group in groups.items()}
     finished = {name: group for name, group in finished.items() if group}
@@ -84,19 +74,19 @@ def draw_curves(
         name: [curve([record.points for record in group], attrgetter(of)) for of in ("train_loss", "test_accuracy")]
         for name, group in finished.items()
     }
+    spec_of = {name: group[0].experiment.optimizer for name, group in finished.items()}
+    of_spec = looks(spec_of.values())
     with mpl.rc_context(_STYLE):
         lines, columns = wrap(title, 150), max(1, min(5, 130 // (max(map(len, finished), default=0) + 8)))
         rows = math.ceil(len(finished) / columns)
         figure = Figure(figsize=(11, 0.4 + 3.8 * len(axes) + 0.2 * rows), layout="constrained")
         figure.suptitle(_plain("\n".join(lines)), fontsize=10)
         for axis, panels in zip(axes, figure.subplots(len(axes), 2, squeeze=False), strict=True):
-            position = -1
-            for name, group in finished.items():
-                position = looks[name] if looks else position + (dashed is None or name not in dashed)
-                style = _style(position, None if dashed is None else name in dashed)
+            for place, (name, group) in enumerate(finished.items()):
+                look = of_spec[spec_of[name]]
                 for panel, drawn in zip(panels, curves[name], strict=True):
-                    _draw(panel, name, drawn, axis, style)
-                _mark(panels[1], group, axis, target, style["color"])
+                    _draw(panel, name, drawn, axis, look, place)
+                _mark(panels[1], group, axis, target, COLOURS[look.colour])
             _label(panels[0], panels[1], axis, target)
             if axis == "seconds" and finished:
                 for panel in panels:
@@ -108,7 +98,11 @@ def draw_curves(
 
 
 def draw_headline(
-    costs: Mapping[str, Mapping[str, Interval]], path: Path, title: str, suffixes: Sequence[str] = tuple(_FORMATS)
+    costs: Mapping[str, Mapping[str, Interval]],
+    names: Mapping[str, str],
+    path: Path,
+    title: str,
+    suffixes: Sequence[str] = tuple(_FORMATS),
 ) -> list[Path]:
     """Write the costs of every method with their intervals in each format, and once more as a dark SVG (``-dark``).
 
@@ -116,16 +110,17 @@ def draw_headline(
 
     Args:
         costs: by what is counted and by method.
+        names: of methods, for readers.
     """
     paths = []
     for ending, style in (("", {}), ("-dark", _DARK)):
         with mpl.rc_context({**_STYLE, **style}):
-            names = list(next(iter(costs.values())))
-            figure = Figure(figsize=(5.2, 1 + len(costs) * (0.8 + 0.24 * len(names))), layout="constrained")
+            methods = max(map(len, costs.values()))
+            figure = Figure(figsize=(5.2, 1 + len(costs) * (0.8 + 0.24 * methods)), layout="constrained")
             figure.suptitle(_plain(title), fontsize=11)
             panels = figure.subplots(len(costs), 1, squeeze=False)[:, 0]
             for axes, (label, intervals) in zip(panels, costs.items(), strict=True):
-                _draw_intervals(axes, label, intervals, dark=bool(style))
+                _draw_intervals(axes, label, intervals, names, dark=bool(style))
             wanted = [suffix for suffix in suffixes if suffix == "svg"] if ending else suffixes
             paths += _save(figure, path.with_name(path.name + ending), wanted)
     return paths
@@ -144,8 +139,10 @@ def draw_growth(
         figure.suptitle(title, fontsize=10, wrap=True)
         shared = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (name, lines) in zip(shared, panels.items(), strict=True):
-            for colour, marker, (label, (widths, seconds)) in zip(COLOURS, MARKERS, lines.items(), strict=False):
-                axes.plot(widths, seconds, label=label, color=colour, marker=marker, markersize=4)
+            for label, look in looks(lines).items():
+                widths, seconds = lines[label]
+                marker, colour = look.marker.matplotlib, COLOURS[look.colour]
+                axes.plot(widths, seconds, label=shown_name(label), color=colour, marker=marker, markersize=5)
             axes.set(title=name, xlabel="width", ylabel="seconds", xscale="log", yscale="log")
             widths = sorted({width for along, _ in lines.values() for width in along})
             axes.set_xticks(widths, [f"{width:g}" for width in widths])
@@ -154,22 +151,24 @@ def draw_growth(
         return _save(figure, path, ("png", "svg"))
 
 
-def _style(position: int, dashed: bool | None) -> dict[str, Any]:
-    return {
-        "color": COLOURS[position % len(COLOURS)],
-        "linestyle": LINES[position % len(LINES)] if dashed is None else "--" if dashed else "-",
-        "marker": MARKERS[position % len(MARKERS)],
-    }
-
-
-def _draw(axes: Axes, name: str, drawn: Curve, axis: str, style: Mapping[str, Any]) -> None:
+def _draw(axes: Axes, name: str, drawn: Curve, axis: str, look: Look, place: int) -> None:
+    """A line with its band; markers of other lines stand at other points."""
     if axis not in drawn.along:
         return
-    x = drawn.along[axis]
-    every = (MARKERS.index(style["marker"]), max(1, len(x) // 8))
-    axes.plot(x, drawn.middle, label=_plain(name), markevery=every, markersize=4, **style)
+    x, colour = drawn.along[axis], COLOURS[look.colour]
+    step = max(1, len(x) // 8)
+    axes.plot(
+        *(x, drawn.middle),
+        label=_plain(name),
+        color=colour,
+        linestyle=look.dash.matplotlib,
+        marker=look.marker.matplotlib,
+        markevery=(place % step, step),
+        markersize=5,
+        markerfacecolor="none" if look.hollow else colour,
+    )
     band = np.stack([np.concatenate([x, x[::-1]]), np.concatenate([drawn.low, drawn.high[::-1]])], axis=1)
-    axes.add_artist(Polygon(band, color=style["color"], alpha=0.15, linewidth=0))
+    axes.add_artist(Polygon(band, color=colour, alpha=0.15, linewidth=0))
     axes.update_datalim(band)
 
 
@@ -198,16 +197,19 @@ def _plain_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _draw_intervals(axes: Axes, label: str, intervals: Mapping[str, Interval], dark: bool) -> None:
+def _draw_intervals(
+    axes: Axes, label: str, intervals: Mapping[str, Interval], names: Mapping[str, str], dark: bool
+) -> None:
     reached = [value for interval in intervals.values() for value in interval if value < float("inf")]
     edge = 1.15 * max(reached, default=1.0)
-    for position, (median, low, high) in enumerate(intervals.values()):
-        colour = COLOURS[position % len(COLOURS)]
-        colour = _INK if dark and colour == "#000000" else colour
+    of_method = looks(intervals)
+    for position, (spec, (median, low, high)) in enumerate(intervals.items()):
+        look = of_method[spec]
+        colour = (DARK if dark else COLOURS)[look.colour]
         axes.plot([min(low, edge), min(high, edge)], [position, position], color=colour, linewidth=2.5)
-        marker = MARKERS[position % len(MARKERS)] if median < edge else ">"
+        marker = look.marker.matplotlib if median < edge else ">"
         axes.plot([min(median, edge)], [position], color=colour, marker=marker, markersize=8, clip_on=False)
-    axes.set_yticks(range(len(intervals)), [_plain(name) for name in intervals])
+    axes.set_yticks(range(len(intervals)), [_plain(names[spec]) for spec in intervals])
     axes.set(xlim=(0, edge), ylim=(len(intervals) - 0.4, -0.6), xlabel=label)
 
 

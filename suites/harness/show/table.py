@@ -15,7 +15,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
-UNKNOWN = "-"
+UNKNOWN, NEVER = "-", "not reached"
+_TEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
+}
 
 
 @dataclass(frozen=True)
@@ -42,24 +47,32 @@ class Column:
     key: its name in code. title: its name for readers.
     form: the format of numbers, such as ``.3g``, or a function. Counts (int) are written as they are.
     narrow: whether to show an interval whose ends read like the number itself.
+    brief: its title in a paper; empty if a paper leaves it out.
     """
 
     key: str
     title: str
     form: Form = ".4g"
     narrow: bool = False
+    brief: str = ""
 
     def text(self, content: Content) -> str:
         """A cell as readers see it: ``140 [94, 163]``, ``not reached (1 of 5)``, ``-``."""
+        return " ".join(filter(None, self.parts(content)))
+
+    def parts(self, content: Content) -> tuple[str, str]:
+        """The number or the text, and what stands behind a number: its interval, a few words."""
         if content is None or isinstance(content, str | int):
-            return UNKNOWN if content is None else str(content)
+            return UNKNOWN if content is None else str(content), ""
         cell = content if isinstance(content, Cell) else Cell(content)
-        shown = self._number(cell.value) if math.isfinite(cell.value) else "not reached"
-        if math.isfinite(cell.value) and cell.low is not None and cell.high is not None:
+        if not math.isfinite(cell.value):
+            return NEVER, cell.note
+        shown, behind = self._number(cell.value), [cell.note] if cell.note else []
+        if cell.low is not None and cell.high is not None:
             ends = [self._number(end) for end in (cell.low, cell.high)]
             if self.narrow or ends != [shown, shown]:
-                shown += f" [{', '.join(ends)}]"
-        return f"{shown} {cell.note}".strip()
+                behind.insert(0, f"[{', '.join(ends)}]")
+        return shown, " ".join(behind)
 
     def _number(self, value: float) -> str:
         return self.form(value) if callable(self.form) else format(value, self.form)
@@ -131,8 +144,24 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """The table as LaTeX, for the package booktabs."""
-    return _tabulate(table.titles, table.texts, "latex_booktabs")
+    """The table as LaTeX: the columns that a paper shows, or all where none are named.
+
+    A number is aligned at its point, and its interval stands behind it in a smaller size.
+    """
+    briefly = [replace(column, title=column.brief) for column in table.columns if column.brief]
+    known = [c for c in briefly or table.columns if any(cell is not None for cell in table.column(c.key))]
+    columns = [_tex_column(column, table.column(column.key)) for column in known]
+    layout = "".join(align for align, _ in columns)
+    top, *body = (" & ".join(row) + r" \\" for row in zip(*(texts for _, texts in columns), strict=True))
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            r"{\footnotesize\setlength{\tabcolsep}{4pt}%",
+            rf"\begin{{tabular}}{{{layout}}}",
+            *(r"\toprule", top, r"\midrule", *body, r"\bottomrule"),
+            r"\end{tabular}}",
+        ]
+    )
 
 
 def plain(table: Table) -> str:
@@ -183,6 +212,35 @@ def _ends(content: Content) -> tuple[Content, Content, Content]:
 def _number(content: Content) -> float | None:
     value = content.value if isinstance(content, Cell) else content
     return value if isinstance(value, int | float) else None
+
+
+def _tex_column(column: Column, cells: Sequence[Content]) -> tuple[str, list[str]]:
+    """Its alignment, its title and its cells; numbers take two columns, the second for what stands behind them."""
+    parts = [column.parts(cell) for cell in cells]
+    if not any(isinstance(cell, Cell | int | float) for cell in cells):
+        return "l", [_tex(column.title), *("{}" + _tex(shown) for shown, _ in parts)]  # a row must not begin with [
+    places = max(len(_decimals(shown)) for shown, _ in parts)
+    numbers = (_tex_number(shown, behind, places) for shown, behind in parts)
+    return "r@{}l", [rf"\multicolumn{{2}}{{c}}{{{_tex(column.title)}}}", *numbers]
+
+
+def _tex_number(shown: str, behind: str, places: int) -> str:
+    """A number with room for so many decimal places, and what stands behind it."""
+    number = _tex(shown)
+    if shown == NEVER:
+        number = r"$\infty$"
+    elif missing := places - len(_decimals(shown)) if shown[-1].isdigit() else 0:
+        number += rf"\phantom{{{'' if '.' in shown else '.'}{'0' * missing}}}"
+    return rf"{number} & {{\scriptsize\ {_tex(behind)}}}" if behind else f"{number} &"
+
+
+def _decimals(shown: str) -> str:
+    found = re.fullmatch(r"-?\d+\.(\d+)", shown)
+    return found[1] if found else ""
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(sign, sign) for sign in text)
 
 
 def _literal(text: str) -> str:

@@ -12,12 +12,12 @@ from suites.harness.records.record import Record, write_atomically
 from suites.harness.show.captions import caption
 from suites.harness.show.comparison import comparison_table
 from suites.harness.show.pictures import draw_convergence
-from suites.harness.show.progress import progress_bars
 from suites.harness.show.table import markdown
 from suites.harness.training.catalog import Choice, choose
 from suites.harness.training.experiment import Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
 from suites.harness.training.runner import run
+from suites.harness.tuning.progress import progress_bars
 
 DEFAULT_OPTIMIZERS = ("sgd", "torch.optim.Adam", "kfac", "kfra", "ea_cg", "ea_cg[gamma=0]")
 _ROUNDS = 50  # of each sitting, short blocks: what else runs on the machine stretches most long ones
