@@ -9,9 +9,11 @@ figures of its group, interleaved, and the others read them.
 import importlib
 import json
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +23,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 WORKLOAD_VERSION = "1"  # raise it when a benchmark comes to measure something else: figures under two are not compared
 
 _FOLDER = Path(__file__).resolve().parents[1] / "optimizers"
-OPTIMIZERS = tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_")))
+OPTIMIZERS = (
+    *sorted(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_")),
+    *shlex.split(os.environ.get("KRONBENCH_OPTIMIZERS", "")),  # anyone's: "/full/path/mine.py torch.optim.AdamW"
+)
 FORMS = tuple(f"kfac[inverse={form}]" for form in ("factor", "gram", "rank_one"))  # of KFI; kfac itself is "exact"
 PHASES = ("forward_backward", "curvature", "solve", "update")
 REFERENCE = "sgd"
@@ -95,7 +100,7 @@ def choices(specs: Sequence[str], task: Any) -> tuple[list[Any], Figures]:
             continue
         try:
             task.step(choice, seed=0)()
-            usable.append(choice)
+            usable.append(replace(choice, spec=spec))  # figures go by the name that was asked for
         except Exception:
             others[spec] = {"failed": traceback.format_exc()}
     return usable, others

@@ -1,5 +1,7 @@
 """What the suites share: networks, optimizers, the clock, and the figures that every benchmark carries."""
 
+import os
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -14,7 +16,11 @@ from suites.harness.training.experiment import Settings, Task
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CLOCK = timer(DEVICE)
-OPTIMIZERS = (*named(), *(f"kfac[inverse={form}]" for form in ("factor", "gram", "rank_one")))
+OPTIMIZERS = (
+    *named(),
+    *(f"kfac[inverse={form}]" for form in ("factor", "gram", "rank_one")),
+    *shlex.split(os.environ.get("KRONBENCH_OPTIMIZERS", "")),  # anyone's, as in "./mine.py torch.optim.AdamW[lr=0.01]"
+)
 
 
 @dataclass(frozen=True)

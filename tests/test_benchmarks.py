@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -173,3 +175,25 @@ def test_asv_installs_what_the_package_needs():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = {re.split(r"[>=<;! ]", line)[0] for line in project["dependencies"]}
     assert needed <= set(configured)
+
+
+def test_anyones_optimizer_is_taken_by_suites_and_benchmarks(tmp_path):
+    """By the variable ``KRONBENCH_OPTIMIZERS``: a file, and a class with options."""
+    path = tmp_path / "mine.py"
+    path.write_text("import torch\nclass Mine(torch.optim.SGD):\n    pass\n")
+    program = (
+        "from benchmarks import common, time\n"
+        "from suites.common import OPTIMIZERS\n"
+        "task = common.task()\n"
+        "print(common.OPTIMIZERS[-2:] == OPTIMIZERS[-2:] == time.SPECS[4:6])\n"
+        "print([choice.spec for choice in common.choices(OPTIMIZERS[-2:], task)[0]])\n"
+    )
+    asked = [str(path), "torch.optim.Adam[betas=(0.9, 0.99)]"]
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "KRONBENCH_OPTIMIZERS": shlex.join(asked)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["True", str(asked)]

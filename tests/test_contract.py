@@ -235,6 +235,21 @@ def test_the_evaluations_of_a_closure_are_counted(tmp_path, task):
     assert steps + step.passes["evaluations"] <= last.gradient_equivalents < 1.1 * (steps + step.passes["evaluations"])
 
 
+def test_factorizations_of_some_steps_alone_are_whole_numbers_in_a_record(tmp_path, task, written):
+    source = (
+        "import torch\n"
+        "class Now(torch.optim.SGD):\n"
+        "    steps = 0\n"
+        "    def step(self, closure=None):\n"
+        "        if self.steps % 4 == 0:\n"
+        "            torch.linalg.qr(torch.eye(3))\n"
+        "        self.steps += 1\n"
+        "        super().step()\n"
+    )
+    record = run(task, choose(written(source)), 0, 1, tmp_path / "runs")
+    assert record.points[-1].factorizations == pytest.approx(task.steps_per_epoch * 0.3, abs=0.5)
+
+
 def test_an_optimizer_with_switches_trains_and_is_judged_in_its_own_mode(tmp_path, task, written):
     """It is judged far away, where it learned nothing, and it comes back to go on."""
     record = run(task, choose(written(AVERAGE)), 0, 2, tmp_path / "runs")

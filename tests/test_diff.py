@@ -306,6 +306,16 @@ def test_an_option_that_one_side_does_not_know_is_no_difference_and_another_valu
     assert _outcomes(tmp_path / "c", tmp_path / "d") == {"all": ("not compared", reason)}
 
 
+def test_versions_of_an_optimizers_package_are_noted(tmp_path):
+    """Losses under two versions of a library are compared, and the versions stand above them."""
+    for folder, version, loss in (("a", "3.2", 0.5), ("b", "3.3", 0.6)):
+        environment = replace(ENVIRONMENT, packages={"heavyball": version})
+        _write(tmp_path / folder, [loss] * 6, environment=environment, optimizer="heavyball.SOAP")
+    (difference,) = _differences(tmp_path / "a", tmp_path / "b")
+    assert difference.notes == ["heavyball 3.2 -> 3.3"]
+    assert _outcomes(tmp_path / "a", tmp_path / "b", "heavyball.SOAP")["train loss"][0] == "worse"
+
+
 def test_software_of_a_gpu_is_noted(tmp_path):
     _write(tmp_path / "a", [0.5] * 6, environment=replace(ENVIRONMENT, gpu=GPU))
     newer = replace(GPU, cuda="13.1", tf32=True)

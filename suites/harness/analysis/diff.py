@@ -173,6 +173,7 @@ def _software(record: Record) -> dict[str, Any]:
         "commit": environment.commit,
         **{name: getattr(environment, name) for name in _SOFTWARE},
         **{name: getattr(environment.gpu, name, None) for name in ("driver", "cuda", "tf32")},
+        **environment.packages,
     }
 
 

@@ -195,7 +195,8 @@ def _last(records: Sequence[Record]) -> str:
 def _setting(record: Record) -> tuple[object, ...]:
     """What else makes two runs of one optimizer unlike."""
     options: Mapping[str, object] = record.experiment.options
-    return (*sorted((name, str(value)) for name, value in options.items()), record.header.source)
+    texts = sorted((name, str(value)) for name, value in options.items())
+    return (*texts, record.header.source, *sorted(record.environment.packages.items()))
 
 
 def _shown(value: object) -> str:

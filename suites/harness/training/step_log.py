@@ -80,7 +80,7 @@ class Accounts:
         counted = ("forwards", "backwards", "cg_iterations", "factorizations")
         return {
             "phases": _by_phase(self._clock.drain(), steps),
-            **{name: self.total[name] for name in counted},
+            **{name: round(self.total[name]) for name in counted},  # of steps that differ the mean was counted
             "gradient_equivalents": self._cost.gradient_equivalents(self.total),
             "solver": health,
         }
