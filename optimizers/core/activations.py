@@ -67,7 +67,7 @@ def _sigmoid_slope(z: Elements, h: Elements) -> Elements:
 
 
 def _sigmoid_bend(z: Elements, h: Elements) -> Elements:
-    return _sigmoid_slope(z, h).mul_(1 - 2 * h)
+    return _sigmoid_slope(z, h).mul_(torch.rsub(h, 1, alpha=2))
 
 
 def _tanh_slope(z: Elements, h: Elements) -> Elements:

@@ -91,7 +91,8 @@ def _cross_entropy_value(logits: Logits, labels: Labels) -> Float[Tensor, " B"]:
 
 
 def _cross_entropy_gradient(logits: Logits, labels: Labels) -> Float[Tensor, "B C"]:
-    return logits.softmax(1).sub_(one_hot(labels, logits.shape[1]))
+    minus_one = logits.new_full((1, 1), -1.0).expand(len(labels), 1)
+    return logits.softmax(1).scatter_add_(1, labels[:, None], minus_one)
 
 
 def _cross_entropy_mean_hessian(logits: Logits, labels: Labels) -> Float[Tensor, "C C"]:

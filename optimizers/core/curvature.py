@@ -14,13 +14,16 @@ recursion     G^{t-1} = (W^tT G^t W^t) * E[phi' phi'^T] + diag(fix(E[phi'' * (W^
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import leaky_relu
 
 from optimizers.core.criteria import Criterion
 from optimizers.core.operators import Dense, Diagonal, Gram, Operator
+from optimizers.core.product import scaled_product
 from optimizers.core.ranges import GAMMA, check
 from optimizers.core.symmetric import symmetric
 from optimizers.core.tape import Layer, Tape
@@ -91,7 +94,7 @@ def pch(tape: Tape, gamma: float = -1) -> list[Operator]:
         ValueError: if gamma is not in [-1, 0].
     """
     check({"gamma": GAMMA}, {"gamma": gamma})
-    return _recursion(tape, positive_output_hessian(tape), lambda mean: torch.where(mean < 0, gamma * mean, mean))
+    return _recursion(tape, positive_output_hessian(tape), partial(leaky_relu, negative_slope=gamma))
 
 
 def pch1(tape: Tape) -> list[Operator]:
@@ -176,10 +179,10 @@ def propagate(
         repair: takes E[phi'' * W^tT delta^t]; None leaves it out.
     """
     W, slope = layer.weight, layer.slope
-    GW, scaled = G[:, None] * W if G.ndim == 1 else G @ W, slope / layer.batch
+    GW = G[:, None] * W / layer.batch if G.ndim == 1 else scaled_product(G, W, 1 / layer.batch)
 
     def strip(rows: slice, columns: slice) -> Tensor:
-        return (W[:, rows].T @ GW[:, columns]).mul_(scaled[:, rows].T @ slope[:, columns])
+        return (W[:, rows].T @ GW[:, columns]).mul_(slope[:, rows].T @ slope[:, columns])
 
     below = symmetric(strip, layer.inputs, like=W)
     if repair is not None:

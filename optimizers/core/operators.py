@@ -106,7 +106,7 @@ class Dense(Operator):
         return self.matrix.shape[-1]
 
     def product(self, rows: Float[Tensor, "*m n"]) -> Float[Tensor, "*m n"]:
-        return rows @ self.matrix
+        return torch.bmm(rows, self.matrix) if self.matrix.ndim == 3 else rows @ self.matrix
 
     def trace(self) -> Float[Tensor, ""]:
         return self.matrix.trace()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,6 +13,16 @@ def add_scaled(target: Float[Tensor, "*n"], tensor: Float[Tensor, "*n"], scale: 
         target.addcmul_(tensor, scale)
     else:
         target.add_(tensor, alpha=scale)
+
+
+def scaled_product(left: Float[Tensor, "m r"], right: Float[Tensor, "r n"], scale: float) -> Float[Tensor, "m n"]:
+    """``scale left @ right``. A number that is an operand of its own costs as much as a small product on a CPU."""
+    return torch.addmm(left.new_empty(()), left, right, beta=0, alpha=scale)
+
+
+def mean_of(rows: Float[Tensor, "B n"]) -> Float[Tensor, " n"]:
+    """The mean of some rows; ``mean`` divides by a number, which costs as much again on a CPU."""
+    return rows.sum(0).mul_(rows.new_full((), 1 / len(rows)))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ E[h^{t-1}]              mean_input         [I]
 What costs something is computed when first asked for, once. Treat every tensor of a tape as read-only.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from torch import Tensor
 from optimizers.core.activations import Activation
 from optimizers.core.counts import factors_are_cheaper
 from optimizers.core.criteria import Criterion, Targets
+from optimizers.core.product import mean_of, scaled_product
 from optimizers.core.symmetric import gram
 
 Vector = tuple[Float[Tensor, "_O _I"], Float[Tensor, " _O"]]  # in a weight and a bias
@@ -71,19 +71,19 @@ class Layer:
     @cached_property
     def mean_bend(self) -> Float[Tensor, " I"]:
         assert self.pullback is not None, "the first layer is fed by the data"
-        return (self.bend * self.pullback).mean(0)
+        return mean_of(self.bend * self.pullback)
 
     @cached_property
     def weight_gradient(self) -> Float[Tensor, "O I"]:
-        return (self.delta / self.batch).T @ self.input
+        return scaled_product(self.delta.T, self.input, 1 / self.batch)
 
     @cached_property
     def bias_gradient(self) -> Float[Tensor, " O"]:
-        return self.delta.mean(0)
+        return mean_of(self.delta)
 
     @cached_property
     def mean_input(self) -> Float[Tensor, " I"]:
-        return self.input.mean(0)
+        return mean_of(self.input)
 
     @cached_property
     def input_gram(self) -> Float[Tensor, "B B"]:
@@ -102,7 +102,7 @@ class Layer:
         What is squared has its largest entry at 1, so that the squares of a tiny or a huge gradient are still numbers.
         """
         squared = self.delta if self.prefers_factors else self.weight_gradient
-        scale = torch.linalg.vector_norm(squared, math.inf).clamp_min(torch.finfo(squared.dtype).tiny)
+        scale = squared.abs().amax().clamp_min_(torch.finfo(squared.dtype).tiny)
         squared = squared / scale
         if not self.prefers_factors:
             return scale * torch.linalg.vector_norm(squared)

@@ -1,4 +1,12 @@
-"""The method of conjugate gradients (CG) on many small systems at once."""
+"""The method of conjugate gradients (CG) on many small systems at once.
+
+symbol           name        shape
+A p              q           [..., n]
+x, r             x, r        [..., n]
+p / ||r||^2      p           [..., n]   so that an iteration takes no ratio of two norms
+p^T A p          curvature   [...]
+||r||^2          squared     [...]
+"""
 
 from collections.abc import Callable
 
@@ -6,49 +14,58 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+Rows = Float[Tensor, "*rows n"]
+Multiply = Callable[[Bool[Tensor, "*rows"]], Rows]
+
 
 def conjugate_gradient(
-    operator: Callable[[Float[Tensor, "*rows n"], Bool[Tensor, "*rows"]], Float[Tensor, "*rows n"]],
-    right: Float[Tensor, "*rows n"],
-    max_iter: int,
-    tolerance: float,
-) -> tuple[Float[Tensor, "*rows n"], Int[Tensor, "*rows"], Float[Tensor, "*rows"], Bool[Tensor, "*rows"]]:
+    operator: Callable[[Rows], Multiply], right: Rows, max_iter: int, tolerance: float
+) -> tuple[Rows, Int[Tensor, "*rows"], Float[Tensor, "*rows"], Bool[Tensor, "*rows"]]:
     """Solve A x = b from x = 0 for every row of ``right``, with an A of its own. A row that has converged no longer
     changes.
 
     Args:
-        operator: maps p to A p; each A is symmetric and positive definite. It also gets a mask of the active rows; the
-            products of the others are not needed.
+        operator: takes p, which is changed in place from one iteration to the next, and returns what computes A p. Each
+            A is symmetric and positive definite. It gets a mask of the active rows; the products of the others are not
+            needed.
         right: b.
         max_iter: the most iterations.
         tolerance: a row stops when ||r|| <= tolerance ||b||.
 
     Returns:
         x; iterations; ||r|| / ||b||, which is 0 if b = 0 and NaN if a number was not finite; and whether p^T A p <= 0
-        occurred. On a GPU nothing waits for a result: all ``max_iter`` iterations are
-        queued, and a row that is done ignores the rest.
+        occurred. On a GPU nothing waits for a result: all ``max_iter`` iterations are queued, and a row that is done
+        ignores the rest.
     """
     # every row has its largest entry at 1, so that the square of a tiny or a huge one is still a number
-    scale = right.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(right.dtype).tiny)
+    scale = right.abs().amax(-1, keepdim=True).clamp_min_(torch.finfo(right.dtype).tiny)
     r = right / scale
-    x, p = torch.zeros_like(r), r.clone()
-    squared = initial = torch.linalg.vecdot(r, r)
-    threshold = tolerance**2 * initial
-    iterations = torch.zeros_like(initial, dtype=torch.int64)
-    active, least = squared > threshold, torch.full_like(initial, torch.inf)
+    x, initial = torch.zeros_like(r), _inner(r, r)
+    zero, never = right.new_zeros(()), right.new_full((), torch.inf)
+    squared, threshold = initial, tolerance**2 * initial
+    active = squared > threshold
+    p = r / torch.where(active, squared, never).unsqueeze(-1)
+    multiply, moved = operator(p), []
     for _ in range(max_iter):
-        if active.device.type == "cpu" and not active.any():
+        if active.device.type == "cpu" and not any(active.flatten().tolist()):
             break
-        q = operator(p, active)
-        curvature = torch.linalg.vecdot(p, q)
-        least = torch.where(active, torch.minimum(least, curvature), least)  # NaN once it was met
-        active &= curvature > 0
-        step = torch.where(active, squared / curvature, 0).unsqueeze(-1)
-        x.addcmul_(step, p)
-        r.addcmul_(step, q, value=-1)
-        iterations += active
-        previous, squared = squared, torch.linalg.vecdot(r, r)
-        active &= squared > threshold
-        p = torch.addcmul(r, p, torch.where(active, squared / previous, 0).unsqueeze(-1))
-    residual = torch.where(initial == 0, 0, (squared / initial).sqrt())
-    return x.mul_(scale), iterations, residual, least <= 0
+        q = multiply(active)
+        curvature = _inner(p, q)
+        active = active & (curvature > zero)
+        moved.append(active)
+        step = torch.where(active, curvature, never).unsqueeze(-1)
+        x.addcdiv_(p, step)
+        r.addcdiv_(q, step, value=-1)
+        squared = _inner(r, r)
+        active = active & (squared > threshold)
+        p.addcdiv_(r, torch.where(active, squared, never).unsqueeze(-1))
+    iterations = torch.stack(moved).sum(0) if moved else torch.zeros_like(active, dtype=torch.int64)
+    broken = (iterations < len(moved)) & (squared > threshold)
+    residual = (squared / initial.clamp_min(torch.finfo(right.dtype).tiny)).sqrt_()
+    return x.mul_(scale), iterations, residual, broken
+
+
+def _inner(a: Rows, b: Rows) -> Float[Tensor, "*rows"]:
+    """The inner products of rows."""
+    n = a.shape[-1]
+    return torch.bmm(a.reshape(-1, 1, n), b.reshape(-1, n, 1)).view(a.shape[:-1])

@@ -7,7 +7,7 @@ u                  hbar / ||hbar||  [I]
 alpha              damping
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -20,6 +20,9 @@ from optimizers.core.solvers.cg import conjugate_gradient
 from optimizers.core.solvers.solution import Solution, Status
 from optimizers.core.streams import side_by_side
 from optimizers.core.tape import Layer
+
+_Rows = Float[Tensor, "L 2 n"]
+_Active = Bool[Tensor, "L 2"]
 
 
 def ea_cg(
@@ -45,55 +48,66 @@ def ea_cg(
     lengths = [layer.outputs for layer in layers]
     # rows: (layer, weight or bias); columns: c, then v, zeros behind
     right = layers[0].delta.new_zeros(len(layers), 2, 1 + max(lengths))
-    moments = side_by_side([partial(_moments, layer) for layer in layers], right.device)
-    for row, (layer, length, (along_mean, _)) in enumerate(zip(layers, lengths, moments, strict=True)):
-        right[row, 0, 1 : 1 + length] = along_mean
-        right[row, 1, 1 : 1 + length] = layer.bias_gradient
-    batch = layers[0].batch
-    squared_mean, gradient_norm = torch.stack([norms for _, norms in moments], dim=1).unsqueeze(2)  # [L, 1]
-    norm = squared_mean.sqrt().clamp_min(torch.finfo(right.dtype).tiny)  # ||hbar||
-    along_mean = right[:, 0, 1:].div_(batch * norm)  # grad u
-    share_along = (along_mean / gradient_norm.clamp_min(torch.finfo(right.dtype).tiny)).square().sum(1, keepdim=True)
-    perpendicular = gradient_norm * (1 - share_along).clamp_min(0).sqrt()  # ||grad_perp||
+    works = [partial(_moments, layer, rows) for layer, rows in zip(layers, right, strict=True)]
+    gradient_norm = torch.stack(side_by_side(works, right.device)).unsqueeze(1)
+    tiny = torch.finfo(right.dtype).tiny
+    squared_mean = torch.stack([torch.dot(layer.mean_input, layer.mean_input) for layer in layers]).unsqueeze(1)
+    norm = squared_mean.sqrt().clamp_min_(tiny)  # ||hbar||
+    along_mean = right[:, 0, 1:].div_(norm)  # grad u
+    share_along = (along_mean / gradient_norm.clamp_min(tiny)).square_().sum(1, keepdim=True)
+    perpendicular = gradient_norm * (1 - share_along).clamp_min_(0).sqrt_()  # ||grad_perp||
     right[:, 0, :1] = perpendicular
-    scales = (1 - damping) * torch.stack([squared_mean, torch.ones_like(squared_mean)], dim=1)
+    scales = torch.stack([squared_mean, torch.ones_like(squared_mean)], dim=1).mul_(1 - damping)
 
     by_rows = stacked([cheapest(G, products=2 * max_iter) for G in curvature])
-
-    def operator(p: Float[Tensor, "L 2 n"], active: Bool[Tensor, "L 2"]) -> Float[Tensor, "L 2 n"]:
-        q = damping * p
-        for rows, G in by_rows:
-            if active.device.type == "cpu" and not active[rows].any():
-                continue
-            columns = slice(1, 1 + G.size)
-            q[rows, :, columns].addcmul_(G.product(p[rows, :, columns]), scales[rows])
-        return q
-
+    operator = partial(_operator, by_rows, scales, damping)
     # deviates: in coordinates of the Krylov space, where the paper works on [O, I] matrices; the iterates are the same
-    x, iterations, residual, broken = conjugate_gradient(operator, -right, max_iter, tolerance)
+    x, iterations, residual, broken = conjugate_gradient(operator, right.neg(), max_iter, tolerance)
 
     # d = v u^T + c grad_perp / ||grad_perp|| = share grad + rest hbar^T
-    share = torch.where(perpendicular > 0, x[:, 0, :1] / perpendicular, 0)
-    rest = (x[:, 0, 1:] - share * along_mean) / norm
+    share = x[:, 0, :1] / perpendicular.masked_fill(perpendicular == 0, torch.inf)
+    rest = torch.addcmul(x[:, 0, 1:], share, along_mean, value=-1).div_(norm)
     weights = []
-    for row, (layer, length) in enumerate(zip(layers, lengths, strict=True)):
+    for layer, length, of_gradient, of_mean in zip(layers, lengths, share, rest, strict=True):
+        of_mean = of_mean[:length]
         if layer.prefers_factors:  # hbar^T is the mean of the rows of h, so rest hbar^T is a product with h as well
-            left = torch.addcmul(rest[row, :length], share[row], layer.delta).div_(batch)
+            left = torch.addcmul(of_mean, of_gradient, layer.delta).div_(layer.batch)
             weights.append(Product(left.T, layer.input))
         else:
-            dense = (share[row] * layer.weight_gradient).addr_(rest[row, :length], layer.mean_input)
-            weights.append(Product(None, dense))
-    biases = [x[row, 1, 1 : 1 + length] for row, length in enumerate(lengths)]
-    status = torch.where(residual > tolerance, Status.MAX_ITERATIONS, Status.SOLVED)
-    status = torch.where(broken, Status.NEGATIVE_CURVATURE, status)
-    finite = (residual + x.sum(-1)).isfinite()
-    finite[:, 0] &= rest.sum(-1).isfinite()
-    status = torch.where(finite, status, Status.NOT_FINITE)
+            weights.append(Product(None, (of_gradient * layer.weight_gradient).addr_(of_mean, layer.mean_input)))
+    biases = [row[1, 1 : 1 + length] for row, length in zip(x, lengths, strict=True)]
+    status = (residual > tolerance).long().mul_(Status.MAX_ITERATIONS)
+    status.masked_fill_(broken, Status.NEGATIVE_CURVATURE)
+    total = residual + x.sum(-1)
+    total[:, 0] += rest.sum(-1)
+    status.masked_fill_(total - total != 0, Status.NOT_FINITE)
     return Solution(weights, biases, iterations, residual, status, tuple(rows for rows, _ in by_rows))
 
 
-def _moments(layer: Layer) -> tuple[Float[Tensor, " O"], Float[Tensor, " 2"]]:
-    """B ||hbar|| grad u; ||hbar||^2 and ||grad||."""
-    squared_mean = torch.dot(layer.mean_input, layer.mean_input)
-    along_mean = layer.delta.T @ (layer.input @ layer.mean_input)
-    return along_mean, torch.stack([squared_mean, layer.gradient_norm])
+def _moments(layer: Layer, rows: Float[Tensor, "2 n"]) -> Float[Tensor, ""]:
+    """||grad||; into ``rows`` go ||hbar|| grad u and the gradient of the bias."""
+    along_mean, bias = rows[:, 1 : 1 + layer.outputs]
+    along_mean.addmv_(layer.delta.T, layer.input @ layer.mean_input, beta=0, alpha=1 / layer.batch)
+    bias.copy_(layer.bias_gradient)
+    return layer.gradient_norm
+
+
+def _operator(
+    by_rows: Sequence[tuple[slice, Operator]],
+    scales: Float[Tensor, "L 2 1"],
+    damping: float,
+    p: _Rows,
+) -> Callable[[_Active], _Rows]:
+    """What computes (alpha c, scale G v + alpha v) for p = (c, v)."""
+    q, alpha = torch.empty_like(p), p.new_full((), damping)
+    parts = [(rows, G, *(one[rows, :, 1 : 1 + G.size] for one in (p, q)), scales[rows]) for rows, G in by_rows]
+
+    def multiply(active: _Active) -> _Rows:
+        torch.mul(p, alpha, out=q)
+        for rows, G, v, Gv, scale in parts:
+            if len(parts) > 1 and active.device.type == "cpu" and not active[rows].any():
+                continue
+            Gv.addcmul_(G.product(v), scale)
+        return q
+
+    return multiply

@@ -61,9 +61,7 @@ def _record(net: Net, ledger: Ledger) -> None:
     B, (first, *hidden, last) = net.batch, net.sizes
     ledger.begin("forward_backward")
     ledger.hold(activations=B * (first + 2 * sum(hidden) + last))
-    with ledger.during(workspace=B * last):  # p, of which the last delta is made
-        ledger.hold(gradients=B * last)
-    ledger.hold(gradients=3 * B * sum(hidden))
+    ledger.hold(gradients=B * last + 3 * B * sum(hidden))
 
 
 def sgd(net: Net, ledger: Ledger) -> None:
@@ -116,25 +114,22 @@ def _formed_fisher(net: Net, ledger: Ledger) -> list[Operator]:
 
 def _sampled_fisher(net: Net, ledger: Ledger) -> list[Operator]:
     """E[delta delta^T] of deltas for sampled labels, which are held beside those of the tape meanwhile."""
-    with ledger.during(gradients=net.batch * net.sizes[-1], workspace=net.batch * net.sizes[-1]):  # of ones and zeros
-        pass
     with ledger.during(gradients=net.batch * sum(net.sizes[1:])):
         return _formed_fisher(net, ledger)
 
 
 def _recursion(net: Net, ledger: Ledger, *, bends: bool) -> list[Operator]:
-    """Eq. (8): for each G, G W [o, i], phi' / B and two strips of the product; for PCH also phi'' and its mean."""
+    """Eq. (8): for each G, G W [o, i] and two strips of the product; for PCH also phi'' and its mean."""
     B, C = net.batch, net.sizes[-1]
     with ledger.during(workspace=B * C + 2 * C**2):  # p, diag(E[p]), and E[p p^T] before the difference
         ledger.hold(curvature=C**2)
     for i, o in net.layers[:0:-1]:
-        with ledger.during(workspace=o * i + B * i):
+        with ledger.during(workspace=o * i):
             _symmetric(net, ledger, i, "curvature", temporaries=2)
             if bends:
                 ledger.hold(activations=B * i)
-                with ledger.during(workspace=2 * B * i):  # 2 h and 1 - 2 h
-                    pass
-                ledger.hold(activations=i)
+                with ledger.during(workspace=B * i):  # 1 - 2 h, then phi'' * W^T delta
+                    ledger.hold(activations=i)
     return [_matrix(o) for _, o in net.layers]
 
 
@@ -191,8 +186,7 @@ def _directions(net: Net, ledger: Ledger, i: int, o: int, G: Operator, A: Operat
         ledger.let_go(workspace=2 * B * o)
         ledger.borrow(B * i)
     else:
-        with ledger.during(workspace=B * o):
-            ledger.hold(gradients=o * i)
+        ledger.hold(gradients=o * i)
         if G.is_in_batch:
             with ledger.during(workspace=B * i):
                 _solve(net, ledger, B, i)
@@ -204,7 +198,7 @@ def _directions(net: Net, ledger: Ledger, i: int, o: int, G: Operator, A: Operat
         ledger.let_go(workspace=o * i)
         ledger.hold(directions=o * i)
         ledger.let_go(workspace=o * i)
-    with ledger.during(workspace=B):
+    with ledger.during(workspace=B):  # as many times 1 / B
         _solve(net, ledger, G.core_size, 1)
         ledger.let_go(workspace=G.core_size)
         ledger.hold(gradients=o, directions=o)
@@ -249,13 +243,12 @@ def _solve(net: Net, ledger: Ledger, n: int, m: int) -> None:
 
 def _ea_cg(net: Net, ledger: Ledger, curvature: Sequence[Operator], max_iter: int) -> None:
     """Gram matrices or the dense gradient for ||grad||; CG on rows (v, c); then a direction for each layer."""
-    B, widest, outputs = net.batch, max(net.sizes[1:]), sum(net.sizes[1:])
+    B, widest = net.batch, max(net.sizes[1:])
     rows = 2 * len(net.layers) * widest  # less c, one number in each row
-    with ledger.during(workspace=rows + outputs):  # right; along_mean of each layer
+    with ledger.during(workspace=rows):  # right
         for i, o in net.layers:
-            ledger.hold(activations=i)
+            ledger.hold(activations=i, gradients=o)
             _gradient_norm(net, ledger, i, o)
-        ledger.hold(gradients=outputs)  # of the biases
         operators = [cheapest(G, 2 * max_iter) for G in curvature]
         formed = [G.size if G is not given else 0 for G, given in zip(operators, curvature, strict=True)]
         for size in filter(None, formed):
@@ -266,8 +259,12 @@ def _ea_cg(net: Net, ledger: Ledger, curvature: Sequence[Operator], max_iter: in
             for of_rows, _ in padded:
                 ledger.let_go(curvature=sum(size**2 for size in formed[of_rows]))
                 formed[of_rows] = [0] * len(formed[of_rows])
-            product = max(2 * (of_rows.stop - of_rows.start) * G.size for of_rows, G in by_rows)
-            with ledger.during(workspace=5 * rows + product):  # -right, r, p, q, and the next q with its p G
+            inner = [B if isinstance(G, Gram) else 0 for _, G in by_rows]  # of delta^T (delta p)
+            products = [
+                2 * (of_rows.stop - of_rows.start) * (G.size + m)
+                for (of_rows, G), m in zip(by_rows, inner, strict=True)
+            ]
+            with ledger.during(workspace=4 * rows + max(products)):  # -right, r, p, q, and p G
                 ledger.hold(directions=rows)  # x, of which the biases are views
             with ledger.during(workspace=len(net.layers) * widest):  # rest
                 for i, o in net.layers:
@@ -286,8 +283,9 @@ def _gradient_norm(net: Net, ledger: Ledger, i: int, o: int) -> None:
         with ledger.during(workspace=B * o + B**2):
             _symmetric(net, ledger, B, "inverse")
     else:
-        with ledger.during(workspace=B * o):
-            ledger.hold(gradients=o * i)
+        ledger.hold(gradients=o * i)
+        with ledger.during(workspace=o * i):
+            pass
 
 
 # by the names of curvatures and solvers
