@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -198,7 +198,8 @@ def _packages(*modules: str) -> dict[str, str]:
 
 def _versions(module: str) -> dict[str, str]:
     try:
-        return {module: version(module)}
+        found = distribution(module)
+        return {found.name: found.version}
     except PackageNotFoundError:  # the package has another name than its module
         return {name: version(name) for name in _owners().get(module, ())}
 
