@@ -114,6 +114,12 @@ def test_specifications_are_read():
         (["--batch-size", "0"], "batch size must be from 1"),
         (["--batch-size", "2000"], "1437 training images"),
         (["--target", "2"], "target must be"),
+        (["--target", "0.9", "--target", "0"], "target must be an accuracy in (0, 1], got 0.0"),
+        (["--schedule", "cosin"], "unknown schedule 'cosin': did you mean 'cosine'?"),
+        (["--optimizer", "sgd[schedule=liner]"], "unknown schedule 'liner': did you mean 'linear'?"),
+        (["--optimizer", "sgd[scedule=linear]"], "did you mean 'schedule'?"),
+        (["--schedule", "cosine", "--budget", "60s"], "give --epochs beside --budget"),
+        (["--budget", "60"], "budget: a time must be a number with a unit, such as 60s, 2m or 1h, got '60'"),
         (["--device", "tpu"], "device must be auto, cpu or cuda"),
         (["--epoch", "3"], "--epochs"),
     ],
@@ -169,7 +175,7 @@ def test_steps_are_timed_after_each_seed_and_not_of_who_failed(task, tmp_path, m
     monkeypatch.setattr(comparison, "interleaved_seconds", blocks)
     monkeypatch.setattr(comparison, "draw_convergence", lambda *_: None)
     choices = [choose("ea_cg"), choose("kfac")]
-    comparison.compare(task, choices, 2, 2, 0.9, tmp_path / "out", workers=workers)
+    comparison.compare(task, choices, 2, 2, tmp_path / "out", workers=workers)
     runs, all_of, left = (
         [[("ea_cg", seed), ("kfac", seed)] for seed in (0, 1)],
         ["ea_cg", "kfac", "sgd"],
@@ -279,13 +285,13 @@ def test_a_run_that_goes_on_remembers_how_it_began(task, scripted, tmp_path, mon
     """Where its loss began, and the best accuracy of the part that died."""
     monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
 
-    def dies(epoch):
-        if epoch == 2:
+    def dies(point):
+        if point.epoch == 2:
             raise KeyboardInterrupt
 
     scripted((3.0, 0.1), (1.0, 0.9), (1.5, 0.1), (2.0, 0.1), (2.5, 0.1))
     with pytest.raises(KeyboardInterrupt):
-        run(task, choose("sgd"), 0, 3, tmp_path, on_epoch=dies)
+        run(task, choose("sgd"), 0, 3, tmp_path, on_point=dies)
     record = run(task, choose("sgd"), 0, 3, tmp_path)
     assert record.end is not None
     assert record.end.resumed == (2,)
@@ -430,12 +436,12 @@ def test_training_and_evaluation_have_clocks_of_their_own(task, tmp_path):
 def test_the_clocks_of_a_run_that_goes_on_go_on(task, tmp_path, monkeypatch):
     monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
 
-    def dies(epoch):
-        if epoch == 2:
+    def dies(point):
+        if point.epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(task, choose("ea_cg"), 0, 3, tmp_path / "died", on_epoch=dies)
+        run(task, choose("ea_cg"), 0, 3, tmp_path / "died", on_point=dies)
     record = run(task, choose("ea_cg"), 0, 3, tmp_path / "died")
     assert record.end.resumed == (2,)
     assert record.points == run(task, choose("ea_cg"), 0, 3, tmp_path / "whole").points

@@ -199,6 +199,6 @@ def test_compare_takes_them(tmp_path):
     flags += ["--optimizer", "sgd", "--optimizer", str(tmp_path / "mine.py")]
     result = CliRunner().invoke(app, ["compare", *flags, "--output", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
-    assert "2 runs at a time shared the machine" in result.output
+    assert "2 runs at a time shared the machine" in (tmp_path / "out" / "table.md").read_text()
     records = [read(path) for path in (tmp_path / "out" / "runs").glob("[!.]*.jsonl")]
     assert [record.environment.threads for record in records] == [3] * 4

@@ -17,8 +17,8 @@ import torch
 from suites.harness.records.record import read
 from suites.harness.training import identity, resumable, runner
 from suites.harness.training.catalog import choose
-from suites.harness.training.checkpoint import Checkpoint
 from suites.harness.training.experiment import Settings, Task
+from suites.harness.training.resumable import Checkpoint
 from suites.harness.training.runner import run
 from tests.example_records import as_schema_2
 
@@ -140,12 +140,12 @@ def died(task, noisy, tmp_path, monkeypatch):
     """A run of six epochs that died in the fifth; returns its part and its checkpoint."""
     monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
 
-    def dies(epoch):
-        if epoch == 4:
+    def dies(point):
+        if point.epoch == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(task, choose(noisy), 0, 6, tmp_path / "died", on_epoch=dies)
+        run(task, choose(noisy), 0, 6, tmp_path / "died", on_point=dies)
     (part,) = (tmp_path / "died").glob("*.part")
     (checkpoint,) = (tmp_path / "died").glob(".*.pt")
     run(task, choose(noisy), 0, 6, tmp_path / "whole")

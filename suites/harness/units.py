@@ -1,4 +1,6 @@
-"""Bytes as people write them: decimal units (11GB is 11 * 10^9), or binary ones where the i says so (10GiB)."""
+"""Times and bytes as people write them: 60s, 2m; decimal units (11GB is 11 * 10^9), or binary ones where the i says so
+(10GiB).
+"""
 
 import re
 
@@ -8,6 +10,7 @@ _FACTORS = {"": 1, "b": 1} | {
     for power, prefix in enumerate("kmgt", start=1)
     for binary in ("", "i")
 }
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def parse_bytes(text: str) -> int:
@@ -21,6 +24,19 @@ def parse_bytes(text: str) -> int:
     if size < 1:
         raise ValueError(f"a size must be a number with a unit, such as 11GB or 10GiB, got {text!r}")
     return size
+
+
+def parse_seconds(text: str) -> float:
+    """``60s``, ``2m`` or ``1.5h`` to seconds.
+
+    Raises:
+        ValueError: if it is none of these, or not above 0.
+    """
+    found = re.fullmatch(r"(\d+\.?\d*)\s*([smh])", text.strip().lower())
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if seconds <= 0:
+        raise ValueError(f"a time must be a number with a unit, such as 60s, 2m or 1h, got {text!r}")
+    return seconds
 
 
 def shown_bytes(size: float) -> str:

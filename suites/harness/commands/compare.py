@@ -11,6 +11,7 @@ from suites.harness.commands.options import (
     Address,
     Backend,
     BatchSize,
+    Budget,
     Config,
     CriterionName,
     CudaGraph,
@@ -21,12 +22,17 @@ from suites.harness.commands.options import (
     Network,
     Optimizers,
     ProblemName,
+    ScheduleName,
+    Targets,
+    accuracies,
     at_least_one,
     bad_input_is_one_line,
+    budget_of,
     say_what_failed,
     sizes,
     writable,
 )
+from suites.harness.problems.problem import target_of
 from suites.harness.problems.tuned import read_tuned, settings_of
 from suites.harness.records.config import write_config
 from suites.harness.records.groups import by_optimizer
@@ -48,10 +54,14 @@ def compare(
     criterion: CriterionName = "",
     network: Network = None,
     activation: ActivationName = "sigmoid",
-    epochs: Annotated[int, typer.Option(help="Epochs of each run.")] = 40,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of each run: 40, or no limit where --budget is given.")
+    ] = None,
+    budget: Budget = None,
+    schedule: ScheduleName = "constant",
     batch_size: BatchSize = 100,
     seeds: Annotated[int, typer.Option(help="Runs of each optimizer: seeds 0, 1, ...")] = 5,
-    target: Annotated[float | None, typer.Option(help="Test accuracy to reach; by default the problem's own.")] = None,
+    target: Targets = None,
     tuned: Annotated[
         Path | None, typer.Option(help="Settings that kronbench tune wrote; by default those beside the problem.")
     ] = None,
@@ -71,10 +81,14 @@ def compare(
 ) -> None:
     """Train optimizers on one problem and print who wins, and at what cost."""
     with bad_input_is_one_line():
-        at_least_one(epochs=epochs, seeds=seeds)
-        if target is not None and not 0 < target <= 1:
-            raise ValueError(f"target must be an accuracy in (0, 1], got {target}")
-        settings = Settings(problem, criterion, sizes(network), activation, batch_size, dtype, device, cuda_graph)
+        epochs = 40 if epochs is None and budget is None else epochs
+        at_least_one(epochs=1 if epochs is None else epochs, seeds=seeds)
+        settings = Settings(
+            *(problem, criterion, sizes(network), activation, batch_size, dtype, device, cuda_graph),
+            schedule=schedule,
+            budget_seconds=budget_of(budget),
+            targets=accuracies(target),
+        )
         task = Task.load(settings, data_root)
         found = read_tuned(tuned) if tuned else settings_of(task.problem)
         choices = [resolve(spec, task, found) for spec in optimizer or DEFAULT_OPTIMIZERS]
@@ -86,11 +100,10 @@ def compare(
             )
         catalog.refuse_repeated(choices)
         for choice in choices:
-            task.check(choice)
+            task.check(choice, epochs)
         workers = Workers(jobs, backend, address, step_seconds)
         workers.check(task.settings.device)
         output = writable(output or Path("results/latest") / f"{task.problem.name}-{task.settings.criterion}")
-        target = target or task.problem.targets[0]
     effective: dict[str, Any] = {
         **{name: value for name, value in context.params.items() if name != "config"},
         "optimizer": [choice.given if choice.entry.source else choice.spec for choice in choices],
@@ -98,12 +111,13 @@ def compare(
         "criterion": task.settings.criterion,
         "network": ",".join(map(str, task.settings.network)),
         "device": task.settings.device,
-        "target": target,
+        "epochs": epochs,
+        "target": list(task.problem.targets),
         "output": output,
     }
     write_config(output / "config.toml", effective)
-    records = run_comparison(task, choices, seeds, epochs, target, output, data_root, resume, workers)
-    _print(answer(by_optimizer(records), target), by_optimizer(records))
+    records = run_comparison(task, choices, seeds, epochs, output, data_root, resume, workers)
+    _print(answer(by_optimizer(records), target_of(records, task.problem.targets)), by_optimizer(records))
     typer.echo(f"\nAll columns, the machine and what they mean: {output / 'table.md'}")
     typer.echo("Beside it: records, epochs.png, seconds.png (and .svg)")
     say_what_failed(records)

@@ -13,6 +13,7 @@ from suites.harness.problems.problem import Problem
 from suites.harness.problems.problem import named as problems
 from suites.harness.training import catalog
 from suites.harness.training.experiment import resolve_device
+from suites.harness.training.schedule import SCHEDULES
 
 _START = '''"""{title}: a step along the gradient, as a start.
 
@@ -83,7 +84,7 @@ def new(name: Annotated[str, typer.Argument(help="Of the file: my_opt, or folder
 
 
 def list_() -> None:
-    """What there is: optimizers, curvatures, solvers, problems, criteria, activations, a line each."""
+    """What there is: optimizers, curvatures, solvers, problems, criteria, activations, schedules, a line each."""
     sections: dict[str, dict[str, str]] = {
         "optimizers, with their options and what these may be": {
             name: "\n".join([entry.summary, *_options(entry)]) for name, entry in catalog.named().items()
@@ -96,6 +97,7 @@ def list_() -> None:
         "problems": {name: _described(problem) for name, problem in problems().items()},
         "criteria": {name: "convex" if value.convex else "not convex" for name, value in CRITERIA.items()},
         "activations": dict.fromkeys(ACTIVATIONS, ""),
+        "schedules of the learning rate": dict.fromkeys(SCHEDULES, ""),
         "optimizers of libraries (any other importable one works as well)": {
             f"{name}[{', '.join(f'{option}={default}' for option, default in entry.options.items())}]": ""
             for library in catalog.LIBRARIES

@@ -13,6 +13,7 @@ import typer
 
 from suites.harness.records.config import read_config
 from suites.harness.records.journal import Journal
+from suites.harness.units import parse_seconds
 
 
 @contextmanager
@@ -30,6 +31,22 @@ def at_least_one(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, got {value}")
+
+
+def accuracies(targets: Sequence[float] | None) -> tuple[float, ...]:
+    """Targets from the easiest to the hardest; empty for the problem's own."""
+    for target in targets or ():
+        if not 0 < target <= 1:
+            raise ValueError(f"target must be an accuracy in (0, 1], got {target}")
+    return tuple(sorted(set(targets or ())))
+
+
+def budget_of(text: str | None) -> float | None:
+    """A budget in seconds, as ``60s`` or ``2m`` on the command line."""
+    try:
+        return None if text is None else parse_seconds(text)
+    except ValueError as error:
+        raise ValueError(f"budget: {error}") from None
 
 
 def sizes(text: str | None) -> tuple[int, ...]:
@@ -105,6 +122,17 @@ ActivationName = Annotated[str, typer.Option(help="An activation that kronbench 
 BatchSize = Annotated[int, typer.Option(help="Images of a mini-batch.")]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Budget = Annotated[
+    str | None,
+    typer.Option(help="Training time of a run, as 60s or 2m; it ends with the epoch in which that is spent."),
+]
+Targets = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--target", help="Repeatable: test accuracy to reach; by default the problem's own. The hardest reached counts."
+    ),
+]
+ScheduleName = Annotated[str, typer.Option(help="Of the learning rate; one that kronbench list shows.")]
 CudaGraph = Annotated[bool, typer.Option(help="Capture each optimizer's step in a CUDA graph.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of the problem's data.")]
 Jobs = Annotated[int, typer.Option(help="Runs at a time, which spoil the times of each other.")]

@@ -30,10 +30,9 @@ from suites.harness.reproduce.tables2to5_text import (
     read_errors,
 )
 from suites.harness.training.catalog import choose
-from suites.harness.training.checkpoint import restore
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.identity import run_id
-from suites.harness.training.resumable import Work, run_once
+from suites.harness.training.resumable import Work, restore, run_once
 from suites.harness.tuning.progress import progress_bars
 
 # the paper does not say which optimizer its iterates come from

@@ -26,8 +26,9 @@ import torch
 import optimizers
 from optimizers.core import CROSS_ENTROPY, CURVATURES, FCNN, SOLVERS, Criterion, SecondOrder
 from suites.harness.measure.contract import REQUIRED, Entry, build, entry_of, of_class, optimizers_in
-from suites.harness.names import import_file, method_of, unknown
+from suites.harness.names import import_file, method_of, pick, unknown
 from suites.harness.records.facts import Tuning
+from suites.harness.training.schedule import SCHEDULES
 
 GROUP = "kronbench.optimizers"
 LIBRARIES = ("torch.optim", "heavyball", "pytorch_optimizer")  # whose optimizers are listed; any other works as well
@@ -50,6 +51,11 @@ class Choice:
     tuning: Tuning = "untuned"
     edge: tuple[str, ...] = ()
 
+    @property
+    def schedule(self) -> str | None:
+        """Of the learning rate, if the specification names one; it is no option of the optimizer's own."""
+        return None if "schedule" in self.entry.options else self.options.get("schedule")
+
     def build(self, network: FCNN, criterion: Criterion) -> torch.optim.Optimizer:
         """The optimizer over the parameters of a network.
 
@@ -57,7 +63,8 @@ class Choice:
             ValueError: if an option is out of range, the criterion does not suit, or no optimizer is made.
         """
         try:
-            return build(self.entry, network, criterion, self.options)
+            own = {name: value for name, value in self.options.items() if name in self.entry.options}
+            return build(self.entry, network, criterion, own)
         except ValueError as error:
             raise ValueError(f"optimizer {self.spec}: {error}") from error
 
@@ -108,9 +115,12 @@ def choose(spec: str) -> Choice:
         raise ValueError(f"optimizer {spec!r}: expected name or name[option=value,...], as in ea_cg[gamma=0]")
     entry = _find(match["name"].strip())
     options = _options(spec, match["options"] or "")
+    known = dict.fromkeys([*entry.options, "schedule"])
     for name in options:
-        if name not in entry.options:
-            raise ValueError(f"optimizer {spec!r}: {unknown('option', name, entry.options)}")
+        if name not in known:
+            raise ValueError(f"optimizer {spec!r}: {unknown('option', name, known)}")
+    if "schedule" in options and "schedule" not in entry.options:
+        pick("schedule", str(options["schedule"]), SCHEDULES)
     return _choice(spec, entry, options)
 
 

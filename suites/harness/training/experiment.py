@@ -14,6 +14,7 @@ from suites.harness.problems.problem import Problem, find
 from suites.harness.records.facts import Experiment
 from suites.harness.training.captured_step import CapturedStep
 from suites.harness.training.catalog import Choice
+from suites.harness.training.schedule import CONSTANT, SCHEDULES, Schedule
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
 
@@ -26,6 +27,9 @@ class Settings:
     criterion, network: by default the problem's own.
     cuda_graph: take steps as replays of a CUDA graph, see :mod:`suites.harness.training.captured_step`.
     validation: the share of the training set that is held out; it takes the place of the test set.
+    schedule: of the learning rate, see :mod:`suites.harness.training.schedule`; an optimizer's own comes first.
+    budget_seconds: a run ends at the first measuring point at which it has trained for so long.
+    targets: by default the problem's own.
     """
 
     problem: str = "digits"
@@ -37,6 +41,9 @@ class Settings:
     device: str = "auto"
     cuda_graph: bool = False
     validation: float = 0.0
+    schedule: str = CONSTANT
+    budget_seconds: float | None = None
+    targets: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +63,10 @@ class Task:
             ValueError: one line: what is wrong, what was expected, what to do.
         """
         problem = find(settings.problem)
+        if settings.targets:
+            problem = replace(problem, targets=settings.targets)
         pick("activation", settings.activation, ACTIVATIONS)
+        pick("schedule", settings.schedule, SCHEDULES)
         settings = replace(
             settings,
             problem=problem.spec,
@@ -123,14 +133,33 @@ class Task:
         step = self.step(choice, seed, first_epoch)
         return CapturedStep(step) if self.settings.cuda_graph else step
 
-    def check(self, choice: Choice) -> None:
-        """Refuse an optimizer that cannot be built for this task, before anything is written."""
-        choice.build(FCNN((1, 1), self.settings.activation), self.criterion)
+    def schedule(self, choice: Choice, optimizer: torch.optim.Optimizer, epochs: int | None) -> Schedule:
+        """The schedule of a run over all its epochs; without a number of epochs it is constant."""
+        return Schedule(optimizer, choice.schedule or self.settings.schedule, (epochs or 0) * self.steps_per_epoch)
 
-    def describe(self, choice: Choice, seed: int, epochs: int) -> Experiment:
+    def check(self, choice: Choice, epochs: int | None = 1) -> None:
+        """Refuse an optimizer that cannot be built for this task or cannot follow its schedule, before anything is
+        written.
+
+        Args:
+            epochs: None if a budget alone ends a run.
+        """
+        optimizer, name = (
+            choice.build(FCNN((1, 1), self.settings.activation), self.criterion),
+            choice.schedule or self.settings.schedule,
+        )
+        if name == CONSTANT:
+            return
+        if epochs is None:
+            raise ValueError(f"schedule {name} goes over all epochs of a run: give --epochs beside --budget")
+        needed = {"lr", "capturable"} if self.settings.cuda_graph else {"lr"}
+        for missing in sorted(needed - set.intersection(*(set(group) for group in optimizer.param_groups))):
+            raise ValueError(f"optimizer {choice.spec}: schedule {name} needs its option {missing}, and it has none")
+
+    def describe(self, choice: Choice, seed: int, epochs: int | None) -> Experiment:
         """The experiment as it stands in the header of a record, where the problem's name is ``dataset``."""
         settings = dict(vars(self.settings))
-        del settings["problem"]
+        del settings["problem"], settings["targets"]
         return Experiment(
             optimizer=choice.spec,
             options={**choice.entry.options, **choice.options},

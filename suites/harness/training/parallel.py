@@ -44,7 +44,7 @@ class Job:
     data_root: Path | None
     spec: str
     seed: int
-    epochs: int
+    epochs: int | None
     folder: Path
     resume: bool = True
     tuning: Tuning = "untuned"

@@ -1,10 +1,15 @@
-"""Work that is done once: it is taken from its record where it finished, and goes on where it died.
+"""Work that is done once: it is taken from its record where it finished, and goes on from its checkpoint where it died.
+
+A checkpoint holds all that a run needs to go on with the same numbers, bit for bit.
 
 A record is that of the same work if its header has the same ``run``, see :mod:`suites.harness.training.identity`.
 """
 
+import os
+import pickle
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from filelock import FileLock
 
 from optimizers.core.solvers.kfi import is_out_of_memory
@@ -19,12 +25,75 @@ from suites.harness.measure.clock import gpu_alone
 from suites.harness.measure.step import Step
 from suites.harness.records.facts import SCHEMA, End, Header, Status
 from suites.harness.records.journal import Journal, JournalWriter
-from suites.harness.training.checkpoint import Checkpoint
 
 X = TypeVar("X")
 P = TypeVar("P")
 
 CHECKPOINT_SECONDS = 10.0  # at least so long from one to the next: short work needs none
+_UNREADABLE = (
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile),
+)
+
+
+class Checkpoint:
+    """The checkpoint of one run, in one file that is written whole or not at all. ``run``: the identity of the run."""
+
+    def __init__(self, path: Path, run: str) -> None:
+        self._path = path
+        self._run = run
+        self._part = path.with_name(path.name + ".part")
+
+    def save(self, step: Step, **progress: Any) -> None:
+        """Save weights, optimizer and random states, and ``progress``: numbers, texts, and containers of them.
+
+        Raises:
+            OSError: if it cannot be written; the last checkpoint stays.
+        """
+        state = {
+            "run": self._run,
+            "network": step.network.state_dict(),
+            "optimizer": step.optimizer.state_dict(),
+            "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
+            "progress": progress,
+        }
+        with self._part.open("wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # what torch makes of a write that fails
+                raise OSError(f"checkpoint {self._part}: {str(error).splitlines()[0]}") from error
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(self._part, self._path)
+
+    def load(self) -> Mapping[str, Any] | None:
+        """The last checkpoint; None if there is none of this run, or it cannot be read."""
+        try:
+            state = torch.load(self._path, map_location="cpu", weights_only=True)
+            return state if state["run"] == self._run else None
+        except _UNREADABLE:
+            return None
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._part.unlink(missing_ok=True)
+
+
+def restore(step: Step, state: Mapping[str, Any]) -> None:
+    """Set a fresh step to the state that was saved.
+
+    Raises:
+        ValueError, RuntimeError, KeyError: if the state is of another network or optimizer.
+    """
+    step.network.load_state_dict(state["network"])
+    step.optimizer.load_state_dict(state["optimizer"])
+    for group in step.optimizer.param_groups:  # a rate that a captured step reads lies on its device
+        if isinstance(rate := group.get("lr"), torch.Tensor):
+            group["lr"] = rate.to(group["params"][0].device)
+    cpu, *gpus = state["random"]
+    torch.set_rng_state(cpu)
+    if gpus:
+        torch.cuda.set_rng_state_all(gpus)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The runner: trains, stops the clock for evaluation, and writes a record as it goes."""
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,11 +23,10 @@ from suites.harness.names import file_name
 from suites.harness.records.facts import Header, Point, Status
 from suites.harness.records.record import Record, read
 from suites.harness.training.catalog import Choice
-from suites.harness.training.checkpoint import restore
 from suites.harness.training.evaluation import evaluate, negative_curvature, status_after_training
 from suites.harness.training.experiment import Task
 from suites.harness.training.identity import code_id, run_id
-from suites.harness.training.resumable import Work, run_once
+from suites.harness.training.resumable import Work, restore, run_once
 from suites.harness.training.step_log import Accounts
 
 STEP_SECONDS = 600.0  # at most for a step: beyond it the optimizer hangs
@@ -39,9 +39,9 @@ def run(
     task: Task,
     choice: Choice,
     seed: int,
-    epochs: int,
+    epochs: int | None,
     folder: Path,
-    on_epoch: Callable[[int], None] = lambda epoch: None,
+    on_point: Callable[[Point], None] = lambda point: None,
     out_of_time: Callable[[], bool] = lambda: False,
     resume: bool = True,
     at_a_time: int = 1,
@@ -51,8 +51,9 @@ def run(
     """Train once, see :func:`suites.harness.training.resumable.run_once`.
 
     Args:
+        epochs: None if the budget of the settings alone ends it.
         folder: of the record, ``<optimizer>_seed<seed>_<run id>.jsonl``.
-        on_epoch: called with the number of each epoch when it is done; not for epochs that an earlier run left.
+        on_point: called with each measuring point; not with those that an earlier run left.
         out_of_time: asked before every step; the run stops if it says so.
         resume: take the record of the same run if it ended, and go on with one that was interrupted. One that failed or
             diverged is run again.
@@ -61,8 +62,11 @@ def run(
         lost: why the run cannot be done; its record says so, and nothing is trained.
 
     Raises:
+        ValueError: if nothing ends it.
         OSError: if the record or a checkpoint cannot be written; what was written before stays.
     """
+    if epochs is None and task.settings.budget_seconds is None:
+        raise ValueError("a run needs a number of epochs, a budget in seconds, or both")
     header = Header(
         experiment=task.describe(choice, seed, epochs),
         environment=describe(task.settings.device, choice.entry.packages),
@@ -79,7 +83,7 @@ def run(
         if lost:
             return "failed", lost
         with _warnings_kept() as said:
-            ended = _Training(task, choice, seed, epochs, under_way, on_epoch, out_of_time, step_seconds).run()
+            ended = _Training(task, choice, seed, epochs, under_way, on_point, out_of_time, step_seconds).run()
         under_way.measured["warnings"] = tuple(said)
         return ended
 
@@ -110,9 +114,9 @@ class _Training:
     task: Task
     choice: Choice
     seed: int
-    epochs: int
+    epochs: int | None
     work: Work
-    on_epoch: Callable[[int], None]
+    on_point: Callable[[Point], None]
     out_of_time: Callable[[], bool]
     step_seconds: float
 
@@ -125,6 +129,7 @@ class _Training:
         first = self.work.points  # the first point is that of epoch 0
         torch.manual_seed(self.seed)  # for an optimizer that draws numbers; the warm-up drew some
         step = task.training_step(self.choice, self.seed, max(first, 1))
+        schedule = task.schedule(self.choice, step.optimizer, self.epochs)
         if saved:
             restore(step, saved)
         resumed = [*progress["resumed"], *([first] if saved else [])]
@@ -137,13 +142,14 @@ class _Training:
             "rest": rest_of(step.optimizer),
             "resumed": tuple(resumed),
         }
-        for epoch in range(first, self.epochs + 1):
+        for epoch in itertools.count(first):
             if epoch:
                 with training, limited(self.step_seconds) as another:
-                    for _ in range(task.steps_per_epoch):
+                    for number in range((epoch - 1) * task.steps_per_epoch, epoch * task.steps_per_epoch):
                         another()
                         if self.out_of_time():
                             return "stopped", f"out of time in epoch {epoch}"
+                        schedule.set(number)
                         step()
                         accounts.watch()
             with evaluation:
@@ -157,24 +163,30 @@ class _Training:
                 **accounts.close(),
             )
             self.work.point(point)
-            self.on_epoch(epoch)
+            self.on_point(point)
             train_loss = measured["train_loss"]
             first_loss = first_loss if epoch else train_loss
             best_accuracy = max(best_accuracy, measured["test_accuracy"])
             self.work.measured["state_bytes"] = state_bytes(step.optimizer)
             if not math.isfinite(train_loss):
                 return "diverged", f"train loss is {train_loss} after epoch {epoch}"
-            if epoch < self.epochs:
-                self.work.keep(
-                    step,
-                    training=training.seconds,
-                    evaluation=evaluation.seconds,
-                    total=dict(accounts.total),
-                    resumed=resumed,
-                    first_loss=first_loss,
-                    best_accuracy=best_accuracy,
-                )
+            if self._over(point):
+                break
+            self.work.keep(
+                step,
+                training=training.seconds,
+                evaluation=evaluation.seconds,
+                total=dict(accounts.total),
+                resumed=resumed,
+                first_loss=first_loss,
+                best_accuracy=best_accuracy,
+            )
         return status_after_training(first_loss, train_loss, best_accuracy, task.dataset.test.labels)
+
+    def _over(self, point: Point) -> bool:
+        """Whether this was its last epoch, or its budget is spent."""
+        budget = self.task.settings.budget_seconds
+        return point.epoch == self.epochs or (budget is not None and point.training_seconds >= budget)
 
     def _measure(self, step: Step) -> dict[str, Any]:
         """Losses, accuracies, and for a second-order optimizer negative curvature, by their names in a point."""

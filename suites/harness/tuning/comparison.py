@@ -7,7 +7,9 @@ from pathlib import Path
 from rich.progress import Progress
 
 from suites.harness.measure.timing import interleaved_seconds
+from suites.harness.problems.problem import target_of
 from suites.harness.records.conventions import REFERENCE
+from suites.harness.records.facts import Point
 from suites.harness.records.record import Record, write_atomically
 from suites.harness.show.captions import caption
 from suites.harness.show.comparison import comparison_table
@@ -29,8 +31,7 @@ def compare(
     task: Task,
     choices: Sequence[Choice],
     seeds: int,
-    epochs: int,
-    target: float,
+    epochs: int | None,
     output: Path,
     data_root: Path | None = None,
     resume: bool = True,
@@ -63,6 +64,7 @@ def compare(
         records = train(runs, epochs, output / "runs", progress, data_root, resume, workers, sit)
     step_seconds = {spec: [sitting[spec] for sitting in sittings] for spec in timed}
     write_atomically(output / "step_seconds.json", json.dumps(step_seconds))
+    target = target_of(records, task.problem.targets)
     table = comparison_table(records, step_seconds, target)
     write_atomically(output / "table.md", f"{markdown(table)}\n\n{caption(records, target)}\n")
     draw_convergence(records, output, task.title, target)
@@ -71,7 +73,7 @@ def compare(
 
 def train(
     runs: Sequence[tuple[Task, Choice, int]],
-    epochs: int,
+    epochs: int | None,
     folder: Path,
     progress: Progress,
     data_root: Path | None = None,
@@ -83,12 +85,12 @@ def train(
 
     Args:
         folder: of the records.
-        progress: gets a bar that counts epochs.
-        workers: None, or one worker of this machine, is this process, which shows every epoch.
+        progress: gets a bar that counts runs.
+        workers: None, or one worker of this machine, is this process, which shows how far each run is.
         after_seed: called with the runs so far before the next seed begins; of workers, which do seeds in any order,
             as often when all is done.
     """
-    bar = progress.add_task("epochs".ljust(36), total=len(runs) * epochs)
+    bar = progress.add_task("runs".ljust(36), total=len(runs))
     if workers not in (None, Workers()):
         jobs = [
             Job(
@@ -104,19 +106,22 @@ def train(
             )
             for task, choice, seed in runs
         ]
-        records = run_jobs(jobs, workers, lambda record: progress.advance(bar, epochs))
+        records = run_jobs(jobs, workers, lambda record: progress.advance(bar))
         for _ in {seed for _, _, seed in runs}:
             after_seed(records)
         return records
     records = []
     for number, (task, choice, seed) in enumerate(runs):
-        progress.update(bar, description=f"epochs: {choice.spec}, seed {seed}".ljust(36))
+        progress.update(bar, description=f"runs: {choice.spec}, seed {seed}".ljust(36))
+        budget = task.settings.budget_seconds
 
-        def on_epoch(epoch: int, before: int = number * epochs) -> None:
-            progress.update(bar, completed=before + epoch)
+        def on_point(point: Point, number: int = number, budget: float | None = budget) -> None:
+            done = [point.epoch / epochs] if epochs else []
+            done += [point.training_seconds / budget] if budget else []
+            progress.update(bar, completed=number + min(1, max(done)))
 
-        records.append(run(task, choice, seed, epochs, folder, on_epoch, resume=resume))
-        on_epoch(epochs)
+        records.append(run(task, choice, seed, epochs, folder, on_point, resume=resume))
+        progress.update(bar, completed=number + 1)
         if number + 1 == len(runs) or runs[number + 1][2] != seed:
             after_seed(records)
     return records
