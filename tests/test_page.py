@@ -82,10 +82,10 @@ def _squares(page, cost):
     found = [one for one in elements(page) if any(p.attributes.get("id") == f"matrix-{cost}" for p in one.parents)]
     heads = [one.text for one in found if one.tag == "th" and one.attributes["scope"] == "col"]
     squares = {}
-    for cell in found:
+    for cell in (one for one in found if one.within("tbody")):
         if cell.attributes.get("scope") == "row":
             squares[cell.text] = row = []
-        elif cell.tag == "td" and "corner" not in cell.classes:
+        elif cell.tag == "td":
             row.append((cell.text, cell.classes[0]))
     return {facts: dict(zip(heads, of_row, strict=True)) for facts, of_row in squares.items()}
 
@@ -113,6 +113,17 @@ def test_the_first_screen_says_who_did_not_arrive_and_who_did_not_run(page):
     facts, row = _row(page, "gradients", 2)
     assert facts == "10 epochs, 2 seeds, EPYC, untuned, to 0.95"
     assert row["KFRA"] == ("–not reached", "never")
+
+
+def test_the_first_screen_ends_with_the_scores(built, page):
+    """Of the methods that have one, in the order of the columns."""
+    first = overview(collect(built).experiments)
+    for cost, board in first.boards.items():
+        assert board.scores
+        found = [one for one in elements(page) if any(p.attributes.get("id") == f"matrix-{cost}" for p in one.parents)]
+        shown = [one.text for one in found if one.tag == "td" and one.within("tfoot")]
+        values = {method: f"{score.value.value:.2f}" for method, score in board.scores.items()}
+        assert shown == [values.get(method, "") for method in first.methods]
 
 
 def test_problems_have_names_and_no_folders(page):

@@ -99,7 +99,7 @@ def site_server(page: Path) -> http.server.ThreadingHTTPServer:
 def _serve(page: Path) -> None:
     with site_server(page) as server:
         address = f"http://127.0.0.1:{server.server_port}/"
-        typer.echo(f"{address} until Ctrl-C; links to records work in the page as opened from disk")
+        typer.echo(f"{address} until Ctrl-C")
         webbrowser.open(address)
         try:
             server.serve_forever()

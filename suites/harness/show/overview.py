@@ -12,6 +12,7 @@ from typing import Literal
 from suites.harness.analysis.answer import COSTS, Answer, answer
 from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.metrics import METRICS
+from suites.harness.analysis.profiles import SCORED, Scoreboard, scoreboard
 from suites.harness.names import plain_name
 from suites.harness.records.facts import Tuning
 from suites.harness.show.looks import in_order
@@ -79,10 +80,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Overview:
-    """Rows by problem; ``methods``: plain names in the order of columns."""
+    """Rows by problem, plain names of methods in the order of columns, and the scores over problems by cost."""
 
     problems: dict[str, list[Row]]
     methods: list[str]
+    boards: dict[str, Scoreboard]
 
     def table(self, cost: str) -> Table:
         """The same as a table of its own."""
@@ -97,12 +99,7 @@ class Overview:
                 cells = {m: Cell(s.factor, note=_WORDS[s.place]) for m, s in found.items()}
                 facts = {"problem": problem, "runs": row.experiment.group.setup.length, "target": row.answer.target}
                 rows.append({**facts, "machine": row.answer.environment.processor, **cells})
-        return Table(columns, rows, f"overview-{cost}", f"{cost_name(cost)}, over that of the best")
-
-
-def cost_name(cost: str) -> str:
-    """What is counted, for readers."""
-    return METRICS[cost].unit or METRICS[cost].quantity
+        return Table(columns, rows, f"overview-{cost}", f"{METRICS[cost].short}, over that of the best")
 
 
 def overview(experiments: Sequence[Experiment]) -> Overview:
@@ -113,7 +110,8 @@ def overview(experiments: Sequence[Experiment]) -> Overview:
         row = Row(experiment, found, {cost: _squares(found, cost) for cost in COSTS})
         problems.setdefault(experiment.group.setup.problem, []).append(row)
     specs = [spec for rows in problems.values() for row in rows for spec in row.answer.methods]
-    return Overview(problems, in_order(map(plain_name, specs)))
+    boards = {cost: scoreboard(experiments, cost) for cost in SCORED}
+    return Overview(problems, in_order(map(plain_name, specs)), boards)
 
 
 def _squares(found: Answer, cost: str) -> dict[str, Square]:

@@ -13,10 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from suites.harness.analysis.answer import COSTS
 from suites.harness.analysis.curves import AXES
 from suites.harness.analysis.experiment import Results
+from suites.harness.analysis.metrics import METRICS
 from suites.harness.records.record import finite, write_atomically
 from suites.harness.show.captions import PREFERRED, problem
 from suites.harness.show.looks import COLOURS, DARK, by_label, look_of
-from suites.harness.show.overview import Overview, cost_name, overview
+from suites.harness.show.overview import Overview, overview
 from suites.harness.show.pictures import draw_curves
 from suites.harness.show.sections import Section, all_sections
 from suites.harness.show.table import WRITERS, Table, slug
@@ -70,7 +71,7 @@ def _rendered(first: Overview, sections: Sequence[Section], tables: Sequence[Tab
     }
     return environment.get_template("template.html").render(
         overview=first,
-        costs={cost: cost_name(cost) for cost in COSTS},
+        costs={cost: METRICS[cost].short for cost in COSTS},
         sections=[section for section in sections if section.shown],
         missing=[section for section in sections if not section.shown],
         counts=Counter(record.status for one in results.experiments for record in one.records),

@@ -7,7 +7,7 @@ from pathlib import Path
 from suites.harness.analysis.costs import milliseconds_by_width
 from suites.harness.analysis.experiment import Experiment, Results
 from suites.harness.analysis.metrics import METRICS
-from suites.harness.analysis.profiles import SCORED, scoreboard
+from suites.harness.analysis.profiles import Scoreboard
 from suites.harness.records.record import Record
 from suites.harness.show import comparison, figures, measurements
 from suites.harness.show.captions import caption, sentences
@@ -55,7 +55,7 @@ def all_sections(results: Results, first: Overview) -> Iterable[Section]:
 
 def _sections(results: Results, first: Overview) -> Iterable[Section]:
     yield from (_experiment(row) for rows in first.problems.values() for row in rows)
-    yield _together(results.experiments)
+    yield _together(results.experiments, list(first.boards.values()))
     yield _tuning(results)
     yield _step_times(results)
     yield _growth(results)
@@ -95,8 +95,7 @@ def _experiment(row: Row) -> Section:
     )
 
 
-def _together(experiments: Sequence[Experiment]) -> Section:
-    boards = [scoreboard(experiments, cost) for cost in SCORED]
+def _together(experiments: Sequence[Experiment], boards: Sequence[Scoreboard]) -> Section:
     return Section(
         "together",
         "All problems together",
