@@ -82,7 +82,7 @@ def records(output: Path) -> dict[str, list[Any]]:
 
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_times(v) for k, v in value.items() if "seconds" not in k and k != "resumed"}
+        return {k: _without_times(v) for k, v in value.items() if "seconds" not in k and k not in ("resumed", "ended")}
     return value
 
 
