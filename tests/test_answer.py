@@ -94,6 +94,17 @@ def test_who_never_gets_there_is_neither_level_nor_next_and_has_no_memory():
     assert list(found.leads["peak_state"].costs) == ["kfac"]
 
 
+def test_who_never_gets_there_is_not_level_with_too_few_seeds_either():
+    lead = answered(sgd=runs("sgd", [math.inf]), kfac=runs("kfac", [1.0])).leads["gradients"]
+    assert (lead.level, lead.never, lead.enough) == ((), ("sgd",), False)
+
+
+def test_a_gain_is_said_of_those_who_are_told_apart_alone():
+    groups = {"sgd": runs("sgd", around(101)), "kfac": runs("kfac", around(100)), "kfra": runs("kfra", NEVER)}
+    first = sentences(answer(groups, TARGET))[0]
+    assert first == "gradient-equivalents to 0.95: KFAC 104 [101, 106]. Level with it: SGD. Never there: KFRA."
+
+
 def test_memory_does_not_depend_on_the_seed():
     """So one seed tells the least apart."""
     found = answered(sgd=runs("sgd", [5.0], state=77), kfac=runs("kfac", [4.0], state=113))

@@ -8,7 +8,7 @@ import pytest
 from suites.harness.analysis.experiment import collect
 from suites.harness.analysis.profiles import Score, integrals, scoreboard
 from suites.harness.analysis.statistics import Estimate
-from tests.example_records import header, point, write
+from tests.example_records import as_schema_2, header, point, write
 
 INF = math.inf
 
@@ -136,6 +136,12 @@ def test_only_problems_that_all_shown_methods_ran_count_and_what_is_missing_is_l
     assert found.scores["KFAC"].ratios == pytest.approx({problem: 202.5 / 102.5 for problem in found.experiments})
 
 
+def test_who_cannot_be_told_from_the_best_counts_beside_it(runs):
+    experiments = collect(runs("one", 100, {"sgd": 1, "kfac": 1.01, "ea_cg": 2})).experiments
+    found = scoreboard(experiments, "gradients").scores
+    assert [len(found[name].best) for name in ("SGD", "KFAC", "EA-CG, PCH-1")] == [1, 1, 0]
+
+
 def test_a_problem_whose_target_nobody_reached_does_not_count(runs):
     runs("one", 100, {"sgd": 1, "kfac": 2})
     found = scoreboard(collect(runs("two", INF, {"sgd": 1, "kfac": 2}, dataset="hard")).experiments, "gradients")
@@ -147,6 +153,14 @@ def test_one_problem_counts_once_and_the_experiment_with_the_most_methods_does(r
     results = runs("b", 100, {"sgd": 1, "kfac": 2, "ea_cg": 3})
     found = scoreboard(collect(results).experiments, "gradients")
     assert [one.name for one in found.experiments.values()] == ["b"]
+
+
+def test_how_many_were_tuned_is_counted(runs, tmp_path):
+    runs("one", 100, {"sgd": 1, "kfac": 2})
+    for path in (tmp_path / "one" / "runs").glob("sgd*"):
+        path.write_text(as_schema_2(path.read_text()).replace('"tuning":null', '"tuning":"tuned"', 1))
+    found = scoreboard(collect(tmp_path).experiments, "gradients").scores
+    assert [len(found[name].tuned) for name in ("SGD", "KFAC")] == [1, 0]
 
 
 def test_a_method_with_several_settings_counts_with_its_tuned_one(runs):

@@ -128,7 +128,10 @@ def integrals(problems: Mapping[str, Costs]) -> dict[str, tuple[Estimate, dict[s
     tables = [_table(costs, methods) for costs in problems.values()]
     ratios = np.stack([_ratios(table) for table in tables], axis=-1)
     values = _behind(ratios).mean(axis=-1)
-    halves = _half_width(np.stack([_error(table) for table in tables]), np.array([[t.shape[1] - 1] for t in tables]))
+    freedom = np.array([[table.shape[1] - 1] for table in tables])
+    halves = np.full(len(methods), math.inf)
+    if freedom.all():
+        halves = _half_width(np.stack([_error(table) for table in tables]), freedom)
     return {
         method: (
             Estimate(float(value), max(0.0, float(value - half)), min(1.0, float(value + half))),
@@ -146,8 +149,6 @@ def _behind(ratios: np.ndarray) -> np.ndarray:
 def _error(costs: np.ndarray) -> np.ndarray:
     """The standard error over the seeds of what a problem adds to each method; ``costs`` [methods, seeds]."""
     seeds = costs.shape[1]
-    if seeds == 1:
-        return np.full(len(costs), math.inf)
 
     def statistic(drawn: np.ndarray, axis: int = -1) -> np.ndarray:
         return _behind(_ratios(costs[:, drawn]))
@@ -162,7 +163,7 @@ def _half_width(errors: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     variances = (errors / len(errors)) ** 2
     total = variances.sum(axis=0)
     with np.errstate(invalid="ignore"):
-        together = np.where(np.isfinite(total) & (total > 0), total**2 / (variances**2 / freedom).sum(axis=0), 1.0)
+        together = np.where(total > 0, total**2 / (variances**2 / freedom).sum(axis=0), 1.0)
     return stats.t.ppf((1 + LEVEL) / 2, together) * np.sqrt(total)
 
 
