@@ -1,6 +1,7 @@
 """Who is best, by hand: the same rule for all, and no winner where the runs do not tell one."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,17 @@ def test_a_method_that_was_not_tuned_is_called_so():
     found = answer(groups, TARGET)
     assert verdict(found)[-1] == "  Untuned, at the defaults: KFAC. At given settings: SGD."
     assert [row[0] for row in short_table(found, groups).texts] == ["SGD [lr=1], given", "KFAC, untuned"]
+
+
+def test_tuned_methods_are_shown_with_the_number_of_trials():
+    groups = {name: runs(name, around(100)) for name in ("sgd[lr=1]", "kfac[lr=0.1]")}
+    tuned = {
+        name: [replace(run, header=replace(run.header, tuning="tuned", trials=27)) for run in group]
+        for name, group in groups.items()
+    }
+    assert verdict(answer(tuned, TARGET))[-1] == "  All tuned in 27 trials each."
+    mixed = answer({**tuned, "kfra": runs("kfra", around(100))}, TARGET)
+    assert sentences(mixed)[-1] == "Tuned in 27 trials each: SGD; KFAC. Untuned, at the defaults: KFRA."
 
 
 def test_who_diverged_is_shown_as_such():

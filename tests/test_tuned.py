@@ -42,6 +42,7 @@ def digits():
 def test_a_bare_method_runs_at_its_setting(digits, spec, runs_at, tuning):
     choice = resolve(spec, digits, [SGD, PCH2])
     assert (choice.spec, choice.tuning) == (runs_at, tuning)
+    assert choice.trials == (SGD.search.trials if choice.tuning == "tuned" else None)
     assert choice.edge == (("lr",) if choice.tuning == "tuned" and "gamma" in spec else ())
 
 
@@ -129,9 +130,10 @@ def test_the_table_and_the_records_say_what_was_tuned(kronbench, tmp_path, jobs)
         "ea_cg[lr=0.05]": "given",
     }
     lines = [line.split("|") for line in (tmp_path / "out" / "table.md").read_text().splitlines() if "|" in line]
-    assert dict([cell.strip() for cell in line[1:3]] for line in lines[2:]) == expected
+    assert dict([cell.strip() for cell in line[2:4]] for line in lines[2:]) == expected
     assert out.lower().count("untuned") >= 2  # in the verdict and in the table
     records = [read(path) for path in (tmp_path / "out" / "runs").glob("*.jsonl")]
+    assert {r.experiment.optimizer for r in records if r.header.trials == SGD.search.trials} == set(list(expected)[:2])
     assert {r.experiment.optimizer: tuning_of(r) for r in records} == {
         spec: said.partition(",")[0] for spec, said in expected.items()
     }

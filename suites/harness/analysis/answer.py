@@ -179,7 +179,7 @@ def _method(name: str, group: Sequence[Record]) -> Method:
         name,
         tuning_of(group[0]),
         header.edge,
-        getattr(header, "trials", None),
+        header.trials,
         len({record.experiment.seed for record in group}),
         dict(Counter(record.status for record in group)),
     )

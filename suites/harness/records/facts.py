@@ -181,7 +181,7 @@ class Header(Generic[X]):
     run, code: of the run and of the algorithms, see :mod:`suites.harness.training.identity`.
     at_a_time: runs that shared the machine.
     tuning: whether the options are those that a search found for the task, the optimizer's defaults, or a user's own.
-    edge: the options of which the search would have gone further.
+    edge: the options of which the search would have gone further. trials: the settings that it tried.
     """
 
     schema: int = SCHEMA
@@ -194,6 +194,7 @@ class Header(Generic[X]):
     problem: ProblemFacts | None = None
     tuning: Tuning | None = None
     edge: tuple[str, ...] = ()
+    trials: Size | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,18 +2,17 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from suites.harness.analysis.answer import Answer, Gain, Lead, answer
 from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.statistics import Interval, attained_level
-from suites.harness.names import plain_name, shown_name
 from suites.harness.records.facts import Environment
 from suites.harness.records.groups import Setup
 from suites.harness.records.record import Record
 from suites.harness.show.comparison import short_table
+from suites.harness.show.looks import labels
 from suites.harness.show.table import markdown
 
 PREFERRED = "published/digits-cross-entropy"  # the main job
@@ -75,7 +74,7 @@ def main_experiment(experiments: Sequence[Experiment]) -> Experiment | None:
 
 def sentences(found: Answer) -> list[str]:
     """The answer in full: a line for each cost, and one for how the settings were found."""
-    names = _names(found)
+    names = labels(found.methods)
     tuned = ". ".join(_tuned(found, names)) + "."
     if not found.leads:
         return [f"In the median nobody reached test accuracy {found.target:g}.", tuned]
@@ -84,7 +83,7 @@ def sentences(found: Answer) -> list[str]:
 
 def verdict(found: Answer, width: int = 80) -> list[str]:
     """The answer for a terminal: at most five lines, each within the width."""
-    names, facts = _names(found), found.experiment
+    names, facts = labels(found.methods), found.experiment
     goal = f"best to test accuracy {found.target:g}"
     if not found.leads:
         goal = f"in the median nobody reached test accuracy {found.target:g}"
@@ -164,12 +163,6 @@ def _ways(found: Answer) -> dict[str, list[str]]:
         trials = f" in {method.trials} trials each" if method.trials else ""
         ways.setdefault(f"{_WAYS[method.tuning]}{trials}", []).append(method.spec)
     return ways
-
-
-def _names(found: Answer) -> dict[str, str]:
-    """Names for people, with settings only where a method has several."""
-    alone = Counter(map(plain_name, found.methods))
-    return {spec: plain_name(spec) if alone[plain_name(spec)] == 1 else shown_name(spec) for spec in found.methods}
 
 
 def _listed(specs: Iterable[str], names: Mapping[str, str]) -> str:

@@ -41,7 +41,7 @@ class Choice:
 
     tuning: ``tuned``: the setting that a search found for the task, see :func:`suites.harness.tuning.choice.resolve`;
         ``untuned``: the defaults; ``given``: the user wrote a value of an option that is searched.
-    edge: the options of a tuned setting that lie at the edge of what was searched.
+    edge: the options of a tuned setting that lie at the edge of what was searched. trials: the settings that were.
     """
 
     spec: str
@@ -50,6 +50,7 @@ class Choice:
     given: str
     tuning: Tuning = "untuned"
     edge: tuple[str, ...] = ()
+    trials: int | None = None
 
     @property
     def schedule(self) -> str | None:

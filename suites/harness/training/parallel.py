@@ -49,6 +49,7 @@ class Job:
     resume: bool = True
     tuning: Tuning = "untuned"
     edge: tuple[str, ...] = ()
+    trials: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _run(job: Job, threads: int, workers: Workers, lost: str = "") -> tuple[Job,
     torch.set_num_threads(threads)
     loaded = _task(replace(job.settings, batch_size=1), job.data_root)
     task = replace(loaded, settings=replace(loaded.settings, batch_size=job.settings.batch_size))
-    choice = replace(choose(job.spec), tuning=job.tuning, edge=job.edge)
+    choice = replace(choose(job.spec), tuning=job.tuning, edge=job.edge, trials=job.trials)
     with within_memory(SHARE / workers.count):
         record = run(
             task,

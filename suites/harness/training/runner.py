@@ -76,6 +76,7 @@ def run(
         problem=task.problem.facts(),
         tuning=choice.tuning,
         edge=choice.edge,
+        trials=choice.trials,
     )
     header = replace(header, run=run_id(header))
 

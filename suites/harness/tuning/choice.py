@@ -27,7 +27,7 @@ def resolve(spec: str, task: Task, found: Sequence[Tuned]) -> Choice:
             continue
         tuned = with_options(choice, one.options)
         if choice.options == one.variant or _all_options(choice) == _all_options(tuned):
-            return replace(tuned, tuning="tuned", edge=one.search.edge)
+            return replace(tuned, tuning="tuned", edge=one.search.edge, trials=one.search.trials)
     return choice
 
 

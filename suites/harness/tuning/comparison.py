@@ -103,6 +103,7 @@ def train(
                 resume,
                 choice.tuning,
                 choice.edge,
+                choice.trials,
             )
             for task, choice, seed in runs
         ]
