@@ -27,7 +27,7 @@ from suites.harness.cli import main
 from suites.harness.training import parallel
 
 OF_CORE = re.compile(
-    "test_(cholesky|conformance|criteria|curvature|expectation|hessian|network|optimizers|shapes|solvers)$"
+    "test_(cholesky|conformance|criteria|curvature|expectation|hessian|network|operators|optimizers|shapes|solvers)$"
 )
 
 settings.register_profile("kronbench", deadline=None, derandomize=True, database=None, max_examples=60)
