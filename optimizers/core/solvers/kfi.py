@@ -30,6 +30,7 @@ from optimizers.core.solvers.solution import Solution, Status
 from optimizers.core.streams import side_by_side
 from optimizers.core.tape import Layer
 
+_SMALL = 128
 _ROUNDINGS = 32  # a damping below so many roundings of the trace of its matrix is lost
 
 
@@ -59,10 +60,12 @@ def kfi(
     dampings = [*zip(left, [damping] * len(layers), strict=True)], [*zip(right, strict=True)]
     requests = [pair for side in zip((curvature, inputs), dampings, strict=True) for pair in zip(*side, strict=True)]
     # in the space of the batch all at once; the others layer by layer, which holds less
-    in_batch = [request for request in requests if request[0].is_in_batch]
-    ready = dict(zip((G for G, _ in in_batch), damped(in_batch), strict=True))
+    at_once = are_together(layers[0].batch, layers[0].delta.device.type, curvature, inputs)
+    together = [request for request, one in zip(requests, 2 * at_once, strict=True) if one and request[0].is_in_batch]
+    ready = dict(zip((G for G, _ in together), damped(together), strict=True))
     sides = [partial(_factorized, ready, *request) for request in requests]
-    works = [partial(_layer, *one) for one in zip(layers, sides[: len(layers)], sides[len(layers) :], strict=True)]
+    works = zip(layers, inputs, sides[: len(layers)], sides[len(layers) :], strict=True)
+    works = [partial(_layer, *one) for one in works]
     weights, biases, infos, sums = zip(*side_by_side(works, layers[0].delta.device), strict=True)
     failed, sums = torch.stack(infos) != 0, torch.stack(sums)
     rounding = _ROUNDINGS * torch.finfo(sums.dtype).eps
@@ -81,6 +84,18 @@ def kfi(
     )
 
 
+def are_together(batch: int, device: str, curvature: Sequence[Operator], inputs: Sequence[Operator]) -> list[bool]:
+    """Of which layers what is factorized in the space of the batch is factorized at once.
+
+    A CPU gains by it where a factorization takes no longer than its start, and holds no more if nothing else is
+    factorized for the layer.
+    """
+    return [
+        device != "cpu" or (batch <= _SMALL and G.is_in_batch and A.is_in_batch)
+        for G, A in zip(curvature, inputs, strict=True)
+    ]
+
+
 def _traces(operators: Sequence[Operator]) -> tuple[Float[Tensor, " L"], Float[Tensor, " L"]]:
     """The traces, and the mean eigenvalues, kept above 0."""
     traces = [one.trace() for one in operators]
@@ -93,35 +108,47 @@ def _factorized(ready: Mapping[Operator, list[Damped]], G: Operator, dampings: S
 
 
 def _layer(
-    layer: Layer, of_outputs: Callable[[], list[Damped]], of_inputs: Callable[[], list[Damped]]
+    layer: Layer,
+    inputs: Operator,
+    of_outputs: Callable[[], list[Damped]],
+    of_inputs: Callable[[], list[Damped]],
 ) -> tuple[Product, Float[Tensor, " {layer.outputs}"], Int[Tensor, " 2"], Float[Tensor, " 2"]]:
     """Directions in weight and bias, the ``info`` of their factorizations, and the sums of their entries.
 
     Args:
+        inputs: A.
         of_outputs: G, damped for the weight and for the bias.
         of_inputs: A, damped for the weight.
     """
-    # deviates: biases are solved with (G + alpha I)^-1; the paper states Eq. (12) for weights alone
-    (G, G_of_bias), (A,) = of_outputs(), of_inputs()
-    info = G.info + A.info
-    if A.operator.is_in_batch:  # (G + left I)^-1 delta^T, then combinations of the rows of h
-        rows = G.solve(Product(None, layer.delta)).dense()
-        left = torch.where(info == 0, rows, layer.delta).div_(-layer.batch).T
-        del rows
-        solved = A.solve(Product(left, layer.input)).left
+    (A,) = [None] if inputs.is_in_batch else of_inputs()  # in the space of the batch after G, which is let go then
+    if A is None or A.operator.is_in_batch:  # (G + left I)^-1 delta^T, then combinations of the rows of h
+        rows, bias, info, bias_info = _of_outputs(layer, of_outputs, lambda G: Product(None, layer.delta))
+        (A,) = of_inputs() if A is None else [A]
+        solved, info = A.solve(Product(rows.T, layer.input)).left, info + A.info
         assert solved is not None
-        left = torch.where(info == 0, solved, left)
+        del rows
+        left = torch.where(info == 0, solved, layer.delta.T).div_(-layer.batch)
         direction, total = Product(left, layer.input), left.sum()
     else:  # (G + left I)^-1 grad, which has fewer columns
         gradient = layer.weight_gradient
-        solved = A.solve(Product(None, G.solve(_gradient(layer, G.operator)).dense().T)).dense()
+        rows, bias, info, bias_info = _of_outputs(layer, of_outputs, partial(_gradient, layer))
+        solved, info = A.solve(Product(None, rows.T)).dense(), info + A.info
+        del rows
         dense = torch.where(info == 0, solved, gradient).neg_()
         direction, total = Product(None, dense), dense.sum()
-    del solved
+    return direction, bias, torch.stack([info, bias_info]), torch.stack([total, bias.sum()])
+
+
+def _of_outputs(
+    layer: Layer, of_outputs: Callable[[], list[Damped]], right: Callable[[Operator], Product]
+) -> tuple[Float[Tensor, "m O"], Float[Tensor, " O"], Int[Tensor, ""], Int[Tensor, ""]]:
+    """What is solved with G: the rows of a right side, the direction of the bias, and ``info`` of both."""
+    # deviates: biases are solved with (G + alpha I)^-1; the paper states Eq. (12) for weights alone
+    G, G_of_bias = of_outputs()
     mean = layer.delta.new_full((1, layer.batch), 1 / layer.batch)
     bias = G_of_bias.solve(Product(mean, layer.delta)).dense().squeeze(0)
     bias = torch.where(G_of_bias.info == 0, bias, layer.bias_gradient).neg_()
-    return direction, bias, torch.stack([info, G_of_bias.info]), torch.stack([total, bias.sum()])
+    return G.solve(right(G.operator)).dense(), bias, G.info, G_of_bias.info
 
 
 def _gradient(layer: Layer, G: Operator) -> Product:

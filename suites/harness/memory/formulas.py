@@ -35,7 +35,7 @@ import torch
 from optimizers.core.cholesky import LARGE, blocks_of, by_blocks
 from optimizers.core.counts import factors_are_cheaper
 from optimizers.core.operators import Dense, Gram, Operator, cheapest, stacked
-from optimizers.core.solvers.kfi import INVERSES
+from optimizers.core.solvers.kfi import INVERSES, are_together
 from optimizers.core.symmetric import STRIP
 from suites.harness.memory.ledger import Ledger
 
@@ -137,23 +137,30 @@ def _kfi(net: Net, ledger: Ledger, curvature: Sequence[Operator], inverse: str) 
     """The factors in the space of the batch, of all layers; then those of each layer, and its solves."""
     B = net.batch
     inputs = [INVERSES[inverse](_rows(B, i).rows) for i, _ in net.layers]
-    sides = [*((G, 2) for G in curvature), *((A, 1) for A in inputs)]
+    at_once = are_together(B, "cpu" if net.by_blocks else "cuda", curvature, inputs)
+    sides = [*((G, 2, one) for G, one in zip(curvature, at_once, strict=True))]
+    sides += [(A, 1, one) for A, one in zip(inputs, at_once, strict=True)]
+    sides = [(one, systems) for one, systems, together in sides if together and one.is_in_batch]
     together = Counter[int]()
-    for one, dampings in sides:
-        together.update({one.core_size: dampings} if one.is_in_batch else {})
+    for one, systems in sides:
+        together[one.core_size] += systems
     kept = sum(
-        _factorize(net, ledger, n, systems, sum(one.is_in_batch and one.core_size == n for one, _ in sides))
+        _factorize(net, ledger, n, systems, sum(one.core_size == n for one, _ in sides))
         for n, systems in together.items()
     )
+    ready = {one for one, _ in sides}
     for (i, o), G, A in zip(net.layers, curvature, inputs, strict=True):
-        own = 0 if G.is_in_batch else _factorize(net, ledger, o, 2, formed=int(isinstance(G, Gram)))
+        held = 0
         if not A.is_in_batch:
             more = _factor_within_budget(net, ledger, i) if inverse == "auto" else _factorize(net, ledger, i, 1, 1)
             if more is None:
                 A = INVERSES["rank_one"](_rows(B, i).rows)
-            own += more or 0
-        _directions(net, ledger, i, o, G, A)
-        ledger.let_go(inverse=own)
+            held += more or 0
+        _of_outputs(net, ledger, i, o, G, A, G in ready)
+        if A.is_in_batch and A not in ready:
+            held += _factorize(net, ledger, A.core_size, 1, 1) if A.core_size > 1 else 0
+        _direction(net, ledger, i, o, A)
+        ledger.let_go(inverse=held)
     ledger.let_go(inverse=kept)
 
 
@@ -169,39 +176,41 @@ def _factor_within_budget(net: Net, ledger: Ledger, n: int) -> int | None:
         ledger.enforced = False
 
 
-def _directions(net: Net, ledger: Ledger, i: int, o: int, G: Operator, A: Operator) -> None:
-    """The two solves for the weight, and that for the bias."""
+def _of_outputs(net: Net, ledger: Ledger, i: int, o: int, G: Operator, A: Operator, is_ready: bool) -> None:
+    """What is solved with G: the bias, and the rows of delta, or of the gradient, which are held as workspace."""
     B = net.batch
-    if A.is_in_batch:
-        with ledger.during():
-            _solve(net, ledger, G.core_size, B if G.core_size == o else o)
-            ledger.hold(workspace=B * o)  # the gradient's rows where it failed
-        ledger.let_go(workspace=B * o)
-        if A.core_size == 1:
-            with ledger.during(workspace=2 * o + B * o):
-                ledger.hold(workspace=B * o)
-        else:
-            _solve(net, ledger, B, o)
-        ledger.hold(directions=B * o)
-        ledger.let_go(workspace=2 * B * o)
-        ledger.borrow(B * i)
-    else:
+    if not A.is_in_batch:
         ledger.hold(gradients=o * i)
-        if G.is_in_batch:
+    held = 0 if is_ready else _factorize(net, ledger, G.core_size, 2, formed=int(isinstance(G, Gram)))
+    with ledger.during(workspace=B):  # as many times 1 / B
+        _solve(net, ledger, G.core_size, 1)
+        ledger.let_go(workspace=G.core_size)
+        ledger.hold(gradients=o, directions=o)
+        if A.is_in_batch:
+            _solve(net, ledger, G.core_size, B if G.core_size == o else o)
+        elif G.is_in_batch:
             with ledger.during(workspace=B * i):
                 _solve(net, ledger, B, i)
             ledger.hold(workspace=o * i)
             ledger.let_go(workspace=B * i)
         else:
             _solve(net, ledger, o, i)
-        _solve(net, ledger, i, o)
-        ledger.let_go(workspace=o * i)
-        ledger.hold(directions=o * i)
-        ledger.let_go(workspace=o * i)
-    with ledger.during(workspace=B):  # as many times 1 / B
-        _solve(net, ledger, G.core_size, 1)
-        ledger.let_go(workspace=G.core_size)
-        ledger.hold(gradients=o, directions=o)
+    ledger.let_go(inverse=held)
+
+
+def _direction(net: Net, ledger: Ledger, i: int, o: int, A: Operator) -> None:
+    """The solve with A of those rows, and the gradient where it failed."""
+    B, m = net.batch, net.batch if A.is_in_batch else i
+    if A.core_size == 1:
+        with ledger.during(workspace=2 * o + B * o):
+            ledger.hold(workspace=B * o)
+    else:
+        _solve(net, ledger, A.core_size, o)
+    ledger.let_go(workspace=o * m)
+    ledger.hold(directions=o * m)
+    ledger.let_go(workspace=o * m)
+    if A.is_in_batch:
+        ledger.borrow(B * i)
 
 
 def _factorize(net: Net, ledger: Ledger, n: int, systems: int, formed: int) -> int:
