@@ -9,6 +9,7 @@ import types
 import pytest
 import torch
 
+from optimizers.core import Span
 from suites.harness.measure.contract import rest_of
 from suites.harness.measure.limits import TooLong, limited, within_memory
 from suites.harness.measure.operations import probe
@@ -18,6 +19,7 @@ from suites.harness.training.catalog import choose, of_library
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
 from suites.harness.training.runner import run
+from suites.harness.tuning.space import declared
 
 FACTORY = '''"""SGD of its own making."""
 import torch
@@ -94,6 +96,23 @@ def test_a_factory_is_taken_with_its_options(task, written):
     assert step.optimizer.param_groups[0]["lr"] == 0.5
     step()
     assert choose(choose("torch.optim.Adam[betas=(0.8, 0.9)]").spec).options == {"betas": (0.8, 0.9)}
+
+
+def test_a_class_and_a_factory_say_what_is_searched(written):
+    """``space`` is an attribute of either."""
+    source = FACTORY.replace("import torch\n", "import torch\nfrom optimizers.core import Span\n")
+    choice = choose(written(source + "\noptimizer.space = {'lr': Span(0.01, 1)}\n"))
+    assert declared(choice.entry) == {"lr": Span(0.01, 1)}
+    source = AVERAGE.replace("import torch\n", "import torch\nfrom optimizers.core import Span\n")
+    choice = choose(
+        written(
+            source.replace(
+                "class Average(torch.optim.SGD):", "class Average(torch.optim.SGD):\n    space = {'lr': Span(0.1, 2)}"
+            ),
+            "other",
+        )
+    )
+    assert declared(choice.entry) == {"lr": Span(0.1, 2)}
 
 
 def test_a_file_with_several_classes_says_which_counts(written):

@@ -94,6 +94,17 @@ def test_an_old_text_of_an_optimizer_stands_alone(record):
     assert [group.records for group in experiments([old, sgd, new])] == [[new, sgd], [old]]
 
 
+def test_another_version_of_an_optimizers_package_stands_alone(record):
+    """The others are not split by it."""
+    environments = [replace(ENVIRONMENT, packages={"heavyball": version}) for version in ("3.2", "3.3")]
+    sgd = record(ended="2026-01-01")
+    old, new = (
+        record(optimizer="heavyball.SOAP", head={"environment": one}, ended=f"2026-01-0{day}")
+        for day, one in enumerate(environments, start=2)
+    )
+    assert [group.records for group in experiments([old, sgd, new])] == [[new, sgd], [old]]
+
+
 def test_problems_go_by_name(record):
     """Wherever records lie and however long they ran; the criterion belongs to it."""
     runs = [record(), record((0.1,) * 4), record(criterion="bounded")]
