@@ -235,7 +235,7 @@ def test_list_names_everything(kronbench):
         "gamma=-1": "in [-1, 0]",
         "max_iter=10": "a whole number of 1 or more",
         "inverse=exact": "one of exact, factor, gram, rank_one, auto",
-        "labels=batch": "one of batch, sampled",
+        "labels=batch": "one of batch, sampled, exact",
     }.items():
         assert [option, allowed] in lines
     (digits,) = (line for line in out.splitlines() if line.startswith("  digits "))
