@@ -1,17 +1,21 @@
 """``kronbench diff``: better, worse, the same or not to be told apart, and why."""
 
+import json
 import re
 import subprocess
 import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from suites.harness.analysis.diff import diff, read_folder
+from suites.harness.analysis.statistics import median_interval
+from suites.harness.analysis.verdicts import step_ratios, times_changed
 from suites.harness.cli import app
-from suites.harness.records.facts import Gpu
+from suites.harness.records.facts import Gpu, ProblemFacts
 from tests.example_records import ENVIRONMENT, as_schema_2, header, point, write
 
 ROOT = Path(__file__).parents[1]
@@ -35,9 +39,16 @@ def _write(folder, losses, *, status="finished", seconds=1.0, state=80, environm
         write(path, facts, points, status, peak_state_bytes=state)
 
 
-def _differences(before, after):
-    (old, _), (new, _) = read_folder(before), read_folder(after)
-    return diff(old, new).differences
+def _write_steps(folder, optimizer="kfac", slower=1.0, sittings=8, noise=0.01, rng=None):
+    """Runs of an optimizer, and sittings in which its steps take five times as long as those of SGD, but for noise."""
+    _write(folder, [0.5] * 6, optimizer=optimizer)
+    ratios = 5 * slower * np.exp((rng or np.random.default_rng(0)).normal(scale=noise, size=sittings))
+    seconds = {"sgd": [[0.5, 0.25]] * sittings, optimizer: [[0.5 * ratio, 0.25 * ratio] for ratio in ratios]}
+    (folder / "step_seconds.json").write_text(json.dumps(seconds))
+
+
+def _differences(before, after, *more):
+    return diff(read_folder(before), read_folder(after), *more).differences
 
 
 def _outcomes(before, after, optimizer="sgd"):
@@ -53,8 +64,7 @@ def test_better_and_worse_are_told(tmp_path):
     forth, back = _outcomes(tmp_path / "a", tmp_path / "b"), _outcomes(tmp_path / "b", tmp_path / "a")
     assert forth["train loss"] == ("better", "lower by 2x")
     assert back["train loss"] == ("worse", "higher by 2x")
-    assert forth["seconds / step"] == ("worse", "slower by 2x")
-    assert back["seconds to 0.95"] == ("better", "faster by 2x")
+    assert forth["seconds / step"] == back["seconds to 0.95"] == ("not compared", "seconds of two runs")
     assert forth["epochs to 0.95"] == forth["test accuracy"] == ("same", "the same")
     assert forth["peak state"] == ("better", "smaller by 2x")
 
@@ -103,22 +113,164 @@ def test_runs_that_failed_or_diverged_are_infinite(tmp_path, status):
 )
 def test_times_of_another_machine_are_not_compared(tmp_path, change, note):
     """Everything else is."""
-    _write(tmp_path / "a", [0.5] * 6)
-    _write(tmp_path / "b", [0.4] * 6, seconds=9.0, **change)
+    _write_steps(tmp_path / "a")
+    _write_steps(tmp_path / "b", slower=9.0)
+    _write(tmp_path / "b", [0.4] * 6, optimizer="kfac", **change)
     (difference,) = _differences(tmp_path / "a", tmp_path / "b")
     assert difference.notes[0] == f"another machine, times are not compared: {note}"
-    outcomes = _outcomes(tmp_path / "a", tmp_path / "b")
-    assert outcomes["seconds / step"] == outcomes["seconds to 0.95"] == ("not compared", "another machine")
+    outcomes = _outcomes(tmp_path / "a", tmp_path / "b", "kfac")
+    assert outcomes["step time / SGD"] == ("not compared", "another machine")
     assert outcomes["train loss"] == ("better", "lower by 1.25x")
     assert outcomes["epochs to 0.95"] == ("same", "the same")
 
 
 def test_other_software_is_noted_and_times_are_compared(tmp_path):
-    _write(tmp_path / "a", [0.5] * 6)
-    _write(tmp_path / "b", [0.5] * 6, seconds=9.0, environment=replace(ENVIRONMENT, torch="2.15"))
+    _write_steps(tmp_path / "a")
+    _write_steps(tmp_path / "b", slower=9.0)
+    _write(tmp_path / "b", [0.5] * 6, optimizer="kfac", environment=replace(ENVIRONMENT, torch="2.15"))
     (difference,) = _differences(tmp_path / "a", tmp_path / "b")
     assert difference.notes == ["torch 2.14 -> 2.15"]
-    assert _outcomes(tmp_path / "a", tmp_path / "b")["seconds / step"] == ("worse", "slower by 9x")
+    assert _outcomes(tmp_path / "a", tmp_path / "b", "kfac")["step time / SGD"][0] == "worse"
+
+
+def test_step_times_are_compared_as_ratios_to_sgd(tmp_path):
+    """The shortest block of each sitting; several folders of a side are several runs."""
+    rng = np.random.default_rng(0)
+    for side, slower in (("a", 1.0), ("b", 1.3)):
+        for run in range(3):
+            _write_steps(tmp_path / side / str(run), slower=slower, rng=rng)
+    sides = read_folder(tmp_path / "a"), read_folder(tmp_path / "b")
+    times = [[step_ratios(side.step_seconds[folder], "kfac") for folder in sorted(side.step_seconds)] for side in sides]
+    assert [len(side) for side in times] == [3, 3]
+    (row,) = (row for row in diff(*sides).differences[0].rows if row.metric and row.metric.key == "step_ratio")
+    assert row.change == times_changed(*times)
+    assert row.change.smallest == 0.05
+    assert row.outcome == "worse"
+    assert row.verdict.startswith("slower by 1.3x [1.")
+    assert row.before == median_interval([ratio for run in times[0] for ratio in run])
+    assert row.after.median == pytest.approx(6.5, rel=0.02)
+    (row,) = (row for row in diff(*sides, (), 0.5).differences[0].rows if row.metric and row.metric.key == "step_ratio")
+    assert row.outcome == "inconclusive"
+    assert _outcomes(tmp_path / "a", tmp_path / "a", "kfac")["step time / SGD"] == ("same", "the same")
+
+
+def test_step_times_of_sgd_are_no_ratio_and_unknown_ones_are_not_compared(tmp_path):
+    _write_steps(tmp_path / "a")
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "a", [0.5] * 6, optimizer="kfra")
+    assert "step time / SGD" not in _outcomes(tmp_path / "a", tmp_path / "a", "sgd")
+    assert _outcomes(tmp_path / "a", tmp_path / "a", "kfra")["step time / SGD"] == ("not compared", "not recorded")
+
+
+def test_step_times_beside_runs_of_two_setups_are_of_nobody_knows_which(tmp_path):
+    _write_steps(tmp_path / "a")
+    assert read_folder(tmp_path / "a").step_seconds
+    _write(tmp_path / "a", [0.5], batch_size=50)
+    assert not read_folder(tmp_path / "a").step_seconds
+
+
+def test_step_times_that_cannot_be_read_are_said(kronbench, tmp_path):
+    _write_steps(tmp_path / "a")
+    (tmp_path / "a" / "step_seconds.json").write_text('{"sgd": []')
+    code, out, error = kronbench("diff", tmp_path / "a", tmp_path / "a")
+    assert code == 2
+    assert "8 same" not in out
+    assert error.startswith(f"left out: {tmp_path / 'a' / 'step_seconds.json'}: ")
+
+
+def test_twenty_runs_of_one_commit_and_ten_slow_downs(tmp_path):
+    """As ``tests/alike.py`` does with true runs: here a busy machine is a random number."""
+    rng = np.random.default_rng(0)
+    found = {1.0: [], 1.3: []}
+    for slower, times in ((1.0, 20), (1.3, 10)):
+        for number in range(times):
+            sides = [tmp_path / f"{slower}-{number}-{side}" for side in "ab"]
+            for side, factor in zip(sides, (1.0, slower), strict=True):
+                drift = np.exp(rng.normal(scale=0.02))
+                _write_steps(side, slower=factor * drift, noise=0.03, rng=rng)
+            (difference,) = _differences(*sides)
+            found[slower] += [row.outcome for row in difference.rows if row.outcome in ("better", "worse")]
+    assert found[1.0] == []
+    assert found[1.3].count("worse") == len(found[1.3]) >= 9
+
+
+@pytest.mark.parametrize(
+    ("loss", "flags", "code"), [(0.4, [], 0), (0.6, [], 0), (0.4, ["--exit-code"], 0), (0.6, ["--exit-code"], 1)]
+)
+def test_the_exit_code_tells_of_what_got_worse_if_asked(kronbench, tmp_path, loss, flags, code):
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "b", [loss] * 6)
+    assert kronbench("diff", tmp_path / "a", tmp_path / "b", *flags)[0] == code
+
+
+def test_what_cannot_be_read_is_exit_code_2_also_where_something_got_worse(kronbench, tmp_path):
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "b", [0.6] * 6)
+    (tmp_path / "b" / "runs" / "z.jsonl").write_text("no record\n")
+    assert kronbench("diff", tmp_path / "a", tmp_path / "b", "--exit-code")[0] == 2
+
+
+def test_optimizers_are_paired_as_the_user_says(kronbench, tmp_path):
+    """Whatever their options; who is in a pair is in no other."""
+    damped = "ea_cg[damping=0.05]"
+    for side, name, loss in (("a", "ea_cg", 0.5), ("a", "sgd", 0.5), ("b", damped, 0.25), ("b", "sgd", 0.5)):
+        _write(tmp_path / side, [loss] * 6, optimizer=name, options={"damping": 0.01 if name == "ea_cg" else 0.05})
+    (difference,) = _differences(tmp_path / "a", tmp_path / "b", [("ea_cg", damped)])
+    assert not difference.one_sided
+    names = list(dict.fromkeys(row.optimizer for row in difference.rows))
+    assert names == [f"ea_cg -> {damped}", "sgd"]
+    assert difference.rows[0].verdict == "lower by 2x"
+    (alone,) = _differences(tmp_path / "a", tmp_path / "b")
+    assert alone.one_sided == ["ea_cg (before)", f"{damped} (after)"]
+    (crossed,) = _differences(tmp_path / "a", tmp_path / "b", [("sgd", damped), ("ea_cg", "sgd")])
+    assert [row.pair for row in crossed.rows[::9]] == [("sgd", damped), ("ea_cg", "sgd")]
+    code, out, error = kronbench("diff", tmp_path / "a", tmp_path / "b", "--pair", f"ea_cg={damped}", "--exit-code")
+    assert (code, error) == (0, "")
+    assert re.search(rf"ea_cg -> {re.escape(damped)} +train loss +0.5 +0.25 +better +lower by 2x", out)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--pair", "sgd"], "pair 'sgd': expected two optimizers, as in ea_cg=ea_cg[damping=0.05]"),
+        (["--pair", "sgd[lr=1]"], "pair 'sgd[lr=1]': expected two optimizers"),
+        (
+            ["--pair", "kfac[lr=1]=sgd"],
+            "pair kfac[lr=1]=sgd: no setup has the first before and the second after; before: ",
+        ),
+        (["--pair", "sgd=kfac"], "before: sgd; after: kfra, sgd"),
+        (["--smallest-effect", "-0.1"], "smallest effect must be a share of at least 0, such as 0.05, got -0.1"),
+        (["--smallest-effect", "nan"], "smallest effect must be a share of at least 0"),
+    ],
+)
+def test_flags_that_cannot_be_taken_are_one_line(kronbench, tmp_path, flags, message):
+    _write(tmp_path / "a", [0.5])
+    _write(tmp_path / "b", [0.5])
+    _write(tmp_path / "b", [0.5], optimizer="kfra")
+    code, out, error = kronbench("diff", tmp_path / "a", tmp_path / "b", *flags)
+    assert (code, out) == (2, "")
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_the_legend_says_how_many_verdicts_are_false_by_chance_and_the_smallest_effect(kronbench, tmp_path):
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "b", [0.5, 0.6, 0.5, 0.6, 0.4, 0.7], state=90)
+    out = " ".join(kronbench("diff", tmp_path / "a", tmp_path / "b", "--smallest-effect", "0.1")[1].split())
+    assert "changes of 10 % and less are none" in out
+    assert "of the 2 that are judged here some 0.1 would be told apart by chance" in out
+
+
+def test_two_texts_of_a_problem_are_two_setups(kronbench, tmp_path):
+    for side, text in (("a", "one"), ("b", "another")):
+        facts = ProblemFacts(metric="m", unit="u", larger_is_better=True, targets=(0.5,), source=text)
+        for seed in range(6):
+            own = replace(header(dataset="mine", seed=seed), problem=facts)
+            write(tmp_path / side / "runs" / f"{seed}.jsonl", own, [point(epoch) for epoch in range(3)])
+    code, out, _ = kronbench("diff", tmp_path / "a", tmp_path / "b")
+    assert code == 0
+    assert out.count("on one side only") == 2
+    assert "nothing in common" in out
 
 
 def test_other_options_are_not_compared_and_new_ones_do_not_matter(tmp_path):
@@ -142,7 +294,7 @@ def test_what_is_on_one_side_only_is_listed(kronbench, tmp_path):
     assert (
         "only (after): digits (1437 + 360 images), cross-entropy, sigmoid, 64-10, batch 100, float32, 3 epochs" in out
     )
-    assert "8 same" in out
+    assert "6 same, 2 not compared" in out
     assert "peak state" not in out
     assert "peak state" in kronbench("diff", tmp_path / "a", tmp_path / "b", "--all")[1]
 
@@ -193,15 +345,17 @@ def test_bad_input_is_one_line(kronbench, tmp_path, content, message, side):
 
 @pytest.mark.parametrize("folder", ["published/digits-cross-entropy", "gpu/NVIDIA-H100-80GB-HBM3/convergence"])
 def test_published_records_are_the_same_as_themselves(folder):
-    records, unread = read_folder(ROOT / "results" / folder)
-    assert not unread
-    found = diff(records, records)
+    side = read_folder(ROOT / "results" / folder)
+    assert not side.unread
+    found = diff(side, side)
     assert found.differences
     assert not found.only_before
     assert not found.only_after
     for difference in found.differences:
         assert not difference.notes
-        assert {row.outcome for row in difference.rows} == {"same"}
+        assert {row.outcome for row in difference.rows if row.metric and row.reason != "seconds of two runs"} == {
+            "same"
+        }
 
 
 def test_what_is_left_out_is_said_and_is_exit_code_2(kronbench, tmp_path):
@@ -216,7 +370,7 @@ def test_what_is_left_out_is_said_and_is_exit_code_2(kronbench, tmp_path):
     code, out, error = kronbench("diff", tmp_path / "a", tmp_path / "b")
     assert code == 2
     assert "worse" not in out
-    assert "8 same" in out
+    assert "6 same" in out
     lines = error.splitlines()
     assert len(lines) == 8
     assert f"left out: {broken}, line 8: its digest" in lines[0]
@@ -272,7 +426,7 @@ def test_both_sides_are_shown_whether_they_are_compared_or_not(tmp_path):
     rows = {row.metric.key: row for row in difference.rows if row.metric}
     assert (rows["train_loss"].before.median, rows["train_loss"].after.median) == (0.5, 0.25)
     step = rows["seconds_a_step"]
-    assert step.reason == "another machine"
+    assert step.reason == "seconds of two runs"
     assert step.after.median == pytest.approx(9 * step.before.median)
     assert str(difference.setup).startswith("digits (1437 + 360 images), cross-entropy, sigmoid, ")
     assert str(replace(difference.setup, synthetic=True)).startswith("digits (1437 + 360 synthetic images), ")

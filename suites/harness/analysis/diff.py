@@ -1,43 +1,89 @@
 """Two folders of records, before and after: what got better or worse, what cannot be told apart, and why not.
 
 A *setup* is what makes losses comparable: data, criterion, network, batch, length, schedule. Within one, runs of the
-same optimizer are paired by seed. *Conditions* decide about times: the machine, its threads, CUDA graphs. Where they
-differ, times are not compared.
+same optimizer are paired by seed. Seconds are shown and not judged: of times, the ratio of a step to one of SGD is. It
+is not judged either where *conditions* differ: the machine, its threads, CUDA graphs.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from suites.harness.analysis.metrics import METRICS, Metric
+from suites.harness.analysis.metrics import METRICS, STEP_RATIO, Metric
 from suites.harness.analysis.statistics import Interval, median_interval
-from suites.harness.analysis.verdicts import Compared, paired, verdict
+from suites.harness.analysis.verdicts import (
+    SMALLEST_EFFECT,
+    Compared,
+    StepSeconds,
+    paired,
+    step_ratios,
+    times_changed,
+    verdict,
+)
 from suites.harness.problems.problem import target_of
+from suites.harness.records.beside import read_step_seconds
+from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.groups import Setup, by_optimizer
 from suites.harness.records.record import Record, read
+from suites.harness.records.results import read_each
 
 Outcome = Literal["better", "worse", "same", "inconclusive", "not compared"]
+Pair: TypeAlias = tuple[str, str]  # an optimizer before, and after
 
 _ENVIRONMENT = ("platform", "cpu", "cores", "threads")
 _SOFTWARE = ("torch", "blas", "python", "kronbench")
 
 
 @dataclass(frozen=True)
+class Side:
+    """What a folder holds, or some runs of it.
+
+    step_seconds: by the folder of a run of the command. unread: a line for each file that is left out.
+    """
+
+    records: list[Record]
+    step_seconds: Mapping[Path, StepSeconds]
+    unread: list[str]
+
+    def by_setup(self) -> dict[Setup, "Side"]:
+        groups: dict[Setup, list[Record]] = {}
+        for record in self.records:
+            groups.setdefault(Setup.of(record), []).append(record)
+        return {setup: replace(self, records=records) for setup, records in groups.items()}
+
+    def by_optimizer(self) -> dict[str, "Side"]:
+        return {name: replace(self, records=records) for name, records in by_optimizer(self.records).items()}
+
+    def step_ratios(self) -> list[list[float]]:
+        """Step time / SGD of the first record's optimizer, in each sitting of each run of the command."""
+        folders = dict.fromkeys(map(_folder, self.records))
+        optimizer = self.records[0].experiment.optimizer
+        found = (step_ratios(self.step_seconds.get(folder, {}), optimizer) for folder in folders)
+        return [ratios for ratios in found if ratios]
+
+
+@dataclass(frozen=True)
 class Row:
-    """One metric of one optimizer.
+    """One metric of an optimizer, or of two that a user pairs.
 
     metric: None if no metric of the optimizer is compared.
     before, after: the medians with their intervals; None if nothing is known.
-    change: seed by seed; None if it is not compared. reason: why it is not compared.
+    change: None if it is not compared. reason: why it is not compared.
     """
 
-    optimizer: str
+    pair: Pair
     metric: Metric | None
     before: Interval | None = None
     after: Interval | None = None
     change: Compared | None = None
     reason: str = ""
+
+    @property
+    def optimizer(self) -> str:
+        return " -> ".join(dict.fromkeys(self.pair))
 
     @property
     def outcome(self) -> Outcome:
@@ -77,10 +123,11 @@ class Diff:
     only_after: list[Setup]
 
 
-def read_folder(folder: Path) -> tuple[list[Record], list[str]]:
-    """The records in the folders called ``runs`` in and below a folder, and a line for each that is left out.
+def read_folder(folder: Path) -> Side:
+    """The records in the folders called ``runs`` in and below a folder, and the step times beside them.
 
-    A record is left out if it cannot be read or has no end.
+    A record is left out if it cannot be read or has no end. Step times are left out if they cannot be read; if the
+    records beside them are of several setups, nobody knows of which they are.
 
     Raises:
         ValueError: if there is no record, or none that can be compared.
@@ -90,71 +137,94 @@ def read_folder(folder: Path) -> tuple[list[Record], list[str]]:
     paths = sorted(path for path in folder.resolve().rglob("*.jsonl") if path.parent.name == "runs")
     if not paths:
         raise ValueError(f"{folder}: no records in it; there should be runs/*.jsonl, as kronbench compare writes")
-    records: list[Record] = []
     unread: list[str] = []
-    for path in paths:
-        try:
-            record = read(path)
-        except (OSError, ValueError) as error:
-            unread.append(str(error))
-            continue
-        if record.end:
-            records.append(record)
-        else:
-            unread.append(f"{path}: it has no end, the run is unfinished")
+    found = list(read_each(paths, read, unread))
+    unread += [f"{record.path}: it has no end, the run is unfinished" for record in found if not record.end]
+    records = [record for record in found if record.end]
     if not records:
         more = f"; nor can the {len(unread) - 1} others" if len(unread) > 1 else ""
         raise ValueError(f"{unread[0]}{more}")
-    return records, unread
+    setups = Counter(folder for folder, _ in {(_folder(record), Setup.of(record)) for record in records})
+    times = (folder / "step_seconds.json" for folder, count in setups.items() if count == 1)
+    seconds = dict(read_each(filter(Path.exists, times), lambda path: (path.parent, read_step_seconds(path)), unread))
+    return Side(records, seconds, unread)
 
 
-def diff(before: Iterable[Record], after: Iterable[Record]) -> Diff:
-    """Compare setup by setup, optimizer by optimizer."""
-    old, new = _by_setup(before), _by_setup(after)
+def diff(before: Side, after: Side, pairs: Sequence[Pair] = (), smallest: float = SMALLEST_EFFECT) -> Diff:
+    """Compare setup by setup, optimizer by optimizer.
+
+    Args:
+        pairs: optimizers that are compared although their names or options differ.
+        smallest: the share by which a time must change.
+
+    Raises:
+        ValueError: one line, if no setup has both optimizers of a pair.
+    """
+    old, new = before.by_setup(), after.by_setup()
+    differences = [_difference(setup, old[setup], new[setup], pairs, smallest) for setup in old if setup in new]
+    found = {row.pair for difference in differences for row in difference.rows}
+    for pair in pairs:
+        if pair not in found:
+            there = (", ".join(side.by_optimizer()) for side in (before, after))
+            raise ValueError(
+                f"pair {'='.join(pair)}: no setup has the first before and the second after; before: {next(there)}; "
+                f"after: {next(there)}"
+            )
     return Diff(
-        [_difference(setup, old[setup], new[setup]) for setup in old if setup in new],
+        differences,
         [setup for setup in old if setup not in new],
         [setup for setup in new if setup not in old],
     )
 
 
-def _by_setup(records: Iterable[Record]) -> dict[Setup, list[Record]]:
-    groups: dict[Setup, list[Record]] = {}
-    for record in records:
-        groups.setdefault(Setup.of(record), []).append(record)
-    return groups
-
-
-def _difference(setup: Setup, before: Sequence[Record], after: Sequence[Record]) -> Difference:
-    old, new = by_optimizer(before), by_optimizer(after)
-    target = target_of([*before, *after])
-    rows = [row for name in old if name in new for row in _rows(name, old[name], new[name], target)]
+def _difference(setup: Setup, before: Side, after: Side, given: Sequence[Pair], smallest: float) -> Difference:
+    old, new = before.by_optimizer(), after.by_optimizer()
+    target = target_of([*before.records, *after.records])
+    chosen = [(one, other) for one, other in given if one in old and other in new]
+    taken = {one for one, _ in chosen}, {other for _, other in chosen}
+    rows: list[Row] = []
+    for pair in chosen + [(name, name) for name in old if name in new and name not in taken[0] | taken[1]]:
+        sides = old[pair[0]], new[pair[1]]
+        options = _changes(lambda record: record.experiment.options, *sides, missing_counts=False)
+        if options and pair not in chosen:
+            rows.append(Row(pair, None, reason=f"other options: {', '.join(options)}"))
+        else:
+            rows += _rows(pair, *sides, target, smallest)
     notes = [
         *(f"another machine, times are not compared: {text}" for text in _changes(_conditions, before, after)),
         *_changes(_software, before, after),
     ]
-    one_sided = [f"{name} (before)" for name in old if name not in new]
-    return Difference(setup, notes, rows, one_sided + [f"{name} (after)" for name in new if name not in old])
+    one_sided = [f"{name} (before)" for name in old if name not in new and name not in taken[0]]
+    one_sided += [f"{name} (after)" for name in new if name not in old and name not in taken[1]]
+    return Difference(setup, notes, rows, one_sided)
 
 
-def _rows(name: str, before: Sequence[Record], after: Sequence[Record], target: float) -> list[Row]:
-    options = _changes(lambda record: record.experiment.options, before, after, missing_counts=False)
-    if options:
-        return [Row(name, None, reason=f"other options: {', '.join(options)}")]
-    elsewhere = bool(_changes(_conditions, before, after))
-    return [_row(name, metric.at(target), before, after, target, elsewhere) for metric in METRICS.values()]
+def _rows(pair: Pair, before: Side, after: Side, target: float, smallest: float) -> list[Row]:
+    """All metrics. ``reason`` stays empty where there is none against comparing."""
+    rows = []
+    for metric in (metric.at(target) for metric in METRICS.values()):
+        old, new = (metric.by_seed(side.records, target) for side in (before, after))
+        reason = "seconds of two runs" if metric.timed else ""
+        rows.append(_row(pair, metric, old.values(), new.values(), paired(old, new, metric.kind, metric.exact), reason))
+    if pair != (REFERENCE, REFERENCE):
+        was, is_now = before.step_ratios(), after.step_ratios()
+        reason = "another machine" if _changes(_conditions, before, after) else ""
+        compared = times_changed(was, is_now, smallest)
+        rows.append(_row(pair, STEP_RATIO, list(chain(*was)), list(chain(*is_now)), compared, reason))
+    return rows
 
 
 def _row(
-    name: str, metric: Metric, before: Sequence[Record], after: Sequence[Record], target: float, elsewhere: bool
+    pair: Pair, metric: Metric, old: Collection[float], new: Collection[float], compared: Compared | None, reason: str
 ) -> Row:
-    old, new = (metric.by_seed(records, target) for records in (before, after))
-    was, is_now = (median_interval(side.values()) if side else None for side in (old, new))
-    if not old or not new:
-        return Row(name, metric, was, is_now, reason="not recorded")
-    if metric.timed and elsewhere:
-        return Row(name, metric, was, is_now, reason="another machine")
-    return Row(name, metric, was, is_now, paired(old, new, metric.kind, metric.exact))
+    was, is_now = (median_interval(side) if side else None for side in (old, new))
+    reason = reason if old and new else "not recorded"
+    return Row(pair, metric, was, is_now, None if reason else compared, reason)
+
+
+def _folder(record: Record) -> Path:
+    """That of a run of the command."""
+    return record.path.parent.parent
 
 
 def _conditions(record: Record) -> dict[str, Any]:
@@ -179,12 +249,12 @@ def _software(record: Record) -> dict[str, Any]:
 
 def _changes(
     facts: Callable[[Record], Mapping[str, Any]],
-    before: Iterable[Record],
-    after: Iterable[Record],
+    before: Side,
+    after: Side,
     missing_counts: bool = True,
 ) -> list[str]:
     """Facts that are not the same for all runs of both sides, as ``threads 2 -> 4``."""
-    old, new = ([facts(record) for record in records] for records in (before, after))
+    old, new = ([facts(record) for record in side.records] for side in (before, after))
     texts = []
     for name in dict.fromkeys(name for one in (*old, *new) for name in one):
         sides = [list(dict.fromkeys(str(one[name]) for one in side if name in one)) for side in (old, new)]

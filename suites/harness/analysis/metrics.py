@@ -186,3 +186,12 @@ METRICS = {
         ),
     )
 }
+STEP_RATIO = Metric(  # of a run of the command, not of a record
+    key="step_ratio",
+    quantity="step time / SGD",
+    of=lambda record, target: None,
+    form=".2f",
+    smaller="faster",
+    larger="slower",
+    timed=True,
+)

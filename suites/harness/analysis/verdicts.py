@@ -97,8 +97,8 @@ def times_changed(
     before: Sequence[Sequence[float]],
     after: Sequence[Sequence[float]],
     smallest: float = SMALLEST_EFFECT,
-) -> Compared:
-    """How the step ratios of two sides changed: the ratio of their geometric means.
+) -> Compared | None:
+    """How the step ratios of two sides changed: the ratio of their geometric means. None if a side has no runs.
 
     The spread s of a side's logarithms over its sittings is what its machine does within a run, and is taken for what
     it does from run to run: drift is shared by the sittings of a run, so they do not average it away, and the mean of
@@ -107,6 +107,8 @@ def times_changed(
     Args:
         before, after: for each run of a side the ratio of each sitting.
     """
+    if not before or not after:
+        return None
     sides = [np.log(np.concatenate([checked(run) for run in side])) for side in (before, after)]
     shift = float(sides[1].mean() - sides[0].mean())
     few = min(side.size for side in sides)

@@ -9,7 +9,7 @@ from statistics import median
 
 from suites.harness.analysis.answer import Answer, told
 from suites.harness.analysis.experiment import Experiment, Tuning
-from suites.harness.analysis.metrics import METRICS
+from suites.harness.analysis.metrics import METRICS, STEP_RATIO
 from suites.harness.analysis.profiles import LARGEST_RATIO, Scoreboard
 from suites.harness.analysis.statistics import Estimate, improvements, median_interval
 from suites.harness.analysis.verdicts import StepSeconds, step_ratios
@@ -41,7 +41,7 @@ def comparison_table(records: Sequence[Record], step_seconds: StepSeconds, targe
         Column("optimizer", "setting"),
         Column("tuning", "tuning", brief="setting"),
         *(metric_column(key, target) for key in _TRAINED),
-        Column("step_ratio", "step time / SGD", ".2f"),
+        Column(STEP_RATIO.key, STEP_RATIO.label, STEP_RATIO.form),
         metric_column("peak_state", target),
         Column("runs", "runs"),
     ]
