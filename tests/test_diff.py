@@ -134,7 +134,7 @@ def test_other_software_is_noted_and_times_are_compared(tmp_path):
 
 
 def test_step_times_are_compared_as_ratios_to_sgd(tmp_path):
-    """The shortest block of each sitting; several folders of a side are several runs."""
+    """Several folders of a side are several runs."""
     rng = np.random.default_rng(0)
     for side, slower in (("a", 1.0), ("b", 1.3)):
         for run in range(3):

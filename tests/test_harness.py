@@ -186,7 +186,7 @@ def test_steps_are_timed_after_each_seed_and_not_of_who_failed(task, tmp_path, m
     else:
         assert took == [*runs[0], all_of, *runs[1], left]
         seconds = read_step_seconds(tmp_path / "out" / "step_seconds.json")
-        assert seconds == {"sgd": [[3.0] * 50, [6.0] * 50], "ea_cg": [[3.0] * 50, [6.0] * 50]}
+        assert seconds == {"sgd": [[3.0] * 40, [6.0] * 40], "ea_cg": [[3.0] * 40, [6.0] * 40]}
 
 
 def test_step_seconds_of_old_are_sittings_of_one_block(tmp_path):

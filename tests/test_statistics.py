@@ -225,9 +225,9 @@ def test_three_sittings_are_what_times_need():
     assert times_changed([[1.0], [1.0], [1.01]], [[2.0] * 3]).direction == 1
 
 
-def test_a_sitting_has_the_ratio_of_its_shortest_blocks():
-    seconds = {"sgd": [[2.0, 1.0, 9.0], [4.0]], "kfac": [[3.0, 7.0, 5.0], [2.0]]}
-    assert step_ratios(seconds, "kfac") == [3.0, 0.5]
+def test_a_sitting_has_the_median_of_the_ratios_of_its_rounds():
+    seconds = {"sgd": [[2.0, 1.0, 10.0], [4.0]], "kfac": [[3.0, 7.0, 20.0], [2.0]]}
+    assert step_ratios(seconds, "kfac") == [2.0, 0.5]
     assert step_ratios(seconds, "kfra") == step_ratios({"kfac": [[1.0]]}, "kfac") == []
 
 

@@ -1,14 +1,20 @@
 """Seconds of steps and of their phases, by a clock that the test sets, and bytes by phase."""
 
+import os
+import subprocess
+import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from optimizers.core import TapeOptimizer
-from suites.harness.measure.clock import PhaseClock, Stopwatch
+from suites.harness.measure import clock as clocks
+from suites.harness.measure.clock import PhaseClock, Stopwatch, seconds_on_a_core, seconds_waited
 from suites.harness.measure.live_bytes import phase_bytes
 from suites.harness.measure.timing import interleaved_phases, interleaved_seconds
 from suites.harness.records.conventions import PHASES
@@ -117,6 +123,55 @@ def gpu(clock, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="gpu"))
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     return clock
+
+
+@pytest.mark.parametrize(("waits", "seconds"), [(True, 0.35), (False, 0.25)])
+def test_waits_for_a_core_count_unless_they_are_left_out(clock, monkeypatch, waits, seconds):
+    waited = [7.0]
+    monkeypatch.setattr(clocks, "seconds_waited", lambda: waited[0])
+
+    def step():
+        clock.pass_("work and wait", 0.35)
+        waited[0] += 0.1
+
+    assert interleaved_seconds({"step": step}, "cpu", 2, waits=waits)["step"] == pytest.approx([seconds] * 2)
+
+
+def test_a_wait_while_the_clock_is_read_is_seen_and_the_clock_read_again(clock, monkeypatch):
+    waits = iter([5.0, 6.0, 6.0, 6.0])
+    monkeypatch.setattr(clocks, "seconds_waited", lambda: next(waits))
+    assert seconds_on_a_core() == clock.now - 6
+
+
+def test_who_shares_a_core_waits_for_it():
+    """As the scheduler of Linux tells each thread; there is nothing to read elsewhere."""
+    if not Path("/proc/self/schedstat").exists():
+        assert seconds_waited() == 0
+        return
+    cores, before = os.sched_getaffinity(0), seconds_waited()
+    busy = subprocess.Popen(
+        [sys.executable, "-c", "while True: pass"], preexec_fn=lambda: os.sched_setaffinity(0, {min(cores)})
+    )
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        ends = time.perf_counter() + 0.5
+        while time.perf_counter() < ends:
+            pass
+        waited = seconds_waited() - before
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(seconds_waited).result() < waited
+    finally:
+        os.sched_setaffinity(0, cores)
+        busy.kill()
+        busy.wait()
+    assert 0.05 < waited < 0.5
+
+
+def test_a_sleep_counts_and_the_clock_never_goes_back():
+    times = [seconds_on_a_core() for _ in range(200)]
+    assert times == sorted(times)
+    time.sleep(0.02)
+    assert seconds_on_a_core() - times[-1] >= 0.015
 
 
 def test_seconds_on_a_gpu(gpu):

@@ -11,6 +11,7 @@ to SGD, see :func:`step_ratios` and :func:`times_changed`, and every time must c
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import truediv
 from statistics import median
 from typing import Literal, TypeAlias
 
@@ -82,15 +83,13 @@ def paired(
 
 
 def step_ratios(step_seconds: StepSeconds, optimizer: str) -> list[float]:
-    """Step time / SGD of each sitting: the shortest block of the optimizer over the shortest of SGD.
-
-    A busy machine adds to a block and never takes from it, so the shortest says most of the step.
+    """Step time / SGD of each sitting: the median over its rounds, in which both were timed in turn.
 
     Returns:
         One number a sitting; none if the optimizer or SGD was not timed.
     """
     sittings = zip(step_seconds.get(optimizer, ()), step_seconds.get(REFERENCE, ()), strict=False)
-    return [min(own) / min(reference) for own, reference in sittings]
+    return [median(map(truediv, own, reference)) for own, reference in sittings]
 
 
 def times_changed(

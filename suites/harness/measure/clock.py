@@ -1,10 +1,13 @@
 """The clocks: wall time with the device synchronized at both ends, and the phases of a step."""
 
+import os
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -83,11 +86,38 @@ class PhaseClock:
         return {phase: [total[phase] for total in totals] for phase in sorted({p for total in totals for p in total})}
 
 
-def timer(device: torch.device | str) -> Callable[[], Any]:
+def timer(device: torch.device | str, waits: bool = True) -> Callable[[], Any]:
     """Returns a function that gives a moment in time; two moments differ in seconds. On CUDA it does not wait for
-    the device.
+    the device. ``waits``: see :func:`seconds_on_a_core`, which leaves them out.
     """
-    return DeviceTime if torch.device(device).type == "cuda" else time.perf_counter
+    if torch.device(device).type == "cuda":
+        return DeviceTime
+    return time.perf_counter if waits else seconds_on_a_core
+
+
+def seconds_on_a_core() -> float:
+    """The clock, without the time for which this thread waited while others had the cores; it goes on in a sleep."""
+    while True:
+        before, now = seconds_waited(), time.perf_counter()
+        if seconds_waited() == before:  # else the clock was read before or after a wait, nobody knows which
+            return now - before
+
+
+def seconds_waited() -> float:
+    """For how long this thread waited for a core, by the scheduler of Linux; 0 on other systems."""
+    scheduled = _scheduled(threading.get_native_id())
+    return 0.0 if scheduled is None else int(os.pread(scheduled, 99, 0).split()[1]) / 1e9
+
+
+@cache
+def _scheduled(thread: int) -> int | None:
+    """A file that is kept open, since to open one takes as long as a short step: nanoseconds on a core, of waiting, and
+    turns. None where there is no such file.
+    """
+    try:
+        return os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY)
+    except OSError:
+        return None
 
 
 class DeviceTime:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import torch
 
@@ -25,6 +26,7 @@ def interleaved_seconds(
     on_round: Callable[[int], None] = lambda done: None,
     at_least: int = 5,
     block_seconds: float = BLOCK_SECONDS,
+    waits: bool = True,
 ) -> dict[str, list[float]]:
     """Seconds of one call of each step: the mean over a block of calls, one block of each step in every round.
 
@@ -34,11 +36,12 @@ def interleaved_seconds(
     Args:
         on_round: called with the number of rounds done.
         block_seconds: a block has as many calls as fill this time, and at least one.
+        waits: False leaves out the time for which this thread waits for a core while others have them.
 
     Returns:
         By name: one number a round; the numbers at the same place are of the same round.
     """
-    blocks = {name: partial(_block_of_steps, step, device) for name, step in steps.items()}
+    blocks = {name: partial(_block_of_steps, step, timer(device, waits)) for name, step in steps.items()}
     samples = _in_turn(blocks, device, rounds, at_most_seconds, on_round, at_least, block_seconds)
     return {name: [sample[_WHOLE] for sample in own] for name, own in samples.items()}
 
@@ -106,8 +109,7 @@ def _warm_up(block: Block, device: str, at_most_seconds: float) -> float:
     return min(seconds)
 
 
-def _block_of_steps(step: Callable[[], object], device: str, count: int) -> dict[str, float]:
-    now = timer(device)
+def _block_of_steps(step: Callable[[], object], now: Callable[[], Any], count: int) -> dict[str, float]:
     begin = now()
     for _ in range(count):
         step()

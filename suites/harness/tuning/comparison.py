@@ -22,8 +22,8 @@ from suites.harness.training.runner import run
 from suites.harness.tuning.progress import progress_bars
 
 DEFAULT_OPTIMIZERS = ("sgd", "torch.optim.Adam", "kfac", "kfra", "ea_cg", "ea_cg[gamma=0]")
-_ROUNDS = 50  # of each sitting, short blocks: what else runs on the machine stretches most long ones
-_BLOCK_SECONDS = 0.001
+_ROUNDS = 40  # of each sitting
+_BLOCK_SECONDS = 0.002
 _AT_MOST_SECONDS = 20.0  # of all sittings together
 
 
@@ -58,6 +58,7 @@ def compare(
                     _ROUNDS,
                     _AT_MOST_SECONDS / seeds,
                     block_seconds=_BLOCK_SECONDS,
+                    waits=False,
                 )
             )
 
