@@ -6,6 +6,8 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,7 +78,16 @@ def test_seconds_are_those_of_one_step(clock):
     steps = {"fast": lambda: clock.pass_("fast", 0.001), "slow": lambda: clock.pass_("slow", 0.5)}
     seconds = interleaved_seconds(steps, "cpu", rounds=2)
     assert seconds == {"fast": pytest.approx([0.001] * 2), "slow": pytest.approx([0.5] * 2)}
-    assert clock.took[-10:] == [*["fast"] * 4, "slow"] * 2
+    assert sorted(clock.took[-10:-5]) == sorted(clock.took[-5:]) == [*["fast"] * 4, "slow"]
+
+
+def test_the_order_changes_from_round_to_round(clock):
+    """So that nobody is always timed after the same other one."""
+    steps = {name: partial(clock.pass_, name, 1.0) for name in "abcd"}
+    interleaved_seconds(steps, "cpu", rounds=60, at_most_seconds=1000)
+    took = clock.took[-4 * 60 :]
+    assert all(sorted(took[begin : begin + 4]) == list("abcd") for begin in range(0, 240, 4))
+    assert set(pairwise(took)) == set(product("abcd", repeat=2))
 
 
 def test_the_first_steps_are_not_counted(clock):
@@ -149,11 +160,9 @@ def test_who_shares_a_core_waits_for_it():
         assert seconds_waited() == 0
         return
     cores, before = os.sched_getaffinity(0), seconds_waited()
-    busy = subprocess.Popen(
-        [sys.executable, "-c", "while True: pass"], preexec_fn=lambda: os.sched_setaffinity(0, {min(cores)})
-    )
+    os.sched_setaffinity(0, {min(cores)})
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        os.sched_setaffinity(0, {min(cores)})
         ends = time.perf_counter() + 0.5
         while time.perf_counter() < ends:
             pass
@@ -164,7 +173,7 @@ def test_who_shares_a_core_waits_for_it():
         os.sched_setaffinity(0, cores)
         busy.kill()
         busy.wait()
-    assert 0.05 < waited < 0.5
+    assert waited > 0.05
 
 
 def test_a_sleep_counts_and_the_clock_never_goes_back():

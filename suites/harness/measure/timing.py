@@ -1,5 +1,9 @@
-"""The one loop that times steps: several steps in turn, block by block, so that all of them meet the same machine."""
+"""The one loop that times steps: several steps in turn, block by block, so that all of them meet the same machine.
 
+Their order changes from round to round.
+"""
+
+import random
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -90,9 +94,11 @@ def _in_turn(
             for name, block in blocks.items()
         }
         started = time.perf_counter()
+        order, names = random.Random(0), list(blocks)
         for done in range(1, rounds + 1):
-            for name, block in blocks.items():
-                samples[name].append(block(lengths[name]))
+            order.shuffle(names)  # a block is slower after some than after others, which leave other data in the caches
+            for name in names:
+                samples[name].append(blocks[name](lengths[name]))
             on_round(done)
             if done >= at_least and time.perf_counter() - started > at_most_seconds:
                 break
