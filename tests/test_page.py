@@ -273,4 +273,3 @@ def test_latex_compiles_and_the_main_tables_fit_a_page(built, tmp_path):
     assert told.returncode == 0, told.stdout[-2000:]
     wide = {one.split()[0] for one in told.stdout.split("TABLE ")[1:] if "Overfull" in one}
     assert not wide & {"hostile", DIGITS, "published-digits-bounded"}
-    print(wide)

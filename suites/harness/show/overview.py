@@ -19,6 +19,7 @@ from suites.harness.show.looks import in_order
 from suites.harness.show.table import Cell, Column, Content, Table
 
 Place = Literal["best", "level", "behind", "never"]
+_MARKS = {"best": "*", "level": "=", "behind": "", "never": ""}
 _WORDS = {"best": "best", "level": "level with the best", "behind": "", "never": "not reached"}
 
 
@@ -89,17 +90,19 @@ class Overview:
     def table(self, cost: str) -> Table:
         """The same as a table of its own."""
         columns = [
-            *(Column(key, key) for key in ("problem", "runs", "machine", "target")),
-            *(Column(method, method, ".2g") for method in self.methods),
+            *(Column(key, key, brief=key) for key in ("problem", "runs")),
+            *(Column(key, key) for key in ("machine", "target")),
+            *(Column(method, method, ".2g", brief=method) for method in self.methods),
         ]
         rows: list[dict[str, Content]] = []
         for problem, of_problem in self.problems.items():
             for row in of_problem:
                 found = row.squares.get(cost, {})
-                cells = {m: Cell(s.factor, note=_WORDS[s.place]) for m, s in found.items()}
+                cells = {m: Cell(s.factor, note=_MARKS[s.place]) for m, s in found.items()}
                 facts = {"problem": problem, "runs": row.experiment.group.setup.length, "target": row.answer.target}
                 rows.append({**facts, "machine": row.answer.environment.processor, **cells})
-        return Table(columns, rows, f"overview-{cost}", f"{METRICS[cost].short}, over that of the best")
+        title, note = f"{METRICS[cost].short}, over that of the best", "* the best; = cannot be told apart from it"
+        return Table(columns, rows, f"overview-{cost}", title, note)
 
 
 def overview(experiments: Sequence[Experiment]) -> Overview:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import wrap
+from textwrap import wrap
 from typing import TypeAlias
 
 from rich.box import SIMPLE_HEAD
@@ -16,6 +17,7 @@ from rich.text import Text
 from tabulate import tabulate
 
 UNKNOWN, NEVER = "-", "not reached"
+_TEX_HEAD = 8  # letters in a line of a title
 _TEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
@@ -221,7 +223,8 @@ def _tex_column(column: Column, cells: Sequence[Content]) -> tuple[str, list[str
         return "l", [_tex(column.title), *("{}" + _tex(shown) for shown, _ in parts)]  # a row must not begin with [
     places = max(len(_decimals(shown)) for shown, _ in parts)
     numbers = (_tex_number(shown, behind, places) for shown, behind in parts)
-    return "r@{}l", [rf"\multicolumn{{2}}{{c}}{{{_tex(column.title)}}}", *numbers]
+    head = r"\\".join(map(_tex, wrap(column.title, _TEX_HEAD, break_long_words=False)))
+    return "r@{}l", [rf"\multicolumn{{2}}{{c}}{{\shortstack{{{head}}}}}", *numbers]
 
 
 def _tex_number(shown: str, behind: str, places: int) -> str:
@@ -231,7 +234,8 @@ def _tex_number(shown: str, behind: str, places: int) -> str:
         number = r"$\infty$"
     elif missing := places - len(_decimals(shown)) if shown[-1].isdigit() else 0:
         number += rf"\phantom{{{'' if '.' in shown else '.'}{'0' * missing}}}"
-    return rf"{number} & {{\scriptsize\ {_tex(behind)}}}" if behind else f"{number} &"
+    behind = _tex(behind).replace("inf", r"$\infty$")
+    return rf"{number} & {{\scriptsize\ {behind}}}" if behind else f"{number} &"
 
 
 def _decimals(shown: str) -> str:
