@@ -54,6 +54,7 @@ def test_a_bare_method_runs_at_its_setting(digits, spec, runs_at, tuning):
         {"network": (64, 10)},
         {"activation": "relu"},
         {"batch_size": 50},
+        {"schedule": "cosine"},
     ],
 )
 def test_a_setting_of_another_task_does_not_apply(digits, other):

@@ -175,5 +175,5 @@ def _tunings(paths: Iterable[Path], unread: list[str]) -> list[Tuning]:
 def _searched(tuning: Tuning, optimizer: str, record: Record) -> bool:
     """Whether the search found exactly this setting for this problem."""
     facts = record.experiment
-    task = facts.dataset, facts.criterion, facts.network, facts.activation, facts.batch_size
+    task = facts.dataset, facts.criterion, facts.network, facts.activation, facts.schedule, facts.batch_size
     return tuning.found.task == task and tuning.found.spec == optimizer

@@ -22,6 +22,7 @@ from suites.harness.commands.options import (
     Network,
     Optimizers,
     ProblemName,
+    ScheduleName,
     at_least_one,
     bad_input_is_one_line,
     sizes,
@@ -64,6 +65,7 @@ def tune(
     batch_size: Annotated[
         int | None, typer.Option(help="Images of a mini-batch: 100, or with --search paper also 500 and 1000.")
     ] = None,
+    schedule: ScheduleName = "constant",
     dtype: Dtype = "float32",
     device: Device = "auto",
     cuda_graph: CudaGraph = False,
@@ -85,6 +87,7 @@ def tune(
         settings = Settings(
             *(problem, criterion, sizes(network), activation, max(plan.batch_sizes), dtype, device, cuda_graph),
             validation=VALIDATION,
+            schedule=schedule,
         )
         task = Task.load(settings, data_root)
         choices = _choices(task, optimizer, plan)

@@ -63,6 +63,7 @@ class Tuned:
     network: Annotated[tuple[Size, ...], Meta(min_length=2)]
     activation: str
     batch_size: Size
+    schedule: str = "constant"
     epochs: dict[str, Amount] = field(default_factory=dict)
     accuracy: Share
     loss: Amount | None = None
@@ -81,7 +82,7 @@ class Tuned:
     @property
     def task(self) -> tuple[Any, ...]:
         """What it was found for."""
-        return self.problem, self.criterion, self.network, self.activation, self.batch_size
+        return self.problem, self.criterion, self.network, self.activation, self.schedule, self.batch_size
 
     @property
     def place(self) -> tuple[Any, ...]:

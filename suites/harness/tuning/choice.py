@@ -53,7 +53,8 @@ def at_any_batch(spec: str, task: Task, found: Sequence[Tuned]) -> tuple[Task, C
 def task_of(task: Task) -> tuple[object, ...]:
     """What a setting is found for, see :attr:`suites.harness.problems.tuned.Tuned.task`."""
     settings = task.settings
-    return task.problem.name, settings.criterion, settings.network, settings.activation, settings.batch_size
+    of_network = settings.criterion, settings.network, settings.activation
+    return task.problem.name, *of_network, settings.schedule, settings.batch_size
 
 
 def with_options(choice: Choice, options: Mapping[str, object]) -> Choice:

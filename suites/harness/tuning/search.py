@@ -166,6 +166,7 @@ class _Runs:
             network=settings.network,
             activation=settings.activation,
             batch_size=best.batch_size,
+            schedule=settings.schedule,
             epochs={f"{target:g}": needed for target, needed in zip(targets, reached.epochs, strict=True)},
             accuracy=1 - reached.missed,
             loss=reached.loss if math.isfinite(reached.loss) else None,
