@@ -215,6 +215,12 @@ def test_a_file_of_a_users_own_is_an_optimizer(kronbench, tmp_path):
     assert code == 0, error
 
 
+def test_a_config_of_another_command_is_refused(kronbench, tmp_path):
+    (tmp_path / "config.toml").write_text('command = "reproduce"\nepochs = 1\n')
+    code, _, error = kronbench("compare", "--config", tmp_path / "config.toml", "--output", tmp_path / "out")
+    assert (code, "it has the flags of kronbench reproduce, not of compare" in error) == (2, True)
+
+
 def test_a_config_with_an_unknown_flag_is_refused(kronbench, tmp_path):
     (tmp_path / "c.toml").write_text("epoch = 3\n")
     code, _, error = kronbench("compare", "--config", tmp_path / "c.toml")

@@ -209,6 +209,8 @@ def test_an_experiment_names_the_commands_that_make_it_again(tmp_path):
     assert experiment.command == f"{again} {folder / 'figure9.toml'}; {again} {folder / 'figure10.toml'}"
     (folder / "config.toml").write_text("convergence = true")
     assert "kronbench gpu --config" in collect(tmp_path).experiments[0].command
+    (folder / "config.toml").write_text('convergence = true\ncommand = "compare"')
+    assert "kronbench compare --config" in collect(tmp_path).experiments[0].command
     (folder / "config.toml").write_text("epochs = 8")
     assert "kronbench compare --config" in collect(tmp_path).experiments[0].command
 

@@ -86,7 +86,9 @@ class Experiment:
 
 
 def _command_of(flags: Mapping[str, Any]) -> str:
-    """The command whose flags they are."""
+    """The command that wrote them; old files do not say, and are told by their flags."""
+    if "command" in flags:
+        return str(flags["command"])
     return "reproduce" if "name" in flags else "gpu" if "convergence" in flags else "compare"
 
 

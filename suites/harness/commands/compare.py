@@ -115,7 +115,7 @@ def compare(
         "target": list(task.problem.targets),
         "output": output,
     }
-    write_config(output / "config.toml", effective)
+    write_config(output / "config.toml", "compare", effective)
     records = run_comparison(task, choices, seeds, epochs, output, data_root, resume, workers)
     _print(answer(by_optimizer(records), target_of(records, task.problem.targets)), by_optimizer(records))
     typer.echo(f"\nAll columns, the machine and what they mean: {output / 'table.md'}")

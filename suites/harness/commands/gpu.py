@@ -45,5 +45,5 @@ def gpu(
         )
     flags = {name: value for name, value in context.params.items() if name != "config"}
     for trained in (folder / "convergence").glob("*/"):
-        write_config(trained / "config.toml", {**flags, "device": device})
+        write_config(trained / "config.toml", "gpu", {**flags, "device": device})
     typer.echo(f"{(folder / 'summary.md').read_text(encoding='utf-8')}\nRecords and summary.md are in {folder}")

@@ -96,7 +96,7 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
             flags = {p.name: p for p in context.command.params if p.name and p.name not in ("config", "help")}
             values = {
                 name: _as_typed(f"config {path}: {name}", value, getattr(flags[name], "multiple", False))
-                for name, value in read_config(path, list(flags)).items()
+                for name, value in read_config(path, context.info_name or "", list(flags)).items()
             }
             context.default_map = {**(context.default_map or {}), **values}
     return path

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from suites.harness.problems.problem import Problem
-from suites.harness.records.config import read_toml, write_config
+from suites.harness.records.config import read_toml, write_toml
 from suites.harness.records.facts import Amount, Count, Option, Share, Size
 
 _KIND = "tuned settings"
@@ -142,7 +142,7 @@ def write_tuned(path: Path, settings: list[Tuned]) -> None:
     """
     kept = {one.place: one for one in (read_tuned(path) if path.exists() else [])}
     merged = kept | {one.place: one for one in settings}
-    write_config(path, {"settings": [_plain(one) for one in merged.values()]})
+    write_toml(path, {"settings": [_plain(one) for one in merged.values()]})
 
 
 def _plain(one: Tuned) -> dict[str, Any]:

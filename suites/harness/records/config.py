@@ -10,13 +10,16 @@ from suites.harness.records.record import write_atomically
 # The TOML libraries are imported where they are used, so that commands that read and write none run without them.
 
 
-def read_config(path: Path, known: list[str]) -> dict[str, Any]:
-    """The flags that a file sets.
+def read_config(path: Path, command: str, known: list[str]) -> dict[str, Any]:
+    """The flags of a command that a file sets.
 
     Raises:
-        ValueError: if the file is missing, is no TOML, or sets an unknown flag.
+        ValueError: if the file is missing, is no TOML, is of another command, or sets an unknown flag.
     """
     values = read_toml(path)
+    written_by = values.pop("command", command)
+    if written_by != command:
+        raise ValueError(f"config {path}: it has the flags of kronbench {written_by}, not of {command}")
     for name in values:
         if name not in known:
             raise ValueError(f"config {path}: {unknown('flag', name, known)}")
@@ -43,8 +46,13 @@ def read_toml(path: Path, kind: str = "config") -> dict[str, Any]:
     return {flag_of_today(name): value for name, value in values.items()}
 
 
-def write_config(path: Path, values: dict[str, Any]) -> None:
-    """Write flags; :func:`read_config` gives them back. TOML has no None, so None is left out."""
+def write_config(path: Path, command: str, flags: dict[str, Any]) -> None:
+    """Write the flags of a command; :func:`read_config` gives them back."""
+    write_toml(path, {"command": command, **flags})
+
+
+def write_toml(path: Path, values: dict[str, Any]) -> None:
+    """Write values. TOML has no None, so None is left out."""
     import tomli_w
 
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

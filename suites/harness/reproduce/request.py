@@ -94,7 +94,7 @@ class Request:
         flags |= {name: value for name, value in vars(scale).items() if name in flags}
         workers = flags.pop("workers")
         flags |= {"jobs": workers.count, "backend": workers.backend, "address": workers.address}
-        write_config(page.with_name(f"{config}.toml"), {"name": result, **flags})
+        write_config(page.with_name(f"{config}.toml"), "reproduce", {"name": result, **flags})
 
 
 class Result(Protocol):
