@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import wrap
-from textwrap import wrap
 from typing import TypeAlias
 
 from rich.box import SIMPLE_HEAD
