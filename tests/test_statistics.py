@@ -1,6 +1,5 @@
 """Statistics of few seeds: intervals cover what they say, against simulation and enumeration; verdicts in words."""
 
-import itertools
 import math
 
 import numpy as np
@@ -11,10 +10,8 @@ from suites.harness.analysis.statistics import (
     attained_level,
     growth_exponent,
     improvements,
-    interquartile_mean,
     median_interval,
     probability_of_improvement,
-    stratified_interval,
 )
 from suites.harness.analysis.verdicts import by_seed, paired, step_ratios, times_changed, verdict
 
@@ -54,44 +51,6 @@ def test_the_median_has_the_exact_interval_where_that_is_nearest(size):
     ordered = np.sort(values)
     assert exact.low <= low < ordered[list(ordered).index(exact.low) + 1]
     assert ordered[list(ordered).index(exact.high) - 1] < high <= exact.high
-
-
-@pytest.mark.parametrize("distribution", [NORMAL, SKEWED], ids=["normal", "skewed"])
-@pytest.mark.parametrize(("problems", "seeds"), [(1, 5), (1, 10), (3, 5), (6, 3)])
-def test_intervals_of_the_interquartile_mean_cover(distribution, problems, seeds):
-    rng = np.random.default_rng(problems * seeds)
-    shifts = np.linspace(0, 2, problems)[:, None]
-    truth = interquartile_mean((distribution.rvs(size=(problems, 50_000), random_state=rng) + shifts).ravel())
-    draws = (distribution.rvs(size=(problems, seeds), random_state=rng) + shifts for _ in range(150))
-    # 150 simulations of a coverage of 95 % stay within these bounds 99 times of 100
-    assert 0.90 <= _coverage(map(stratified_interval, draws), truth) <= 1
-
-
-@pytest.mark.parametrize("strata", [[[1, 2, 3]], [[1, 2, 3, 4]] * 5, [[1, 2]] * 9])
-def test_too_few_seeds_have_no_interval_of_an_interquartile_mean(strata):
-    assert stratified_interval(strata)[1:] == (-math.inf, math.inf)
-
-
-def test_an_interquartile_mean_ranks_infinite_values():
-    value, low, high = stratified_interval([[1, 2, 3, 4, 5, 6, 7, math.inf]])
-    assert value == pytest.approx(4.5)
-    assert low < value < high
-    assert stratified_interval([[math.inf] * 5], np.median) == (math.inf, math.inf, math.inf)
-
-
-def test_a_bootstrap_agrees_with_all_its_draws():
-    """The 5^5 ways to draw five values: the ends are quantiles of those, widened for five."""
-    values = [1.0, 2.0, 4.0, 8.0, 16.0]
-    means = np.sort([np.mean(draw) for draw in itertools.product(values, repeat=5)])
-    tail = stats.norm.cdf(math.sqrt(5 / 4) * stats.t.ppf(0.025, 4))
-    value, low, high = stratified_interval([values], np.mean)
-    assert value == np.mean(values)
-    assert np.mean(means <= low) == pytest.approx(tail, abs=0.003)
-    assert np.mean(means >= high) == pytest.approx(tail, abs=0.003)
-
-
-def test_seeds_are_drawn_within_their_problem():
-    assert stratified_interval([[1.0] * 5, [9.0] * 5], np.mean) == (5, 5, 5)
 
 
 @pytest.mark.parametrize("effect", [0.0, 0.5, 2.0])
@@ -237,29 +196,9 @@ def test_rliable_finds_the_same():
     rng = np.random.default_rng(0)
     own, other = rng.normal(0, 1, (8, 5)), rng.normal(0.4, 2, (6, 5))  # [runs, problems]
     other[:3, 0] = own[:3, 0]  # ties count half
-    assert interquartile_mean(own.ravel()) == pytest.approx(metrics.aggregate_iqm(own), rel=1e-12)
     found = probability_of_improvement(own.T.tolist(), other.T.tolist())
     # ours is P(own < other), theirs P(own > other)
     assert found.value == pytest.approx(1 - metrics.probability_of_improvement(own, other), rel=1e-12)
-
-
-@pytest.mark.parametrize(("problems", "seeds"), [(1, 5), (1, 10), (1, 20), (3, 5), (6, 3), (6, 4), (8, 10)])
-def test_the_bootstrap_is_widened_for_few_seeds(problems, seeds):
-    """Hesterberg's expanded percentiles: which of the 2,000 ordered draws are the ends."""
-
-    def rank_of_draw(values, axis):
-        return np.arange(len(values)) if values.ndim == 2 else -7.0
-
-    found = stratified_interval([[1.0] * seeds] * problems, rank_of_draw)
-    freedom = max(seeds - 1, problems * (seeds - 1) / 2)
-    rank = round(2000 * stats.norm.cdf(math.sqrt(seeds / (seeds - 1)) * stats.t.ppf(0.025, freedom)))
-    assert found == (-7, rank, 1999 - rank)
-
-
-def test_without_an_interval_there_is_still_an_estimate_and_the_same_sample_gives_the_same_ends():
-    assert stratified_interval([[1.0, 2.0, 6.0]], np.mean) == (3, -math.inf, math.inf)
-    sample = [np.random.default_rng(1).normal(size=9)]
-    assert stratified_interval(sample) == stratified_interval(sample)
 
 
 def test_the_probability_of_improvement_has_newcombes_score_interval():

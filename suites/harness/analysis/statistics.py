@@ -8,8 +8,6 @@ it.
   exact levels (Hettmansperger and Sheather 1986). It holds for any distribution and covers 94 to 96 % from 6 values on.
   The percentile bootstrap covers 86 to 96 % there. Fewer than 6 values cannot reach 95 %: they have the whole range,
   which covers :func:`attained_level`, 93.75 % with 5 values, 75 % with 3.
-* A statistic of several strata, such as the interquartile mean (Agarwal et al. 2021), has the expanded percentile
-  bootstrap (Hesterberg 2015): 92 to 98 %. The percentile bootstrap covers 84 to 95 %, too little for few seeds.
 * The probability of improvement has a score interval (Newcombe 2006, method 5). It covers 93 to 97 % from 5 seeds on,
   and 89 to 97 % with 3 seeds of one problem. If the samples hardly overlap, a bootstrap of 3 to 10 seeds covers
   41 to 87 %.
@@ -19,15 +17,14 @@ it.
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
 
 LEVEL = 0.95
-_RESAMPLES = 2000
 
 Strata = Sequence[Sequence[float]]
 
@@ -65,35 +62,6 @@ def median_interval(values: Iterable[float]) -> Interval:
         _between(ends[rank], ends[rank + 1], weight) if weight else ends[rank] for ends in (sample, sample[::-1])
     )
     return Interval(float(np.median(sample)), float(low), float(high))
-
-
-def interquartile_mean(values: Any, axis: int = -1) -> Any:
-    """The mean of the middle half: a quarter of the values, rounded down, is cut off at each end."""
-    return stats.trim_mean(values, 0.25, axis=axis)
-
-
-def stratified_interval(strata: Strata, statistic: Callable[..., Any] = interquartile_mean) -> Estimate:
-    """A statistic of all strata together and its 95 % interval. Seeds are resampled within each stratum.
-
-    The ends are infinite if 95 % is out of reach: below 5 seeds, or below 3 seeds of 6 problems or more.
-
-    Args:
-        statistic: takes an array and ``axis``, like :func:`interquartile_mean` and :func:`numpy.median`.
-    """
-    samples = [checked(stratum) for stratum in strata]
-    estimate = float(statistic(np.concatenate(samples), axis=-1))
-    seeds = min(sample.size for sample in samples)
-    if seeds < (3 if len(samples) >= 6 else 5):
-        return Estimate(estimate, -math.inf, math.inf)
-    # by hand: an infinite value makes the quantiles of scipy's bootstrap NaN; seeded: same records, same table
-    rng = np.random.default_rng(0)
-    drawn = np.concatenate([rng.choice(sample, (_RESAMPLES, sample.size)) for sample in samples], axis=-1)
-    ordered = np.sort(statistic(drawn, axis=-1))
-    # about half of the values decide a median or a mean of the middle half
-    freedom = max(seeds - 1, sum(sample.size - 1 for sample in samples) / 2)
-    tail = float(stats.norm.cdf(math.sqrt(seeds / (seeds - 1)) * stats.t.ppf((1 - LEVEL) / 2, freedom)))
-    rank = round(tail * _RESAMPLES)
-    return Estimate(estimate, float(ordered[rank]), float(ordered[-1 - rank]))
 
 
 def probability_of_improvement(own: Strata, other: Strata, level: float = LEVEL) -> Estimate:
