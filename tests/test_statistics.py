@@ -191,7 +191,7 @@ def test_a_sitting_has_the_median_of_the_ratios_of_its_rounds():
 
 
 def test_rliable_finds_the_same():
-    """Its interquartile mean of all runs of all problems, and its probability of improvement, on the same data."""
+    """Its probability of improvement, on the same data."""
     metrics = pytest.importorskip("rliable.metrics", reason="rliable is not installed")
     rng = np.random.default_rng(0)
     own, other = rng.normal(0, 1, (8, 5)), rng.normal(0.4, 2, (6, 5))  # [runs, problems]
