@@ -270,6 +270,7 @@ def test_two_texts_of_a_problem_are_two_setups(kronbench, tmp_path):
     code, out, _ = kronbench("diff", tmp_path / "a", tmp_path / "b")
     assert code == 0
     assert out.count("on one side only") == 2
+    assert out.count("mine (1437 + 360 samples), ") == 2
     assert "nothing in common" in out
 
 
@@ -432,6 +433,24 @@ def test_both_sides_are_shown_whether_they_are_compared_or_not(tmp_path):
     assert str(replace(difference.setup, synthetic=True)).startswith("digits (1437 + 360 synthetic images), ")
 
 
+def test_another_commit_and_another_device_are_noted_and_so_are_several_values_of_a_side(tmp_path):
+    git = replace(ENVIRONMENT.git, commit="f" * 40, dirty=True)
+    _write(tmp_path / "a", [0.5] * 6)
+    _write(tmp_path / "b", [0.5] * 6, device="cuda", environment=replace(ENVIRONMENT, git=git))
+    _write(tmp_path / "c", [0.5] * 2, environment=replace(ENVIRONMENT, torch="2.15"))
+    _write(tmp_path / "d", [0.5], environment=replace(ENVIRONMENT, torch="2.15"))
+    _write(tmp_path / "d" / "e", [0.5], environment=ENVIRONMENT)
+    (difference,) = _differences(tmp_path / "a", tmp_path / "b")
+    assert difference.notes == [
+        "another machine, times are not compared: device cpu -> cuda",
+        "commit 0123456789 -> ffffffffff with changes",
+    ]
+    (several,) = _differences(tmp_path / "c", tmp_path / "d")
+    assert several.notes == ["torch 2.15 -> 2.14, 2.15"]
+    (several,) = _differences(tmp_path / "d", tmp_path / "c")
+    assert several.notes == ["torch 2.14, 2.15 -> 2.15"]
+
+
 def test_what_one_side_did_not_record_is_not_compared(tmp_path):
     _write(tmp_path / "a", [0.5] * 6)
     _write(tmp_path / "b", [0.5] * 6, state=None)
@@ -472,10 +491,10 @@ def test_versions_of_an_optimizers_package_are_noted(tmp_path):
 
 def test_software_of_a_gpu_is_noted(tmp_path):
     _write(tmp_path / "a", [0.5] * 6, environment=replace(ENVIRONMENT, gpu=GPU))
-    newer = replace(GPU, cuda="13.1", tf32=True)
+    newer = replace(GPU, cuda="13.1", tf32=True, driver="600")
     _write(tmp_path / "b", [0.5] * 6, environment=replace(ENVIRONMENT, gpu=newer, torch="2.15"))
     (difference,) = _differences(tmp_path / "a", tmp_path / "b")
-    assert difference.notes == ["torch 2.14 -> 2.15", "cuda 13.0 -> 13.1", "tf32 False -> True"]
+    assert difference.notes == ["torch 2.14 -> 2.15", "driver None -> 600", "cuda 13.0 -> 13.1", "tf32 False -> True"]
 
 
 def test_a_folder_in_which_nothing_can_be_read_names_the_first_and_counts_the_others(tmp_path):
@@ -486,7 +505,7 @@ def test_a_folder_in_which_nothing_can_be_read_names_the_first_and_counts_the_ot
         read_folder(tmp_path)
     for number in (1, 2):
         (tmp_path / "runs" / f"{number}.jsonl").unlink()
-    with pytest.raises(ValueError, match=r"0\.jsonl(?!.*nor can)"):
+    with pytest.raises(ValueError, match=r"0\.jsonl, line 1: [^;]*[^X]$"):
         read_folder(tmp_path)
     with pytest.raises(ValueError, match="no such folder"):
         read_folder(tmp_path / "nowhere")

@@ -264,6 +264,22 @@ def test_seconds_by_phase(task):
     assert all(len(values) == 4 and min(values) > 0 for values in samples)
 
 
+def test_a_phase_that_a_round_lacks_took_no_time(clock, task):
+    step = task.step(choose("sgd"), seed=0)
+    step.optimizer = Timed(step.network.parameters(), clock)
+    marks = iter([True] * 7)  # those of the warm-up and of the first round, whose block has one step
+    whole = step.optimizer.step
+
+    def now_and_then(tape):
+        if next(marks, False):
+            whole(tape)
+        clock.pass_("else", 0.01)
+
+    step.optimizer.step = now_and_then
+    seconds = interleaved_phases({"timed": step}, "cpu", rounds=3)["timed"]
+    assert seconds["solve"][-1] == 0
+
+
 def test_no_more_rounds_than_there_is_time_for(task):
     seconds = interleaved_phases({"sgd": task.step(choose("sgd"), seed=0)}, "cpu", rounds=1000, at_most_seconds=0.0)
     assert len(seconds["sgd"]["update"]) == 3

@@ -51,7 +51,8 @@ class Setup:
         return " or ".join(filter(None, (epochs, budget)))
 
     def __str__(self) -> str:
-        images = f"{self.train_images} + {self.test_images} {'synthetic ' if self.synthetic else ''}images"
+        what = "samples" if self.source else "images"  # a user's own problem may hold anything
+        images = f"{self.train_images} + {self.test_images} {'synthetic ' if self.synthetic else ''}{what}"
         schedule = "" if self.schedule == "constant" else f", schedule {self.schedule}"
         return (
             f"{self.dataset} ({images}), {self.criterion}, {self.activation}, {'-'.join(map(str, self.network))}, "
