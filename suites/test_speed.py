@@ -1,6 +1,6 @@
 """Steps against the usual ones of PyTorch: autograd and ``torch.optim.SGD(momentum=0.9, foreach=True)``.
 
-    python -m suites.test_speed        # the table of ratios beside their targets, two minutes for each network
+    python -m suites.test_speed        # ratios beside their targets, a table for each network
 
 Where a ratio is above its target, three columns say where the time goes: the operations over those of a gradient, the
 rate at which the step does them, and the rate of the first layer's product alone.
@@ -105,4 +105,5 @@ def _product_rate(net: Net) -> float:
 
 
 if __name__ == "__main__":
-    print(markdown(table_of([row for net in (DIGITS, *CIFAR10) for row in rows(net)], "{:.2f}".format)))
+    for network in (DIGITS, *CIFAR10):
+        print(markdown(table_of(rows(network), "{:.2f}".format)), flush=True)

@@ -16,15 +16,15 @@ rows of delta and one for combinations of the rows of h. Each operator takes the
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from optimizers.core.cholesky import Damping, Factor
-from optimizers.core.operators import Damped, Gram, Operator, damped
+from optimizers.core.cholesky import LARGE, Damping, Factor
+from optimizers.core.operators import Damped, Dense, Gram, Operator, damped
 from optimizers.core.product import Product
 from optimizers.core.solvers.solution import Solution, Status
 from optimizers.core.streams import side_by_side
@@ -57,13 +57,14 @@ def kfi(
     G_trace, G_mean = _traces(curvature)
     pi = (input_mean / G_mean).sqrt()
     left, right = math.sqrt(damping) / pi, math.sqrt(damping) * pi
-    dampings = [*zip(left, [damping] * len(layers), strict=True)], [*zip(right, strict=True)]
+    dampings = [*zip([damping] * len(layers), left, strict=True)], [*zip(right, strict=True)]
     requests = [pair for side in zip((curvature, inputs), dampings, strict=True) for pair in zip(*side, strict=True)]
     # in the space of the batch all at once; the others layer by layer, which holds less
-    at_once = are_together(layers[0].batch, layers[0].delta.device.type, curvature, inputs)
+    device = layers[0].delta.device.type
+    at_once = are_together(layers[0].batch, device, curvature, inputs)
     together = [request for request, one in zip(requests, 2 * at_once, strict=True) if one and request[0].is_in_batch]
     ready = dict(zip((G for G, _ in together), damped(together), strict=True))
-    sides = [partial(_factorized, ready, *request) for request in requests]
+    sides = [partial(_factorized, ready, device, *request) for request in requests]
     works = zip(layers, inputs, sides[: len(layers)], sides[len(layers) :], strict=True)
     works = [partial(_layer, *one) for one in works]
     weights, biases, infos, sums = zip(*side_by_side(works, layers[0].delta.device), strict=True)
@@ -103,21 +104,36 @@ def _traces(operators: Sequence[Operator]) -> tuple[Float[Tensor, " L"], Float[T
     return torch.stack(traces), means.clamp_min(torch.finfo(means.dtype).tiny)
 
 
-def _factorized(ready: Mapping[Operator, list[Damped]], G: Operator, dampings: Sequence[Damping]) -> list[Damped]:
-    return ready[G] if G in ready else G.damped(*dampings)
+def one_by_one(device: str, G: Operator) -> bool:
+    """Whether G is factorized for one damping after the other, which holds less. Large ones gain by a batch of two."""
+    return device == "cpu" and not G.is_in_batch and G.core_size <= LARGE
+
+
+def _factorized(
+    ready: Mapping[Operator, list[Damped]], device: str, G: Operator, dampings: Sequence[Damping]
+) -> Iterator[Damped]:
+    """G for each damping."""
+    if G in ready:
+        yield from ready[G]
+    elif len(dampings) > 1 and one_by_one(device, G):
+        matrix = Dense(G.dense())
+        for damping in dampings:
+            yield from matrix.damped(damping)
+    else:
+        yield from G.damped(*dampings)
 
 
 def _layer(
     layer: Layer,
     inputs: Operator,
-    of_outputs: Callable[[], list[Damped]],
-    of_inputs: Callable[[], list[Damped]],
+    of_outputs: Callable[[], Iterator[Damped]],
+    of_inputs: Callable[[], Iterator[Damped]],
 ) -> tuple[Product, Float[Tensor, " {layer.outputs}"], Int[Tensor, " 2"], Float[Tensor, " 2"]]:
     """Directions in weight and bias, the ``info`` of their factorizations, and the sums of their entries.
 
     Args:
         inputs: A.
-        of_outputs: G, damped for the weight and for the bias.
+        of_outputs: G, damped for the bias and for the weight.
         of_inputs: A, damped for the weight.
     """
     (A,) = [None] if inputs.is_in_batch else of_inputs()  # in the space of the batch after G, which is let go then
@@ -140,15 +156,18 @@ def _layer(
 
 
 def _of_outputs(
-    layer: Layer, of_outputs: Callable[[], list[Damped]], right: Callable[[Operator], Product]
+    layer: Layer, of_outputs: Callable[[], Iterator[Damped]], right: Callable[[Operator], Product]
 ) -> tuple[Float[Tensor, "m O"], Float[Tensor, " O"], Int[Tensor, ""], Int[Tensor, ""]]:
     """What is solved with G: the rows of a right side, the direction of the bias, and ``info`` of both."""
     # deviates: biases are solved with (G + alpha I)^-1; the paper states Eq. (12) for weights alone
-    G, G_of_bias = of_outputs()
+    factors = of_outputs()
+    G = next(factors)
     mean = layer.delta.new_full((1, layer.batch), 1 / layer.batch)
-    bias = G_of_bias.solve(Product(mean, layer.delta)).dense().squeeze(0)
-    bias = torch.where(G_of_bias.info == 0, bias, layer.bias_gradient).neg_()
-    return G.solve(right(G.operator)).dense(), bias, G.info, G_of_bias.info
+    bias, bias_info = G.solve(Product(mean, layer.delta)).dense().squeeze(0), G.info
+    bias = torch.where(bias_info == 0, bias, layer.bias_gradient).neg_()
+    del G  # before the next is there
+    G = next(factors)
+    return G.solve(right(G.operator)).dense(), bias, G.info, bias_info
 
 
 def _gradient(layer: Layer, G: Operator) -> Product:

@@ -35,7 +35,7 @@ import torch
 from optimizers.core.cholesky import LARGE, blocks_of, by_blocks
 from optimizers.core.counts import factors_are_cheaper
 from optimizers.core.operators import Dense, Gram, Operator, cheapest, stacked
-from optimizers.core.solvers.kfi import INVERSES, are_together
+from optimizers.core.solvers.kfi import INVERSES, are_together, one_by_one
 from optimizers.core.symmetric import STRIP
 from suites.harness.memory.ledger import Ledger
 
@@ -181,11 +181,22 @@ def _of_outputs(net: Net, ledger: Ledger, i: int, o: int, G: Operator, A: Operat
     B = net.batch
     if not A.is_in_batch:
         ledger.hold(gradients=o * i)
-    held = 0 if is_ready else _factorize(net, ledger, G.core_size, 2, formed=int(isinstance(G, Gram)))
+    formed, held = 0, 0
+    by_itself = not is_ready and one_by_one("cpu" if net.by_blocks else "cuda", G)
+    if by_itself:
+        if isinstance(G, Gram):
+            _symmetric(net, ledger, o, "inverse")
+            formed = o**2
+        held = _factorize(net, ledger, o, 1, formed=0)
+    elif not is_ready:
+        held = _factorize(net, ledger, G.core_size, 2, formed=int(isinstance(G, Gram)))
     with ledger.during(workspace=B):  # as many times 1 / B
         _solve(net, ledger, G.core_size, 1)
         ledger.let_go(workspace=G.core_size)
         ledger.hold(gradients=o, directions=o)
+        if by_itself:
+            ledger.let_go(inverse=held)
+            held = _factorize(net, ledger, o, 1, formed=0)
         if A.is_in_batch:
             _solve(net, ledger, G.core_size, B if G.core_size == o else o)
         elif G.is_in_batch:
@@ -195,7 +206,7 @@ def _of_outputs(net: Net, ledger: Ledger, i: int, o: int, G: Operator, A: Operat
             ledger.let_go(workspace=B * i)
         else:
             _solve(net, ledger, o, i)
-    ledger.let_go(inverse=held)
+    ledger.let_go(inverse=held + formed)
 
 
 def _direction(net: Net, ledger: Ledger, i: int, o: int, A: Operator) -> None:
