@@ -191,7 +191,7 @@ def test_a_method_that_was_not_tuned_is_called_so():
     groups = {name: runs(name, around(100)) for name in ("sgd[lr=1]", "kfac")}
     found = answer(groups, TARGET)
     assert verdict(found)[-1] == "  Untuned, at the defaults: KFAC. At given settings: SGD."
-    assert [row[0] for row in short_table(found, groups).texts] == ["SGD [lr=1], given", "KFAC, untuned"]
+    assert [row[0] for row in short_table(found, groups).texts] == ["SGD\nlr=1", "KFAC†"]
 
 
 def test_tuned_methods_are_shown_with_the_number_of_trials():
@@ -208,4 +208,4 @@ def test_tuned_methods_are_shown_with_the_number_of_trials():
 def test_who_diverged_is_shown_as_such():
     groups = {"sgd": runs("sgd", around(100)), "kfac": runs("kfac", NEVER, status="diverged")}
     name, accuracy, cost, *_ = short_table(answer(groups, TARGET), groups).texts[1]
-    assert (name, accuracy, cost) == ("KFAC, untuned, 8 diverged", "-", "never")
+    assert (name, accuracy, cost) == ("KFAC†\n8 diverged", "-", "never")

@@ -378,6 +378,25 @@ def test_kfi_falls_back_on_the_gradient(problem, assert_close, inverse):
     assert torch.equal(solution.weights[0].dense(), good.weights[0].dense())
 
 
+@pytest.mark.parametrize("in_batch", [True, False])
+def test_kfi_falls_back_on_the_gradient_where_the_other_factor_fails(problem, assert_close, monkeypatch, in_batch):
+    """The same where E[h h^T] + damping is not positive definite: biases, which do not need it, are solved."""
+
+    class Broken(Gram):
+        def core(self):
+            return -1e9 * torch.eye(self.core_size, dtype=torch.float64)
+
+    monkeypatch.setitem(INVERSES, "broken", partial(Broken, in_batch=in_batch))
+    tape = problem(batch=4).record()
+    solution = kfi(tape.layers, fisher(tape), damping=0.05, inverse="broken")
+    assert solution.status.tolist() == [[Status.FAILED_FACTORIZATION, Status.SOLVED]] * 3
+    for layer, weight, bias in zip(tape.layers, solution.weights, solution.biases, strict=True):
+        gradient, of_bias = _gradients(layer)
+        assert_close(weight.dense(), -gradient)
+        G = sum(torch.outer(delta, delta) for delta in layer.delta) / 4
+        assert_close(bias, -torch.linalg.solve(G + 0.05 * _identity(G), of_bias))
+
+
 class _Largest(TorchDispatchMode):
     """Watches the largest tensor that is made; raises ``error`` where one of ``refused`` numbers is."""
 

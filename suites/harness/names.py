@@ -76,6 +76,11 @@ def plain_name(spec: str) -> str:
     return _shown_parts(spec)[0]
 
 
+def other_options(spec: str) -> list[str]:
+    """The options that the plain name leaves out: ``["lr=0.2"]`` for ``ea_cg[gamma=0,lr=0.2]``."""
+    return _shown_parts(spec)[1]
+
+
 def _shown_parts(spec: str) -> tuple[str, list[str]]:
     """The name for people, and the options that it leaves out."""
     name, options = _parts(spec)

@@ -60,7 +60,7 @@ def compare(
     budget: Budget = None,
     schedule: ScheduleName = "constant",
     batch_size: BatchSize = 100,
-    seeds: Annotated[int, typer.Option(help="Runs of each optimizer: seeds 0, 1, ...")] = 5,
+    seeds: Annotated[int, typer.Option(help="Runs of each optimizer: seeds 0, 1, ...")] = 6,
     target: Targets = None,
     tuned: Annotated[
         Path | None, typer.Option(help="Settings that kronbench tune wrote; by default those beside the problem.")
@@ -129,5 +129,8 @@ def _print(found: Answer, groups: Groups) -> None:
     typer.secho(f"\n{first}", bold=True)
     typer.echo("\n".join(others))
     typer.echo(f"\n{fitted(short_table(found, groups))}")
-    if found.leads:
-        typer.echo(" * best   = cannot be told from the best")
+    marks = ["* best   = cannot be told from the best"] if found.leads else []
+    if any(method.tuning == "untuned" for method in found.methods.values()):
+        marks.append("† untuned")
+    if marks:
+        typer.echo(f" {'   '.join(marks)}")

@@ -13,7 +13,7 @@ from suites.harness.analysis.metrics import METRICS, STEP_RATIO
 from suites.harness.analysis.profiles import LARGEST_RATIO, Scoreboard
 from suites.harness.analysis.statistics import Estimate, improvements, median_interval
 from suites.harness.analysis.verdicts import StepSeconds, step_ratios
-from suites.harness.names import shown_name
+from suites.harness.names import other_options, plain_name
 from suites.harness.records.facts import SolverHealth
 from suites.harness.records.groups import by_optimizer, tuning_of
 from suites.harness.records.record import Record
@@ -52,14 +52,22 @@ def comparison_table(records: Sequence[Record], step_seconds: StepSeconds, targe
 
 
 def short_table(found: Answer, groups: Mapping[str, Sequence[Record]]) -> Table:
-    """The answer as a table of a few columns: ``*`` is the best, ``=`` cannot be told from it."""
+    """The answer as a table of a few columns: ``*`` is the best, ``=`` cannot be told from it, ``†`` is untuned.
+
+    Each method has its setting below its name, where it is not that of the defaults.
+    """
     columns = [metric_column(key, found.target) for key in ("test_accuracy", *(found.leads or ["train_loss"]))]
     return Table([Column("method", "method"), *columns], [_short_row(found, m, groups[m]) for m in found.methods])
 
 
 def _short_row(found: Answer, spec: str, group: Sequence[Record]) -> dict[str, Content]:
-    ended = "" if all(record.status == "finished" for record in group) else f", {statuses(group)}"
-    row: dict[str, Content] = {"method": f"{shown_name(spec)}, {shown_tuning(group)}{ended}"}
+    method = found.methods[spec]
+    lines = [plain_name(spec) + ("†" if method.tuning == "untuned" else ""), " ".join(other_options(spec))]
+    if method.edge:
+        lines.append(f"{' and '.join(method.edge)} at the edge")
+    if any(record.status != "finished" for record in group):
+        lines.append(statuses(group))
+    row: dict[str, Content] = {"method": "\n".join(filter(None, lines))}
     for key in ("test_accuracy", "train_loss"):
         cell = metric_cell(key, group, found.target)
         row[key] = cell and cell.value

@@ -172,7 +172,7 @@ def plain(table: Table) -> str:
 
 def fitted(table: Table, width: int = 80) -> str:
     """The table for a terminal of this width: titles, and cells of the first column, go on in the next line."""
-    drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for place, (title, *cells) in enumerate(zip(table.titles, *table.texts, strict=True)):
         longest = max([*map(len, cells), *(len(word) + 1 for word in re.split(r"[ -]", title)), min(len(title), 10)])
         drawn.add_column(Text("\n".join(wrap(title, longest))), no_wrap=place > 0, overflow="fold")
