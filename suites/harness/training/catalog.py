@@ -64,7 +64,7 @@ class Choice:
             ValueError: if an option is out of range, the criterion does not suit, or no optimizer is made.
         """
         try:
-            own = {name: value for name, value in self.options.items() if name in self.entry.options}
+            own = {n: value for n, value in self.options.items() if n != "schedule" or n in self.entry.options}
             return build(self.entry, network, criterion, own)
         except ValueError as error:
             raise ValueError(f"optimizer {self.spec}: {error}") from error
