@@ -48,10 +48,11 @@ class Factor:
 
     def solve(self, right: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
         """(M + lambda I)^-1 right."""
-        corners, blocks = self.corners, blocks_of(len(self.lower))
+        corners = self.corners
+        if corners is None and (right.device.type != "cpu" or not by_blocks(*right.shape)):
+            return torch.cholesky_solve(right, self.lower)
+        blocks = blocks_of(len(self.lower))
         if corners is None:
-            if right.device.type != "cpu" or not by_blocks(*right.shape):
-                return torch.cholesky_solve(right, self.lower)
             if len(blocks) == 1:
                 corner = _inverse(self.lower)
                 return corner.T @ corner @ right
@@ -64,6 +65,8 @@ def factorize(requests: Sequence[Request]) -> list[list[Factor]]:
 
     Nothing waits for the device.
     """
+    if len(requests) == 1:
+        return [_factorize_batch(requests)]
     factors: list[list[Factor]] = [[] for _ in requests]
     for size in dict.fromkeys(request.size for request in requests):
         numbers = [number for number, request in enumerate(requests) if request.size == size]
@@ -76,6 +79,8 @@ def factorize(requests: Sequence[Request]) -> list[list[Factor]]:
 def _factorize_batch(requests: Sequence[Request]) -> list[Factor]:
     """Of one size."""
     dampings = [damping for request in requests for damping in request.dampings]
+    if len(dampings) == 1 and requests[0].size <= LARGE:
+        return [_factorize_one(requests[0].matrix(), dampings[0])]
     batch = torch.empty(0)
     place = 0
     for request in requests:
@@ -96,6 +101,13 @@ def _factorize_batch(requests: Sequence[Request]) -> list[Factor]:
     batch = batch.mT  # column-major, as LAPACK wants it, in place
     lower, info = torch.linalg.cholesky_ex(batch, out=(batch, batch.new_empty(len(batch), dtype=torch.int32)))
     return [Factor(*one) for one in zip(dampings, lower, info, strict=True)]
+
+
+def _factorize_one(matrix: Float[Tensor, "n n"], damping: Damping) -> Factor:
+    """As a batch of one, in fewer calls."""
+    lower = matrix.mT.clone()  # column-major, as LAPACK wants it
+    lower.diagonal().add_(damping)
+    return Factor(damping, *torch.linalg.cholesky_ex(lower, out=(lower, lower.new_empty((), dtype=torch.int32))))
 
 
 def by_blocks(size: int, many: int) -> bool:

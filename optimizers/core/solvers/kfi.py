@@ -162,8 +162,7 @@ def _of_outputs(
     # deviates: biases are solved with (G + alpha I)^-1; the paper states Eq. (12) for weights alone
     factors = of_outputs()
     G = next(factors)
-    mean = layer.delta.new_full((1, layer.batch), 1 / layer.batch)
-    bias, bias_info = G.solve(Product(mean, layer.delta)).dense().squeeze(0), G.info
+    bias, bias_info = G.solve(_bias_gradient(layer, G.operator)).dense().squeeze(0), G.info
     bias = torch.where(bias_info == 0, bias, layer.bias_gradient).neg_()
     del G  # before the next is there
     G = next(factors)
@@ -175,6 +174,13 @@ def _gradient(layer: Layer, G: Operator) -> Product:
     return (
         Product(layer.input.T / layer.batch, layer.delta) if G.is_in_batch else Product(None, layer.weight_gradient.T)
     )
+
+
+def _bias_gradient(layer: Layer, G: Operator) -> Product:
+    """The gradient of the bias as a row, likewise."""
+    if not G.is_in_batch:
+        return Product(None, layer.bias_gradient.unsqueeze(0))
+    return Product(layer.delta.new_full((1, layer.batch), 1 / layer.batch), layer.delta)
 
 
 class _RankOne(Gram):
