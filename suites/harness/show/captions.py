@@ -106,7 +106,8 @@ def _lead(lead: Lead, names: Mapping[str, str]) -> Iterator[str]:
     for gain in gains.values():
         if gain.over not in (*lead.level, *lead.never):
             sure = gain.sure and f" (probability {gain.sure.value:.2f} [{gain.sure.low:.2f}, {gain.sure.high:.2f}])"
-            yield f"{_gained(lead, gain, names)}{sure or ''}"
+            gained = _gained(lead, gain, names)
+            yield f"{gained[0].upper()}{gained[1:]}{sure or ''}"
     if lead.never:
         yield f"Never there: {_listed(lead.never, names)}"
 
@@ -130,7 +131,7 @@ def _gained(lead: Lead, gain: Gain, names: Mapping[str, str], ends: bool = True)
     """``1.6x [1.4, 1.8] fewer than SGD``."""
     than = f"{lead.metric.smaller} than {names[gain.over]}"
     if gain.factor is None or math.isinf(gain.factor.median):
-        return than
+        return f"{than}, which got there in less than half of its runs"
     middle, low, high = (f"{value:.3g}" for value in gain.factor)
     bounds = f" [{low}, {high}]" if ends and low != high else ""
     return f"{middle}x{bounds} {than}"

@@ -248,7 +248,7 @@ def _tex(text: str) -> str:
 
 def _literal(text: str) -> str:
     """Text in a cell of Markdown without tags, and without what ends the cell."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return ", ".join(" ".join(line.split()) for line in text.splitlines()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _tabulate(titles: Sequence[str], rows: Sequence[Sequence[str]], style: str) -> str:
