@@ -62,7 +62,13 @@ def _rewrite(readme: Path, found: "Results") -> None:
         raise ValueError(f"{found.folder}: the headline needs the records of {PREFERRED}")
     top, picture = answer(experiment.methods, experiment.target), experiment.folder / "headline"
     text = with_headline(readme.read_text(encoding="utf-8"), readme_block(experiment, picture.as_posix()))
-    draw_headline(drawn(top), marked(experiment.methods), picture, experiment.name, ["svg"])
+    draw_headline(
+        drawn(top),
+        marked(experiment.methods),
+        picture,
+        f"{top.experiment.dataset}, {top.experiment.criterion}",
+        ["svg"],
+    )
     write_atomically(readme, text)
     typer.echo("\n".join([f"{readme}:", *sentences(top)]))
 
