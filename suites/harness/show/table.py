@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 UNKNOWN, NEVER = "-", "not reached"
 _TEX_HEAD = 8  # letters in a line of a title
+_NARROW = 8  # columns that LaTeX sets in the size of footnotes; a page is not wide enough for more
 _TEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
@@ -153,11 +154,12 @@ def latex(table: Table) -> str:
     known = [c for c in briefly or table.columns if any(cell is not None for cell in table.column(c.key))]
     columns = [_tex_column(column, table.column(column.key)) for column in known]
     layout = "".join(align for align, _ in columns)
+    size, gap = (r"\footnotesize", "4pt") if len(columns) <= _NARROW else (r"\tiny", "1.5pt")
     top, *body = (" & ".join(row) + r" \\" for row in zip(*(texts for _, texts in columns), strict=True))
     return "\n".join(
         [
             r"% \usepackage{booktabs}",
-            r"{\footnotesize\setlength{\tabcolsep}{4pt}%",
+            rf"{{{size}\setlength{{\tabcolsep}}{{{gap}}}%",
             rf"\begin{{tabular}}{{{layout}}}",
             *(r"\toprule", top, r"\midrule", *body, r"\bottomrule"),
             r"\end{tabular}}",
