@@ -191,7 +191,7 @@ def test_anyones_optimizer_is_taken_by_suites_and_benchmarks(tmp_path):
     asked = [str(path), "torch.optim.Adam[betas=(0.9, 0.99)]"]
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "KRONBENCH_OPTIMIZERS": shlex.join(asked)},
+        env={**os.environ, "KRONBENCH_OPTIMIZERS": shlex.join(asked), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,

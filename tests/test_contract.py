@@ -376,7 +376,7 @@ FAULTS = {
 
 def test_a_bad_optimizer_costs_its_own_runs_alone(kronbench, tmp_path, monkeypatch):
     """In one process: each ends with its reason, and the last one is trained as if the others were not there."""
-    monkeypatch.setattr("suites.harness.measure.limits.available_bytes", lambda: 200 * 10**6)
+    monkeypatch.setattr(sys.modules[limited.__module__], "available_bytes", lambda: 200 * 10**6)
     flags = ["--epochs", 2, "--seeds", 1, "--network", "64,16,10", "--step-seconds", 3, "--output", tmp_path / "out"]
     for name, (fault, _, _) in FAULTS.items():
         (tmp_path / f"{name}.py").write_text(BAD.format(fault=fault))

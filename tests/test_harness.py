@@ -99,8 +99,11 @@ def test_specifications_are_read():
         (["--optimizer", "kfac[damping=2]"], "damping must be in (0, 1), got 2"),
         (["--optimizer", "kfac[damping=a]"], "damping must be in (0, 1), got 'a'"),
         (["--optimizer", "ea_cg[gamma=1]"], "gamma must be in [-1, 0]"),
-        (["--optimizer", "sgd", "--optimizer", "sgd"], "more than once: sgd, sgd"),
-        (["--optimizer", "sgd[lr=0.10]", "--optimizer", "kfac", "--optimizer", "sgd"], "once: sgd[lr=0.1], sgd"),
+        (["--optimizer", "sgd", "--optimizer", "sgd"], "more than once: sgd[lr=0.9], sgd[lr=0.9]"),
+        (
+            ["--optimizer", "sgd[lr=0.90]", "--optimizer", "kfac", "--optimizer", "sgd"],
+            "once: sgd[lr=0.9], sgd[lr=0.9]",
+        ),
         (["--optimizer", "kfra", "--criterion", "bounded"], "use PCH"),
         (["--optimizer", "nowhere.py"], "there is no such file"),
         (["--problem", "digit"], "did you mean 'digits'"),
