@@ -57,6 +57,7 @@ def short_table(found: Answer, groups: Mapping[str, Sequence[Record]]) -> Table:
     Each method has its setting below its name, where it is not that of the defaults.
     """
     columns = [metric_column(key, found.target) for key in ("test_accuracy", *(found.leads or ["train_loss"]))]
+    columns = [replace(column, form=".2g") if column.key == "seconds" else column for column in columns]  # 80 signs
     return Table([Column("method", "method"), *columns], [_short_row(found, m, groups[m]) for m in found.methods])
 
 
