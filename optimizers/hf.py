@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from optimizers.core import CROSS_ENTROPY, Criterion, Params, Tape, TapeOptimizer
+from optimizers.core import CROSS_ENTROPY, Criterion, Params, Span, Tape, TapeOptimizer
 from optimizers.core.curvature import require_convex
-from optimizers.core.ranges import BELOW_1, COUNT, LEARNING_RATE, POSITIVE
+from optimizers.core.ranges import BELOW_1, COUNT, POSITIVE
 
 Vector = Float[Tensor, " n"]
 Iterate = tuple[Vector, float]  # d, and the model there: grad^T d + d^T (G + lambda I) d / 2
@@ -44,7 +44,8 @@ class HF(TapeOptimizer):
         ValueError: for a hyper-parameter out of range, several groups, or a criterion that is not convex.
     """
 
-    ranges = MappingProxyType({"lr": LEARNING_RATE, "damping": POSITIVE, "max_iter": COUNT, "decay": BELOW_1})
+    space = MappingProxyType({"damping": Span(1e-3, 100)})
+    ranges = MappingProxyType({"lr": POSITIVE, "damping": POSITIVE, "max_iter": COUNT, "decay": BELOW_1})
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class HF(TapeOptimizer):
             raise ValueError(f"Hessian-free optimization takes one parameter group, got {len(self.param_groups)}")
 
     def blocks(self, params: list[Tensor]) -> list[list[Tensor]]:
-        """The parameters that are solved together: here all of them."""
+        """The parameters that are solved together, in the given order: here all of them."""
         return [params]
 
     @torch.no_grad()
@@ -73,17 +74,16 @@ class HF(TapeOptimizer):
         self.on_phase("solve")
         solved = [self._solve(tape, block, group) for block in self.blocks(params)]
         self.on_phase("update")
-        moving = [param for block in self.blocks(params) for param in block]
-        trial = _Trial(tape, moving)
+        trial = _Trial(tape, params)
         direction, model, loss = trial.lowest(solved)
-        slope = torch.dot(_gradient(tape, moving), direction).item()
+        slope = torch.dot(_gradient(tape, params), direction).item()
         trial.shorten(direction, slope, group["lr"])
         agreement = (loss - trial.loss) / model if model < 0 else 0.0
         if agreement > 3 / 4:
             group["damping"] *= _LESS
-        elif not agreement >= 1 / 4:
+        elif not agreement >= 1 / 4:  # NaN counts as badly
             group["damping"] *= _MORE
-        for param, part in zip(moving, _parts(direction, moving), strict=True):
+        for param, part in zip(params, _parts(direction, params), strict=True):
             self.state[param]["direction"] = part.clone()
 
     def _solve(self, tape: Tape, params: list[Tensor], group: dict[str, float]) -> list[Iterate]:

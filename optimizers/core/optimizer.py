@@ -10,7 +10,7 @@ from torch import Tensor
 from optimizers.core.criteria import Criterion
 from optimizers.core.curvature import Curvature, require_convex
 from optimizers.core.product import add_scaled
-from optimizers.core.ranges import LEARNING_RATE, Range, check
+from optimizers.core.ranges import POSITIVE, Range, check
 from optimizers.core.solvers.solution import Solution
 from optimizers.core.solvers.solver import Solver
 from optimizers.core.space import Span
@@ -31,7 +31,7 @@ class TapeOptimizer(torch.optim.Optimizer):
     begins. What comes before the first call counts as ``update``.
     """
 
-    ranges: Mapping[str, Range] = MappingProxyType({"lr": LEARNING_RATE})
+    ranges: Mapping[str, Range] = MappingProxyType({"lr": POSITIVE})
     space: Mapping[str, Span] = MappingProxyType({"lr": Span(1e-3, 10)})
     on_phase: Callable[[str], None] = staticmethod(lambda phase: None)
 

@@ -45,7 +45,6 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and value >= 1
 
 
-LEARNING_RATE = Range(_is_rate, "above 0")
 POSITIVE = Range(_is_rate, "above 0")
 BETWEEN_0_AND_1 = Range(_is_between_0_and_1, "in (0, 1)")
 BELOW_1 = Range(_is_below_1, "in [0, 1)")
