@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -419,3 +420,11 @@ def test_limits_are_lifted_again():
         for _ in range(6):
             time.sleep(0.05)
             another()
+
+
+def test_the_template_is_what_new_writes(kronbench, tmp_path, monkeypatch):
+    """The start stands in two places, of which one follows from the other."""
+    monkeypatch.chdir(tmp_path)
+    assert kronbench("new", "my_opt")[0] == 0
+    template = Path(__file__).parents[1] / "docs" / "template" / "my_opt.py"
+    assert (tmp_path / "my_opt.py").read_text() == template.read_text()
