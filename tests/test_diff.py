@@ -120,8 +120,25 @@ def test_times_of_another_machine_are_not_compared(tmp_path, change, note):
     assert difference.notes[0] == f"another machine, times are not compared: {note}"
     outcomes = _outcomes(tmp_path / "a", tmp_path / "b", "kfac")
     assert outcomes["step time / SGD"] == ("not compared", "another machine")
+    assert all(row.change is None for row in difference.rows if row.reason)
     assert outcomes["train loss"] == ("better", "lower by 1.25x")
     assert outcomes["epochs to 0.95"] == ("same", "the same")
+
+
+def test_a_package_that_one_side_lacks_is_noted(tmp_path):
+    _write(tmp_path / "a", [0.5])
+    _write(tmp_path / "b", [0.5], environment=replace(ENVIRONMENT, packages={"soap": "1.0"}))
+    assert _differences(tmp_path / "a", tmp_path / "b")[0].notes == ["soap - -> 1.0"]
+    assert _differences(tmp_path / "b", tmp_path / "a")[0].notes == ["soap 1.0 -> -"]
+
+
+def test_each_setup_has_its_own_runs(tmp_path):
+    for side, factor in (("a", 1.0), ("b", 0.5)):
+        _write(tmp_path / side / "x", [0.5] * 6)
+        _write(tmp_path / side / "y", [0.4 * factor] * 6, batch_size=50)
+    rows = {one.setup.batch_size: one.rows[0] for one in _differences(tmp_path / "a", tmp_path / "b")}
+    assert rows[100].verdict == "the same"
+    assert rows[50].verdict == "lower by 2x"
 
 
 def test_other_software_is_noted_and_times_are_compared(tmp_path):
@@ -160,6 +177,12 @@ def test_step_times_of_sgd_are_no_ratio_and_unknown_ones_are_not_compared(tmp_pa
     _write(tmp_path / "a", [0.5] * 6, optimizer="kfra")
     assert "step time / SGD" not in _outcomes(tmp_path / "a", tmp_path / "a", "sgd")
     assert _outcomes(tmp_path / "a", tmp_path / "a", "kfra")["step time / SGD"] == ("not compared", "not recorded")
+
+
+def test_one_run_is_enough_to_ask_for_its_step_time(tmp_path):
+    _write(tmp_path / "a", [0.5], optimizer="kfac")
+    assert _outcomes(tmp_path / "a", tmp_path / "a", "kfac")["step time / SGD"] == ("not compared", "not recorded")
+    assert times_changed([], [[1.0]]) is times_changed([[1.0]], []) is None
 
 
 def test_step_times_beside_runs_of_two_setups_are_of_nobody_knows_which(tmp_path):
@@ -221,6 +244,12 @@ def test_optimizers_are_paired_as_the_user_says(kronbench, tmp_path):
     assert names == [f"ea_cg -> {damped}", "sgd"]
     assert difference.rows[0].verdict == "lower by 2x"
     (alone,) = _differences(tmp_path / "a", tmp_path / "b")
+    _write(tmp_path / "c", [0.25] * 6, optimizer=damped, options={"damping": 0.05})
+    _write(tmp_path / "c", [0.5] * 6, optimizer="ea_cg", options={"damping": 0.01})
+    (both_after,) = _differences(tmp_path / "a", tmp_path / "c", [("ea_cg", damped)])
+    assert {row.pair for row in both_after.rows} == {("ea_cg", damped)}
+    (both_before,) = _differences(tmp_path / "c", tmp_path / "a", [(damped, "ea_cg")])
+    assert {row.pair for row in both_before.rows} == {(damped, "ea_cg")}
     assert alone.one_sided == ["ea_cg (before)", f"{damped} (after)"]
     (crossed,) = _differences(tmp_path / "a", tmp_path / "b", [("sgd", damped), ("ea_cg", "sgd")])
     assert [row.pair for row in crossed.rows[::9]] == [("sgd", damped), ("ea_cg", "sgd")]
@@ -327,6 +356,7 @@ def test_records_of_schema_1_have_no_operations_to_compare(tmp_path):
             {"runs/a.jsonl": '{"kind": "header", "schema": 2, "experiment": {}}\n'},
             "a.jsonl, line 1: Object missing required field `optimizer`",
         ),
+        ({"runs/a.jsonl": "", "runs/b.jsonl": ""}, "; nor can 1 more"),
         ({"a.jsonl": ""}, "no records in it"),
     ],
 )

@@ -93,6 +93,20 @@ def test_a_term_has_the_number_that_it_states(term, batch, value):
     assert getattr(terms, term).of(Small(batch=batch, iterations=6)) == pytest.approx(value, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("network", "value"),
+    [
+        ((3, 8), (8 * 25 + 125 / 3 + 25 * 3) + (5 * (9 + 24) + 27 / 6 + 9 * 8) + 5 * 24),  # G in that of the batch
+        ((5, 8), (8 * 25 + 125 / 3 + 25 * 5) + (5 * (25 + 40) + 125 / 6 + 25 * 8) + 5 * 40),
+        ((3, 5), (5 * 25 + 125 / 3 + 25 * 3) + (5 * (9 + 15) + 27 / 6 + 9 * 5)),  # none: as wide as the batch
+    ],
+)
+def test_kfi_takes_each_side_in_the_smaller_space(network, value):
+    """By hand, for one layer that widens and a batch of 5."""
+    case = type("One", (Case,), {"network": network})(batch=5)
+    assert terms.KFI_EXACT.of(case) == pytest.approx(value, rel=1e-12)
+
+
 def test_a_symmetric_product_in_strips_is_about_half():
     assert [terms.symmetric(n) for n in (10, 128, 130, 256)] == [100, 128**2, 65 * 258, 128 * 384]
 

@@ -142,7 +142,7 @@ def read_folder(folder: Path) -> Side:
     unread += [f"{record.path}: it has no end, the run is unfinished" for record in found if not record.end]
     records = [record for record in found if record.end]
     if not records:
-        more = f"; nor can the {len(unread) - 1} others" if len(unread) > 1 else ""
+        more = f"; nor can {len(unread) - 1} more" if len(unread) > 1 else ""
         raise ValueError(f"{unread[0]}{more}")
     setups = Counter(folder for folder, _ in {(_folder(record), Setup.of(record)) for record in records})
     times = (folder / "step_seconds.json" for folder, count in setups.items() if count == 1)
@@ -258,6 +258,6 @@ def _changes(
     texts = []
     for name in dict.fromkeys(name for one in (*old, *new) for name in one):
         sides = [list(dict.fromkeys(str(one[name]) for one in side if name in one)) for side in (old, new)]
-        if len({*sides[0], *sides[1]}) > 1 and (missing_counts or all(sides)):
+        if len({*sides[0], *sides[1]}) > 1 if all(sides) else missing_counts:
             texts.append(f"{name} {', '.join(sides[0]) or '-'} -> {', '.join(sides[1]) or '-'}")
     return texts
