@@ -531,7 +531,7 @@ def test_a_folder_in_which_nothing_can_be_read_names_the_first_and_counts_the_ot
     for number in range(3):
         (tmp_path / "runs").mkdir(exist_ok=True)
         (tmp_path / "runs" / f"{number}.jsonl").write_text("no record\n")
-    with pytest.raises(ValueError, match=r"0\.jsonl.*; nor can the 2 others$"):
+    with pytest.raises(ValueError, match=r"0\.jsonl.*; nor can 2 more$"):
         read_folder(tmp_path)
     for number in (1, 2):
         (tmp_path / "runs" / f"{number}.jsonl").unlink()
