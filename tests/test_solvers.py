@@ -530,7 +530,7 @@ def test_curvature_out_of_range_is_not_solved(problem, solve, value):
     assert (status[[0, 2]] == Status.SOLVED).all()
 
 
-@pytest.mark.parametrize("size", [1e-6, 1e-3, 1e3, 1e6, 1e9, 1e12, 1e18, 1e19, 1e25])
+@pytest.mark.parametrize("size", [1e-20, 1e-12, 1e-6, 1e-3, 1e3, 1e6, 1e9, 1e12, 1e18, 1e19, 1e25])
 @pytest.mark.parametrize("activation", ["sigmoid", "softplus"])
 @pytest.mark.parametrize("curvature", [fisher, gauss_newton, pch])
 @every_solver
@@ -554,7 +554,7 @@ def test_what_is_solved_in_float32_is_what_float64_says(problem, solve, curvatur
         pairs = (found.weights[t].dense(), expected.weights[t].dense()), (found.biases[t], expected.biases[t])
         for one, (actual, wanted) in zip(status, pairs, strict=True):
             if one == Status.SOLVED and wanted.isfinite().all():
-                assert (actual.double() - wanted).norm() <= 0.05 * wanted.norm() + 1e-30
+                assert (actual.double() - wanted).norm() <= 0.05 * wanted.norm()
 
 
 def test_a_damping_lost_in_rounding_is_reported(problem):
