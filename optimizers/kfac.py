@@ -1,19 +1,42 @@
 """KFAC: the Fisher matrix with the Kronecker-factored inverse."""
 
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
-from typing import cast
+from typing import Any
 
-from torch import Generator
+from torch import Generator, Tensor
 
-from optimizers.core import CURVATURES, SOLVERS, Criterion, Curvature, Operator, Params, SecondOrder, Tape
-from optimizers.core.curvature import exact_fisher, formed_fisher, require_draws, sampled_fisher
-from optimizers.core.ranges import check, one_of
+from optimizers.core import (
+    CURVATURES,
+    SOLVERS,
+    Criterion,
+    Curvature,
+    Dense,
+    Gram,
+    Layer,
+    Operator,
+    Params,
+    SecondOrder,
+    Solution,
+    Solver,
+    Tape,
+)
+from optimizers.core.cholesky import Damping
+from optimizers.core.curvature import exact_fisher, formed_fisher, require_convex, require_draws, sampled_fisher
+from optimizers.core.kept import Kept, average, count
+from optimizers.core.ranges import BELOW_1, BETWEEN_0_AND_1, COUNT, POSITIVE, check, one_of, or_none
+from optimizers.core.solvers.kfi import INVERSES, kronecker, with_ones
+from optimizers.core.update import PLAIN, Update, with_momentum
 
 _LABELS = ("batch", "sampled", "exact")
 
 
 class KFAC(SecondOrder):
     """Martens and Grosse's method as the paper compares it: curvature anew from each batch, no running averages.
+
+    With the options from ``decay`` on it is K-FAC as practised. They are off by default, and take one parameter group.
 
     Args:
         params: parameters of an ``FCNN``, or groups of them.
@@ -24,11 +47,40 @@ class KFAC(SecondOrder):
         labels: of the Fisher matrix: those of the ``batch``, as in the paper, which is the empirical Fisher matrix and
             shrinks with the gradients; ``sampled`` from the model, as Martens and Grosse; or ``exact``, all that the
             model may draw, for a backward pass each.
-        criterion: of the tapes to come. Any fits.
+        decay: of moving averages of the factors G and A = E[h h^T]: the k-th batch has the weight
+            max(1 / k, 1 - decay).
+        factor_interval: in so many steps the factors are updated once.
+        inverse_interval: in so many steps they are inverted once, a multiple of ``factor_interval``. The inverses are
+            kept.
+        joint_bias: weight and bias of a layer as one matrix, whose inputs are (h, 1), in place of a solve of their own.
+        momentum: in [0, 1), of the steps.
+        kl_clip: the most of lr^2 grad^T F^-1 grad, to which a longer step is cut; above 0.
+        quadratic: learning rate and momentum that minimize the quadratic model of the loss, with exact products with
+            the Fisher matrix; ``lr`` is then a factor of the step. Martens and Grosse (2015), sections 6.4 and 7.
+        damping_interval: after so many steps the damping is adapted by Levenberg and Marquardt's rule (their section
+            6.5). ``param_groups`` has the damping of now.
+        omega: in (0, 1); the damping is then multiplied or divided by omega^damping_interval.
+        criterion: of the tapes to come. Any fits; with ``quadratic`` or ``damping_interval`` a convex one.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range, a criterion that does not suit, or options that exclude each
+            other.
     """
 
-    ranges = MappingProxyType({**SecondOrder.ranges, "labels": one_of(_LABELS)})
+    ranges = MappingProxyType(
+        {
+            **SecondOrder.ranges,
+            "labels": one_of(_LABELS),
+            "decay": BELOW_1,
+            "factor_interval": COUNT,
+            "inverse_interval": COUNT,
+            "momentum": BELOW_1,
+            "kl_clip": or_none(POSITIVE),
+            "damping_interval": or_none(COUNT),
+            "omega": BETWEEN_0_AND_1,
+        }
+    )
 
     def __init__(
         self,
@@ -37,34 +89,118 @@ class KFAC(SecondOrder):
         damping: float = 0.01,
         inverse: str = "exact",
         labels: str = "batch",
+        decay: float = 0.0,
+        factor_interval: int = 1,
+        inverse_interval: int = 1,
+        joint_bias: bool = False,
+        momentum: float = 0.0,
+        kl_clip: float | None = None,
+        quadratic: bool = False,
+        damping_interval: int | None = None,
+        omega: float = 0.95,
         criterion: Criterion | None = None,
         capturable: bool = False,
     ) -> None:
-        check(self.ranges, {"labels": labels})
-        if capturable and labels == "sampled":
-            raise ValueError("labels=sampled draws anew in every step, which a captured step cannot: use labels=batch")
-        of_batch = CURVATURES["fisher"] if inverse == "exact" else Curvature("formed_fisher", formed_fisher)
+        of_factors = {"decay": decay, "factor_interval": factor_interval, "inverse_interval": inverse_interval}
+        of_steps = {"momentum": momentum, "kl_clip": kl_clip, "quadratic": quadratic}
+        of_damping = {"damping_interval": damping_interval, "omega": omega}
+        check(self.ranges, {"labels": labels, **of_factors, **of_steps, **of_damping})
+        keeps = decay > 0 or factor_interval > 1 or inverse_interval > 1
+        has_rule = any(of_steps.values()) or damping_interval is not None
+        differ = labels == "sampled" or keeps or (damping_interval or 1) > 1
+        _refuse(
+            {
+                "a captured step cannot differ from the next: leave labels=sampled, decay, intervals": capturable
+                and differ,
+                "inverse_interval must be a multiple of factor_interval": inverse_interval % factor_interval,
+                f"decay and intervals keep the factor A, which inverse={inverse} does not form": keeps
+                and inverse not in ("exact", "factor"),
+                "quadratic finds momentum and length of a step: leave momentum and kl_clip": quadratic
+                and (momentum or kl_clip),
+            }
+        )
         if criterion is not None and labels != "batch":
             require_draws(criterion)
-        of_labels = {
-            "batch": of_batch,
+        if criterion is not None and (quadratic or damping_interval):
+            require_convex(criterion)
+        formed = Curvature("formed_fisher", formed_fisher)
+        curvature = {
+            "batch": CURVATURES["fisher"] if inverse == "exact" else formed,
             "sampled": Curvature("sampled_fisher", self._sampled_fisher),
             "exact": Curvature("exact_fisher", exact_fisher),
-        }
+        }[labels]
+        solver = SOLVERS["kfi"]
+        if keeps:
+            curvature = Curvature(f"kept_{curvature.name}", partial(self._averaged, curvature))
+        if keeps or joint_bias:
+            solver = Solver("kept_kfi", self._solve, solver.ranges)
+        practised = {**of_factors, "joint_bias": joint_bias, **of_steps, **of_damping}
         super().__init__(
             params,
             lr=lr,
-            curvature=of_labels[labels],
-            solver=SOLVERS["kfi"],
+            curvature=curvature,
+            solver=solver,
+            update=Update("with_momentum", with_momentum) if has_rule else PLAIN,
+            period=math.lcm(inverse_interval, damping_interval or 1),
             criterion=criterion,
-            capturable=capturable,
+            capturable=None if differ else capturable,
+            settings=practised if keeps or joint_bias or has_rule else {},
             damping=damping,
             inverse=inverse,
         )
+        if len(self.param_groups) > 1 and (keeps or joint_bias or has_rule):
+            raise ValueError(f"K-FAC as practised takes one parameter group, got {len(self.param_groups)}")
+        if damping_interval is not None:
+            (group,) = self.param_groups
+            group["damping"] = group["params"][0].new_tensor(damping)
 
     def _sampled_fisher(self, tape: Tape) -> list[Operator]:
-        """The draws of a step are seeded by its number, which is state, so that a resumed run draws the same."""
-        state = cast(dict[str, dict[str, int]], self.state)  # one entry beside those of the parameters
-        step = state["sampling"].get("step", 0) + 1
-        state["sampling"] = {"step": step}
+        """Draws are seeded by their number, which is state, so that a resumed run draws the same."""
+        step = count(self.state, "sampling")
         return sampled_fisher(tape, Generator(tape.logits.device).manual_seed(step))
+
+    def _averaged(self, fisher: Curvature, tape: Tape) -> list[Operator]:
+        """G of each layer as an average over steps. A is averaged beside it, for the solver."""
+        (group,) = self.param_groups
+        updates, passed = divmod(count(self.state, "factors") - 1, group["factor_interval"])
+        states = [self._state(layer) for layer in tape.layers]
+        if not passed:
+            weight = max(1 / (updates + 1), 1 - group["decay"])
+            for layer, state, G in zip(tape.layers, states, fisher(tape), strict=True):
+                if state is not None:
+                    average(state, "G", G, weight)
+                    average(state, "A", Gram(self._rows(layer)), weight)
+        found = zip(tape.layers, states, strict=True)
+        return [Gram(layer.delta) if state is None else Dense(state["G"]) for layer, state in found]
+
+    def _solve(
+        self, layers: Sequence[Layer], curvature: Sequence[Operator], damping: Damping = 0.01, inverse: str = "exact"
+    ) -> Solution:
+        """KFI with A and inverses from the state; with ``joint_bias`` for weight and bias together."""
+        (group,) = self.param_groups
+        states = [self._state(layer) or {} for layer in layers]
+        joint, interval = group["joint_bias"], group["inverse_interval"]
+        if interval > 1:
+            due = count(self.state, "inverses") % interval == 1
+            names = ("G_inverse",) if joint else ("bias_inverse", "G_inverse")
+            curvature = [Kept(state["G"], state, names, due) for state in states]
+            inputs = [Kept(state["A"], state, ("A_inverse",), due) for state in states]
+        elif "A" in states[0]:
+            inputs = [Dense(state["A"]) for state in states]
+        else:
+            inputs = [INVERSES[inverse](self._rows(layer)) for layer in layers]
+        return kronecker(layers, curvature, inputs, damping, joint)
+
+    def _rows(self, layer: Layer) -> Tensor:
+        return with_ones(layer.input) if self.param_groups[0]["joint_bias"] else layer.input
+
+    def _state(self, layer: Layer) -> dict[str, Tensor] | None:
+        """That of its weight or, if only the bias is trained here, of its bias."""
+        mine = set(self.param_groups[0]["params"])
+        return next((self.state[param] for param in (layer.weight, layer.bias) if param in mine), None)
+
+
+def _refuse(faults: Mapping[str, Any]) -> None:
+    for message, is_there in faults.items():
+        if is_there:
+            raise ValueError(message)

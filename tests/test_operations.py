@@ -109,6 +109,8 @@ def test_a_step_of_a_first_order_method_is_one_gradient(task, spec):
         *grid(),
         "kfac[labels=sampled]",
         "kfac[inverse=rank_one]",
+        "kfac[decay=0.9,labels=sampled,joint_bias=True,momentum=0.9,kl_clip=0.01]",
+        "kfac[quadratic=True,damping_interval=1]",
         "ea_cg[max_iter=1]",
     ],
 )
@@ -177,6 +179,19 @@ def test_steps_that_are_not_alike_are_averaged(task):
     counts = cost.of([])
     assert (counts["curvature"], counts["factorizations"]) == (2 * 30**3 / 5, 1 / 5)
     assert counts["forward_backward"] == 2 * sum(PRODUCTS) - PRODUCTS[0]
+
+
+def test_steps_of_a_period_are_averaged_over_it(task):
+    """Factors in every second step, inverses in every fourth, the damping in every sixth: 12 steps repeat."""
+    spec = "kfac[labels=sampled,decay=0.9,factor_interval=2,inverse_interval=4,damping_interval=6,quadratic=True]"
+    step, total = task.step(choose(spec), seed=0), Counter()
+    cost = probe(task.step(choose(spec), seed=1))
+    for _ in range(12):
+        total.update(count(step))
+    assert Counter({name: 12 * number for name, number in cost.of([]).items()}) == pytest.approx(total)
+    tangents, forwards, draws, factorizations = 2 * 12, 2, 6, 3 * 3 * 3  # of A, and of G for weight and bias
+    assert (total["forwards"], total["backwards"]) == (12 + tangents + forwards, 12 + draws)
+    assert total["factorizations"] == factorizations
 
 
 @pytest.mark.parametrize("spec", ["hf", "block_hf"])

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from optimizers.core.criteria import Criterion
 from optimizers.core.curvature import Curvature, require_convex
-from optimizers.core.product import add_scaled
 from optimizers.core.ranges import POSITIVE, Range, check
 from optimizers.core.solvers.solution import Solution
 from optimizers.core.solvers.solver import Solver
 from optimizers.core.space import Span
 from optimizers.core.tape import Tape
+from optimizers.core.update import PLAIN, Update
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
 
@@ -55,6 +55,8 @@ class TapeOptimizer(torch.optim.Optimizer):
 class SecondOrder(TapeOptimizer):
     """A curvature composed with a solver: theta <- theta + lr d, where the solver finds d from G and the gradient.
 
+    An update rule may take the place of theta + lr d.
+
     After each step ``solutions`` holds one :class:`Solution` for each parameter group, which says how the solves went.
 
     A subclass chooses the parts, and cannot have a step of its own: what steps in another way is a
@@ -65,9 +67,12 @@ class SecondOrder(TapeOptimizer):
         lr: learning rate, above 0.
         curvature: for example ``CURVATURES["pch1"]``.
         solver: for example ``SOLVERS["kfi"]``.
+        update: how directions become a step.
+        period: after so many steps their work repeats, but for the iterations of CG.
         criterion: the criterion of the tapes to come. One that does not suit the curvature is refused at once.
-        capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
-        options: the solver's hyper-parameters, kept in ``param_groups`` where schedulers can reach them.
+        capturable: keep the learning rate on the device, for steps captured in a CUDA graph; None if none can be.
+        settings: hyper-parameters of the other parts, kept in ``param_groups`` where schedulers can reach them.
+        options: those of the solver, likewise.
 
     Raises:
         ValueError: for a hyper-parameter out of range, or Gauss-Newton with a criterion that is not convex.
@@ -87,23 +92,29 @@ class SecondOrder(TapeOptimizer):
         lr: float,
         curvature: Curvature,
         solver: Solver,
+        update: Update = PLAIN,
+        period: int = 1,
         criterion: Criterion | None = None,
-        capturable: bool = False,
+        capturable: bool | None = False,
+        settings: Mapping[str, Any] = MappingProxyType({}),
         **options: Any,
     ) -> None:
         self.ranges = {**self.ranges, **solver.ranges}
-        check(self.ranges, {"lr": lr, **options})
+        check(self.ranges, {"lr": lr, **options, **settings})
         if criterion is not None and curvature.needs_convex:
             require_convex(criterion)
         self.curvature = curvature
         self.solver = solver
+        self.update = update
+        self.period = period
         self.solutions: list[Solution] = []
         self._options = tuple(options)
-        super().__init__(params, {"lr": lr, "capturable": capturable, **options})
+        claimed = {} if capturable is None else {"capturable": capturable}
+        super().__init__(params, {"lr": lr, **claimed, **options, **settings})
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and ``copy.deepcopy``; torch's own keeps its fields only."""
-        own = ("curvature", "solver", "ranges", "solutions", "_options")
+        own = ("curvature", "solver", "update", "period", "ranges", "solutions", "_options")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     @torch.no_grad()
@@ -123,9 +134,7 @@ class SecondOrder(TapeOptimizer):
             self.on_phase("solve")
             solution = self.solver(layers, [factors[index] for index in chosen], **options)
             self.on_phase("update")
-            for layer, weight, bias in zip(layers, solution.weights, solution.biases, strict=True):
-                if layer.weight in moving:
-                    weight.add_to(layer.weight, group["lr"])
-                if layer.bias in moving:
-                    add_scaled(layer.bias, bias, group["lr"])
+            found = zip(layers, solution.weights, solution.biases, strict=True)
+            directions = {p: d for layer, *both in found for p, d in zip((layer.weight, layer.bias), both, strict=True)}
+            self.update(tape, group, {p: d for p, d in directions.items() if p in moving}, self.state)
             self.solutions.append(solution)

@@ -45,6 +45,15 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and value >= 1
 
 
+def _is_none_or(fits: Callable[[Any], bool], value: Any) -> bool:
+    return value is None or fits(value)
+
+
+def or_none(given: Range) -> Range:
+    """The range, or None."""
+    return Range(partial(_is_none_or, given.fits), f"{given.text}, or None")
+
+
 POSITIVE = Range(_is_rate, "above 0")
 BETWEEN_0_AND_1 = Range(_is_between_0_and_1, "in (0, 1)")
 BELOW_1 = Range(_is_below_1, "in [0, 1)")

@@ -113,7 +113,7 @@ class Layer:
 class Tape:
     """All layers of one recorded batch, first to last, with the criterion that closed it.
 
-    passes: those that an optimizer took beside the recorded one: ``backwards``, ``forwards`` and ``products``.
+    passes: that an optimizer took beside the recorded one: ``backwards``, ``forwards``, ``tangents`` and ``products``.
     """
 
     layers: list[Layer]
@@ -153,23 +153,32 @@ class Tape:
         return self.criterion.value(h, self.labels).mean()
 
     @torch.no_grad()
-    def gauss_newton_product(self, vectors: Sequence[Vector]) -> list[Vector]:
-        """E[J^T hess_z C J v], with J the Jacobian of the logits in all parameters: a forward and a backward pass.
+    def tangent(self, vectors: Sequence[Vector]) -> Float[Tensor, "B C"]:
+        """J v, with J the Jacobian of the logits in all parameters: a forward pass.
 
         By the R-operator (Schraudolph 2002; Martens 2010): the derivative of z^t along v is
-        R z^t = V^t h^{t-1} + v_b^t + W^t R h^{t-1}, with R h^t = phi'(z^t) * R z^t. Then hess_z C R z^k goes backwards
-        as any delta does.
+        R z^t = V^t h^{t-1} + v_b^t + W^t R h^{t-1}, with R h^t = phi'(z^t) * R z^t.
 
         Args:
             vectors: of weight and bias, for each layer first to last.
         """
-        moved = None  # R h^{t-1} [B, I]; inputs do not move
+        self.passes["tangents"] += 1
+        moved = None  # R z^t [B, O]; inputs do not move
         for layer, (of_weight, of_bias) in zip(self.layers, vectors, strict=True):
             along = torch.addmm(of_bias, layer.input, of_weight.T)
             moved = along if moved is None else along.addmm_(layer.slope * moved, layer.weight.T)
         assert moved is not None, "a network has a layer"
-        deltas = self.backward(self.criterion.product(self.logits, self.labels, moved))
-        self.passes.update(products=1, backwards=-1)
+        return moved
+
+    @torch.no_grad()
+    def gauss_newton_product(self, vectors: Sequence[Vector]) -> list[Vector]:
+        """E[J^T hess_z C J v]: a forward and a backward pass, in which hess_z C J v goes backwards as any delta does.
+
+        Args:
+            vectors: of weight and bias, for each layer first to last.
+        """
+        deltas = self.backward(self.criterion.product(self.logits, self.labels, self.tangent(vectors)))
+        self.passes.update(products=1, backwards=-1, tangents=-1)
         return [
             (delta.T @ layer.input / layer.batch, delta.mean(0))
             for layer, delta in zip(self.layers, deltas, strict=True)

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from optimizers.core.cholesky import LARGE, Damping, Factor
+from optimizers.core.kept import Kept
 from optimizers.core.operators import Damped, Dense, Gram, Operator, damped
 from optimizers.core.product import Product
 from optimizers.core.solvers.solution import Solution, Status
@@ -37,7 +38,7 @@ _ROUNDINGS = 32  # a damping below so many roundings of the trace of its matrix 
 def kfi(
     layers: Sequence[Layer],
     curvature: Sequence[Operator],
-    damping: float = 0.01,
+    damping: Damping = 0.01,
     inverse: str = "exact",
 ) -> Solution:
     """The Kronecker-factored inverse, Eq. (12): d = -(G + sqrt(alpha)/pi I)^-1 grad (E[h h^T] + pi sqrt(alpha) I)^-1.
@@ -46,18 +47,34 @@ def kfi(
     takes its negative gradient.
 
     Args:
-        damping: alpha, in (0, 1).
+        damping: alpha, in (0, 1). If it is a tensor, its number is not read.
         inverse: how the right factor is inverted. ``factor`` forms E[h h^T], as the paper does. ``gram`` gets the same
             direction from the B x B matrix h h^T. ``exact`` takes the cheaper of the two for each layer. ``rank_one``
             replaces E[h h^T] by hbar hbar^T, Eq. (13). ``auto`` is the paper's way: ``factor``, and ``rank_one`` for a
             layer whose factor does not fit into memory.
     """
-    inputs = [INVERSES[inverse](layer.input) for layer in layers]
+    return kronecker(layers, curvature, [INVERSES[inverse](layer.input) for layer in layers], damping)
+
+
+def kronecker(
+    layers: Sequence[Layer],
+    curvature: Sequence[Operator],
+    inputs: Sequence[Operator],
+    damping: Damping,
+    joint: bool = False,
+) -> Solution:
+    """:func:`kfi` with A as operators of any origin, such as averages over steps.
+
+    Args:
+        inputs: A of each layer. One that is a Gram matrix is of the layer's own h, or (h, 1).
+        joint: whether weight and bias are one matrix [O, I + 1]. A is then that of the rows (h, 1).
+    """
+    root = damping.sqrt() if isinstance(damping, Tensor) else math.sqrt(damping)
     input_trace, input_mean = _traces(inputs)
     G_trace, G_mean = _traces(curvature)
     pi = (input_mean / G_mean).sqrt()
-    left, right = math.sqrt(damping) / pi, math.sqrt(damping) * pi
-    dampings = [*zip([damping] * len(layers), left, strict=True)], [*zip(right, strict=True)]
+    left, right = root / pi, root * pi
+    dampings = [(one,) if joint else (damping, one) for one in left], [*zip(right, strict=True)]
     requests = [pair for side in zip((curvature, inputs), dampings, strict=True) for pair in zip(*side, strict=True)]
     # in the space of the batch all at once; the others layer by layer, which holds less
     device = layers[0].delta.device.type
@@ -66,12 +83,12 @@ def kfi(
     ready = dict(zip((G for G, _ in together), damped(together), strict=True))
     sides = [partial(_factorized, ready, device, *request) for request in requests]
     works = zip(layers, inputs, sides[: len(layers)], sides[len(layers) :], strict=True)
-    works = [partial(_layer, *one) for one in works]
+    works = [partial(_layer, *one, joint) for one in works]
     weights, biases, infos, sums = zip(*side_by_side(works, layers[0].delta.device), strict=True)
     failed, sums = torch.stack(infos) != 0, torch.stack(sums)
     rounding = _ROUNDINGS * torch.finfo(sums.dtype).eps
-    of_weight = torch.maximum(input_trace / pi, G_trace * pi) / math.sqrt(damping)
-    lost = torch.stack([of_weight, G_trace / damping], dim=1) > 1 / rounding
+    of_weight = torch.maximum(input_trace / pi, G_trace * pi) / root
+    lost = torch.stack([of_weight, of_weight if joint else G_trace / damping], dim=1) > 1 / rounding
     status = torch.where(lost, Status.ILL_CONDITIONED, Status.SOLVED)
     status = torch.where(failed, Status.FAILED_FACTORIZATION, status)
     finite = (sums * (pi / pi).unsqueeze(1)).isfinite()  # pi / pi is NaN where pi is 0 or infinite
@@ -106,7 +123,7 @@ def _traces(operators: Sequence[Operator]) -> tuple[Float[Tensor, " L"], Float[T
 
 def one_by_one(device: str, G: Operator) -> bool:
     """Whether G is factorized for one damping after the other, which holds less. Large ones gain by a batch of two."""
-    return device == "cpu" and not G.is_in_batch and G.core_size <= LARGE
+    return device == "cpu" and not isinstance(G, Kept) and not G.is_in_batch and G.core_size <= LARGE
 
 
 def _factorized(
@@ -128,52 +145,72 @@ def _layer(
     inputs: Operator,
     of_outputs: Callable[[], Iterator[Damped]],
     of_inputs: Callable[[], Iterator[Damped]],
+    joint: bool,
 ) -> tuple[Product, Float[Tensor, " {layer.outputs}"], Int[Tensor, " 2"], Float[Tensor, " 2"]]:
     """Directions in weight and bias, the ``info`` of their factorizations, and the sums of their entries.
 
     Args:
         inputs: A.
-        of_outputs: G, damped for the bias and for the weight.
+        of_outputs: G, damped for the bias, unless it is joint, and for the weight.
         of_inputs: A, damped for the weight.
     """
     (A,) = [None] if inputs.is_in_batch else of_inputs()  # in the space of the batch after G, which is let go then
     if A is None or A.operator.is_in_batch:  # (G + left I)^-1 delta^T, then combinations of the rows of h
-        rows, bias, info, bias_info = _of_outputs(layer, of_outputs, lambda G: Product(None, layer.delta))
+        rows, bias, info, bias_info = _of_outputs(layer, of_outputs, lambda G: Product(None, layer.delta), joint)
         (A,) = of_inputs() if A is None else [A]
-        solved, info = A.solve(Product(rows.T, layer.input)).left, info + A.info
+        solved, info = A.solve(Product(rows.T, _rows(layer, inputs))).left, info + A.info
         assert solved is not None
         del rows
         left = torch.where(info == 0, solved, layer.delta.T).div_(-layer.batch)
         direction, total = Product(left, layer.input), left.sum()
+        bias = left.sum(1) if bias is None else bias  # the last column, as (h, 1) ends with ones
     else:  # (G + left I)^-1 grad, which has fewer columns
-        gradient = layer.weight_gradient
-        rows, bias, info, bias_info = _of_outputs(layer, of_outputs, partial(_gradient, layer))
+        gradient = _gradient(layer, joint)
+        right = partial(_transposed, layer, inputs, gradient)
+        rows, bias, info, bias_info = _of_outputs(layer, of_outputs, right, joint)
         solved, info = A.solve(Product(None, rows.T)).dense(), info + A.info
         del rows
         dense = torch.where(info == 0, solved, gradient).neg_()
-        direction, total = Product(None, dense), dense.sum()
-    return direction, bias, torch.stack([info, bias_info]), torch.stack([total, bias.sum()])
+        direction, total = Product(None, dense[:, : layer.inputs]), dense.sum()
+        bias = dense[:, -1] if bias is None else bias
+    infos = [info, info if bias_info is None else bias_info]
+    return direction, bias, torch.stack(infos), torch.stack([total, bias.sum()])
 
 
 def _of_outputs(
-    layer: Layer, of_outputs: Callable[[], Iterator[Damped]], right: Callable[[Operator], Product]
-) -> tuple[Float[Tensor, "m O"], Float[Tensor, " O"], Int[Tensor, ""], Int[Tensor, ""]]:
+    layer: Layer, of_outputs: Callable[[], Iterator[Damped]], right: Callable[[Operator], Product], joint: bool
+) -> tuple[Float[Tensor, "m O"], Float[Tensor, " O"] | None, Int[Tensor, ""], Int[Tensor, ""] | None]:
     """What is solved with G: the rows of a right side, the direction of the bias, and ``info`` of both."""
-    # deviates: biases are solved with (G + alpha I)^-1; the paper states Eq. (12) for weights alone
     factors = of_outputs()
-    G = next(factors)
-    bias, bias_info = G.solve(_bias_gradient(layer, G.operator)).dense().squeeze(0), G.info
-    bias = torch.where(bias_info == 0, bias, layer.bias_gradient).neg_()
-    del G  # before the next is there
+    bias, bias_info = None, None
+    if not joint:
+        # deviates: biases are solved with (G + alpha I)^-1; the paper states Eq. (12) for weights alone
+        G = next(factors)
+        bias, bias_info = G.solve(_bias_gradient(layer, G.operator)).dense().squeeze(0), G.info
+        bias = torch.where(bias_info == 0, bias, layer.bias_gradient).neg_()
+        del G  # before the next is there
     G = next(factors)
     return G.solve(right(G.operator)).dense(), bias, G.info, bias_info
 
 
-def _gradient(layer: Layer, G: Operator) -> Product:
+def with_ones(rows: Float[Tensor, "B I"]) -> Float[Tensor, "B n"]:
+    """(h, 1): the inputs of a bias are ones."""
+    return torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
+
+
+def _rows(layer: Layer, inputs: Operator) -> Float[Tensor, "B n"]:
+    """The rows that A is the Gram matrix of, h or (h, 1)."""
+    return inputs.rows if isinstance(inputs, Gram) else layer.input
+
+
+def _gradient(layer: Layer, joint: bool) -> Float[Tensor, "O n"]:
+    """Of the weight, and joint with that of the bias as a last column."""
+    return torch.cat([layer.weight_gradient, layer.bias_gradient[:, None]], 1) if joint else layer.weight_gradient
+
+
+def _transposed(layer: Layer, inputs: Operator, gradient: Float[Tensor, "O n"], G: Operator) -> Product:
     """grad^T, such that G solves it in its own space."""
-    return (
-        Product(layer.input.T / layer.batch, layer.delta) if G.is_in_batch else Product(None, layer.weight_gradient.T)
-    )
+    return Product(_rows(layer, inputs).T / layer.batch, layer.delta) if G.is_in_batch else Product(None, gradient.T)
 
 
 def _bias_gradient(layer: Layer, G: Operator) -> Product:

@@ -114,7 +114,7 @@ def list_() -> None:
 def _options(entry: catalog.Entry) -> list[str]:
     allowed = catalog.allowed(entry)
     return [
-        f"      {f'{option}={default}':<18}{allowed.get(option, '')}".rstrip()
+        f"      {f'{option}={default}':<22}{allowed.get(option, '')}".rstrip()
         for option, default in entry.options.items()
     ]
 

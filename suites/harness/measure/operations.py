@@ -129,13 +129,14 @@ def count(step: Step) -> Counter[str]:
 
     From now on nothing watches the phases of the step.
     """
-    counter = OperationCounter()
+    counter, before = OperationCounter(), Counter(step.passes)
     step.watch(counter.mark)
     with counter:
-        tape = step.record()
-        step.update(tape)
+        step()
     step.watch(lambda phase: None)
-    counter.counts.update(forwards=1, backwards=1 + tape.passes["backwards"])
+    passes = step.passes - before
+    both = 1 + passes["evaluations"] + passes["products"]
+    counter.counts.update(forwards=both + passes["forwards"] + passes["tangents"], backwards=both + passes["backwards"])
     return counter.counts
 
 
@@ -184,8 +185,9 @@ def probe(step: Step) -> StepCost:
     """The cost of a step, found by taking a few.
 
     Steps of a :class:`SecondOrder` optimizer differ in their CG iterations alone: one more iteration tells the cost of
-    each. They leave the network as it was. Of any other optimizer, the mean of some steps stands for all, without
-    passes that some steps may take and others not: a run counts these.
+    each. They leave the network as it was. If its work repeats after a period of several steps, their mean stands for
+    all. Of any other optimizer, the mean of some steps stands for all, without passes that some steps may take and
+    others not: a run counts these.
     """
     gradient = count_gradient(step)
     if not isinstance(step.optimizer, SecondOrder):
@@ -194,9 +196,8 @@ def probe(step: Step) -> StepCost:
             total.update(count(step))
         passes = {kind: one for kind, one in _passes(step, gradient).items() if step.passes[kind] > before[kind]}
         for kind, one in passes.items():
-            total.subtract({phase: (step.passes[kind] - before[kind]) * one[phase] for phase in PHASES})
-        fixed = Counter({name: _ratio(number, _PROBED_STEPS) for name, number in total.items()})
-        return StepCost(gradient, fixed, passes=passes)
+            total.subtract(_times(step.passes[kind] - before[kind], one))
+        return StepCost(gradient, _mean(total, _PROBED_STEPS), passes=passes)
     groups = step.optimizer.param_groups
     kept = [dict(group) for group in groups]
     solved_by_cg = list(enumerate(groups)) if step.optimizer.solver.iterative else []
@@ -204,7 +205,8 @@ def probe(step: Step) -> StepCost:
         group["lr"] = 0.0
     for _, group in solved_by_cg:
         group.update(max_iter=1, tolerance=0.0)  # no row stops before its time
-    first, iteration = count(step), []
+    period = step.optimizer.period
+    first, iteration = _mean(sum((count(step) for _ in range(period)), Counter[str]()), period), []
     fixed = Counter(first)
     for number, group in solved_by_cg:
         group["max_iter"] = 2
@@ -239,9 +241,10 @@ def _times(number: int, counts: Counter[str]) -> Counter[str]:
     return Counter({name: number * count for name, count in counts.items()})
 
 
-def _ratio(number: int, parts: int) -> Any:
-    """Their quotient, whole where it is."""
-    return number / parts if number % parts else number // parts
+def _mean(total: Counter[str], steps: int) -> Counter[str]:
+    """Of the counts of some steps, whole where it is."""
+    means: dict[str, Any] = {n: number / steps if number % steps else number // steps for n, number in total.items()}
+    return Counter(means)
 
 
 def iterations_run(solution: Solution, iterations: Tensor, max_iter: int) -> Tensor:

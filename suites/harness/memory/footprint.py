@@ -4,6 +4,7 @@ from functools import partial
 
 from optimizers import SGD
 from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder
+from optimizers.core.update import PLAIN
 from suites.harness.memory.formulas import CURVATURES, SOLVERS, Net, second_order, sgd
 from suites.harness.memory.ledger import Footprint, Ledger
 from suites.harness.names import pick
@@ -45,7 +46,7 @@ def predict(
         step = sgd
     elif isinstance(optimizer, SecondOrder):
         curvature, solver = CURVATURES.get(optimizer.curvature.name), SOLVERS.get(optimizer.solver.name)
-        if curvature is None or solver is None:
+        if curvature is None or solver is None or optimizer.update is not PLAIN:
             return None
         ledger.hold(parameters=parameters)
         (group,) = optimizer.param_groups
