@@ -33,6 +33,7 @@ REFERENCE = "sgd"
 
 # where old commits have what is now elsewhere, by its module of today, and what they call it
 _FORMERLY = {
+    "data.problem": ("problems.problem",),
     "measure.live_bytes": ("memory.live", "measure.phases", "phases"),
     "measure.timing": ("measure.phases", "timing", "phases"),
     "training.catalog": ("catalog",),
@@ -70,7 +71,7 @@ def _part(module: str, name: str) -> Any:
 def network(problem: str) -> tuple[int, ...]:
     """The sizes of a problem's own network; old commits have a table of them."""
     try:
-        return harness("problems.problem", "find")(problem).network
+        return harness("data.problem", "find")(problem).network
     except NotImplementedError:
         return harness("training.experiment", "NETWORKS")[problem]
 
@@ -78,7 +79,7 @@ def network(problem: str) -> tuple[int, ...]:
 def first_target(problem: str) -> float:
     """The target of a problem that counts; old commits have a table of them."""
     try:
-        return harness("problems.problem", "find")(problem).targets[0]
+        return harness("data.problem", "find")(problem).targets[0]
     except NotImplementedError:
         return harness("training.experiment", "TARGETS")[problem]
 

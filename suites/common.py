@@ -8,9 +8,9 @@ from functools import cache
 
 import torch
 
+from suites.harness.data.problem import find
 from suites.harness.measure.clock import timer
 from suites.harness.measure.nvml import energy_joules, state
-from suites.harness.problems.problem import find
 from suites.harness.training.catalog import choose, named
 from suites.harness.training.experiment import Settings, Task
 

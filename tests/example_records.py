@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from suites.harness.problems.tuned import Search, Tuned
+from suites.harness.data.tuned import Search, Tuned
 from suites.harness.records.facts import End, Environment, Experiment, Git, Header, Phase, Point
 from suites.harness.records.journal import JournalWriter
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = ["optimizers.core", "optimizers", "suites", "benchmarks"]  # a package may import itself and those before it
 ROOMS = [  # of the harness, likewise; names and units lie below all of them, the command line above
     "records",
-    "problems",
+    "data",
     "measure",
     "training",
     "analysis",
@@ -125,6 +125,17 @@ def test_rooms_import_one_way():
         for name in _imports_of_higher_rooms(path.read_text(encoding="utf-8"), _name(path), path.name == "__init__.py")
     }
     assert found == set(), "imports from a higher room"
+
+
+def test_the_harness_finds_problems_and_problems_need_the_data_room_alone():
+    """A problem is one file that nobody names."""
+    found = {_name(path): _imports(path.read_text(encoding="utf-8"), _name(path)) for path in MODULES}
+    named = {name: {one for one in own if f"{one}.".startswith("suites.problems.")} for name, own in found.items()}
+    assert not {name for name, own in named.items() if own and not name.startswith("suites.problems.")}
+    of_problems = set().union(*(own for name, own in found.items() if name.startswith("suites.problems.")))
+    assert "suites.harness.data.problem.Problem" in of_problems
+    below = ("suites.problems.", "suites.harness.data.", "suites.harness.names.", "suites.harness.units.")
+    assert not {name for name in of_problems if name.startswith("suites.") and not name.startswith(below)}
 
 
 def test_a_room_fits_in_a_head():

@@ -15,8 +15,8 @@ import torch
 import torchvision
 from PIL import Image
 
-from suites.harness.problems import Arrays, Problem, dataset, images
-from suites.harness.problems.problem import DataError, find
+from suites.harness.data import Arrays, Problem, dataset, images
+from suites.harness.data.problem import DataError, find
 
 CLASSES = [f"class{i}" for i in range(10)]
 REAL = os.environ.get("KRONBENCH_DATA")
@@ -95,9 +95,9 @@ def test_digits_are_split_by_class():
     assert data.test.images.shape == (360, 64)
     assert (data.features, data.classes) == (64, tuple("0123456789"))
     assert data.train.images.dtype == torch.uint8
-    assert data.train.labels.dtype == torch.int64
+    assert data.train.targets.dtype == torch.int64
     assert data.train.images.max() == 16
-    train, test = (torch.bincount(split.labels).double() / len(split) for split in (data.train, data.test))
+    train, test = (torch.bincount(split.targets).double() / len(split) for split in (data.train, data.test))
     assert (train - test).abs().max() < 0.003
     again = load("digits", seed=1)
     assert torch.equal(data.train.images, again.train.images)
@@ -141,7 +141,7 @@ def test_an_epoch_takes_every_image_at_most_once():
 
 def test_labels_stay_with_their_images():
     data = load("digits")
-    label = dict(zip(map(tuple, data.inputs(data.train.images).tolist()), data.train.labels.tolist(), strict=True))
+    label = dict(zip(map(tuple, data.inputs(data.train.images).tolist()), data.train.targets.tolist(), strict=True))
     x, y = next(data.batches(200, epoch=3, seed=1))
     assert [label[tuple(row)] for row in x.tolist()] == y.tolist()
 
@@ -177,7 +177,7 @@ def test_chunks_are_the_whole_split_in_order():
     chunks = list(data.chunks(data.test, 100))
     assert [len(y) for _, y in chunks] == [100, 100, 100, 60]
     assert torch.equal(torch.cat([x for x, _ in chunks]), data.inputs(data.test.images))
-    assert torch.equal(torch.cat([y for _, y in chunks]), data.test.labels)
+    assert torch.equal(torch.cat([y for _, y in chunks]), data.test.targets)
 
 
 @pytest.mark.parametrize("place", ["", "cifar10"])
@@ -186,7 +186,7 @@ def test_cifar10_from_image_folders(tmp_path, place, test):
     write_folders(tmp_path / place, splits=("train", test))
     data = load("cifar10", data_root=tmp_path)
     assert data.classes == tuple(CLASSES)
-    assert data.train.labels.tolist() == [c for c in range(10) for _ in range(2)]
+    assert data.train.targets.tolist() == [c for c in range(10) for _ in range(2)]
     assert first_pixels(data.train, 3072) == [[c, i, 0] for c in range(10) for i in range(2)]
     assert first_pixels(data.test, 3072) == [[c, i, 1] for c in range(10) for i in range(2)]
     pixels = np.asarray(Image.open(tmp_path / place / "train" / "class3" / "1.png"))
@@ -198,7 +198,7 @@ def test_cifar10_as_published(tmp_path, monkeypatch, place):
     write_official(tmp_path / place, monkeypatch)
     data = load("cifar10", data_root=tmp_path)
     assert (len(data.train), len(data.test), data.features) == (10, 2, 3072)
-    assert data.train.labels.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
+    assert data.train.targets.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
     assert data.train.images[1, [0, 1, 1024, 2048]].tolist() == [20, 21, 22, 0]
     assert data.classes == tuple(CLASSES)
 
@@ -268,7 +268,7 @@ def test_batches_do_not_change_the_data():
         ((np.ones((1, 4)), [0.5]), TEST, "labels must be whole numbers from 0 to 1"),
         ((np.ones((1, 4)), [-1]), TEST, "labels must be whole numbers from 0 to 1, got -1 to -1"),
         ((np.ones((1, 4)), [2]), TEST, "labels must be whole numbers from 0 to 1, got 2 to 2"),
-        ((np.ones((1, 4)), [np.nan]), TEST, "labels must be whole numbers"),
+        ((np.ones((1, 4)), [np.nan]), TEST, "labels must be finite, row 0 is not"),
     ],
 )
 def test_arrays_that_are_no_data(train, test, message):
@@ -329,7 +329,7 @@ def test_ten_classes_of_more_are_drawn_by_the_seed(tmp_path):
     drawn = [load("imagenet10", data_root=tmp_path, seed=seed) for seed in (0, 0, 1)]
     assert all(len(data.classes) == 10 and list(data.classes) == sorted(data.classes) for data in drawn)
     assert drawn[0].classes == drawn[1].classes != drawn[2].classes
-    assert torch.equal(drawn[2].train.labels, torch.arange(10))
+    assert torch.equal(drawn[2].train.targets, torch.arange(10))
     assert [names[red] for red, *_ in first_pixels(drawn[2].train, 150528)] == list(drawn[2].classes)
 
 
@@ -355,7 +355,7 @@ def test_a_changed_folder_is_decoded_again(tmp_path, decoded, change):
         write_image(folder / ("0.png" if change == "rewritten" else "2.png"), np.full((32, 32, 3), 9))
     data = load("cifar10", data_root=tmp_path)
     assert len(decoded) == len(data.train) == {"rewritten": 20, "added": 21, "removed": 19}[change]
-    assert data.train.labels[:3].tolist() == [0, 0 if change != "removed" else 1, 0 if change == "added" else 1]
+    assert data.train.targets[:3].tolist() == [0, 0 if change != "removed" else 1, 0 if change == "added" else 1]
     if change == "rewritten":
         assert data.train.images[0].unique().tolist() == [9]
 
@@ -482,13 +482,13 @@ def test_synthetic(name, train, test, features):
     assert data.train.images.shape == (train, features)
     assert data.test.images.shape == (test, features)
     assert data.features == features
-    assert data.train.labels.unique().tolist() == data.test.labels.unique().tolist() == list(range(10))
+    assert data.train.targets.unique().tolist() == data.test.targets.unique().tolist() == list(range(10))
 
 
 def test_synthetic_images_depend_on_the_seed_alone():
     first, again, other = (load("synthetic-cifar10", seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first.train.images, again.train.images)
-    assert torch.equal(first.test.labels, again.test.labels)
+    assert torch.equal(first.test.targets, again.test.targets)
     assert not torch.equal(first.train.images, other.train.images)
 
 
@@ -500,7 +500,7 @@ def test_real_images(cache, name, features, mean):
     cache.touch()  # no folder: hundreds of megabytes less to write
     data = load(name, data_root=Path(str(REAL)), download=False)
     assert data.features == features
-    assert data.train.labels.bincount().unique().numel() == 1  # balanced
+    assert data.train.targets.bincount().unique().numel() == 1  # balanced
     inputs = data.inputs(data.train.images[::7]).view(-1, 3, features // 3)
     assert inputs.mean((0, 2)).abs().max() < 0.1
     if mean is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure as Canvas
 
-from suites.harness.problems.tuned import write_tuned
+from suites.harness.data.tuned import write_tuned
 from suites.harness.records.config import read_toml
 from suites.harness.records.facts import End
 from suites.harness.records.journal import Journal

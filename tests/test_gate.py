@@ -555,8 +555,8 @@ def test_training_is_that_of_float64_digits():
             step()
         with torch.no_grad():
             logits = step.network(task.dataset.inputs(task.dataset.train.images))
-        losses.append(torch.nn.functional.cross_entropy(logits, task.dataset.train.labels).item())
-        if (logits.argmax(1) == task.dataset.train.labels).double().mean() >= 0.9:
+        losses.append(torch.nn.functional.cross_entropy(logits, task.dataset.train.targets).item())
+        if (logits.argmax(1) == task.dataset.train.targets).double().mean() >= 0.9:
             reached.append(epoch)
     assert measure_here("train_loss/ea_cg", "cpu", 0.0) == pytest.approx(losses[-1], rel=1e-9)
     assert measure_here("epochs/ea_cg", "cpu", 0.0) == reached[0] < 5

@@ -18,13 +18,13 @@ from suites.harness.gpu import run as gpu
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
 from suites.harness.gpu.stages import Skipped, Stage
 from suites.harness.gpu.summary import summarize
-from suites.harness.problems import cifar10
 from suites.harness.records.facts import End, Header
 from suites.harness.records.journal import JournalWriter
 from suites.harness.records.measured import Check, MemoryPeak, StageExperiment, StepTime, Trained, read_stage
 from suites.harness.training.catalog import choose, grid, named
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import run
+from suites.problems import cifar10
 from tests.example_records import ENVIRONMENT
 
 FOUND = [*named(), *grid()]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from suites.harness.problems.problem import target_of
+from suites.harness.data.problem import target_of
 from suites.harness.records.facts import Gpu, ProblemFacts
 from suites.harness.records.groups import by_problem, experiments, hardest_reached, to_reach
 from suites.harness.records.record import read

@@ -114,7 +114,7 @@ def test_specifications_are_read():
         (["--network", "63,10"], "begin with 64"),
         (["--epochs", "0"], "epochs must be 1 or more"),
         (["--seeds", "0"], "seeds must be 1 or more"),
-        (["--batch-size", "0"], "batch size must be from 1"),
+        (["--batch-size", "0"], "batch size must be 1 or more"),
         (["--batch-size", "2000"], "1437 training images"),
         (["--target", "2"], "target must be"),
         (["--target", "0.9", "--target", "0"], "target must be an accuracy in (0, 1], got 0.0"),
@@ -397,8 +397,8 @@ def test_evaluation_is_the_mean_over_all_images(task):
     with torch.no_grad():
         logits = network(torch.cat([inputs for inputs, _ in task.dataset.chunks(split)]))
     loss, accuracy = evaluation.evaluate(task, network, split)
-    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, split.labels).item(), rel=1e-5)
-    assert accuracy == (logits.argmax(1) == split.labels).sum().item() / 360
+    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, split.targets).item(), rel=1e-5)
+    assert accuracy == (logits.argmax(1) == split.targets).sum().item() / 360
 
 
 def test_a_record_has_the_bytes_of_the_optimizer(task, tmp_path):

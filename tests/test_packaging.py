@@ -36,6 +36,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_has_what_it_needs_and_no_tests(wheel):
     packed = set(zipfile.ZipFile(wheel).namelist())
     assert {f"suites/harness/show/{name}" for name in ("template.html", "page.css", "page.js", "page.py")} <= packed
+    assert {"suites/problems/digits.py", "suites/problems/digits.toml"} <= packed
     assert {"optimizers/py.typed", "suites/harness/py.typed", "optimizers/core/solvers/kfi.py"} <= packed
     assert not [name for name in packed if Path(name).name.startswith(("test_", "conftest"))]
 

@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from suites.harness.problems import Arrays, Problem, digits
-from suites.harness.problems.problem import find, named, targets_of
+from suites.harness.data import Arrays, Problem
+from suites.harness.data.problem import find, named, targets_of
 from suites.harness.records.record import read
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
 from suites.harness.training.runner import run
+from suites.problems import digits
 from tests.example_records import header
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "my_problem.py"
 OWN = """
 import numpy as np
-from suites.harness.problems import Arrays, Problem
+from suites.harness.data import Arrays, Problem
 
 def read(root, seed, download):
     inputs = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
@@ -131,7 +132,11 @@ def test_workers_find_the_file_from_any_folder(own, tmp_path, monkeypatch):
         ("mine.py", "def", "importing it failed: SyntaxError"),
         ("mine.py", OWN.replace("(0.9, 0.8)", "0.9"), "targets must be a tuple of one or more numbers, got 0.9"),
         ("mine.py", OWN.replace("(3, 4, 2)", "[3, 4, 2]"), "network must be a tuple of one or more numbers, got [3, 4"),
-        ("mine.py", OWN.replace('"bounded"', "1"), "criterion must be the name of one, got 1"),
+        (
+            "mine.py",
+            OWN.replace('"bounded"', "1"),
+            "criterion must be the name of one, a Criterion or a function",
+        ),
         ("mine.py", OWN.replace("bounded", "hinge"), "unknown criterion 'hinge'"),
         ("mine.py", OWN.replace("labels[:40])", "labels[:39])"), "inputs must be [N, D] and labels [N], got [40, 3]"),
         ("mine.py", OWN.replace("(3, 4, 2)", "(4, 4, 2)"), "network must begin with 3, the inputs of mine"),

@@ -11,7 +11,7 @@ import torch
 from optimizers.core import CRITERIA, CURVATURES, Tape
 from optimizers.core.curvature import pos_eig
 from optimizers.core.hessian import mean_hessians
-from suites.harness.problems.problem import find
+from suites.harness.data.problem import find
 from suites.harness.reproduce.figures import FIGURES
 from suites.harness.reproduce.paper import PUBLISHED
 from suites.harness.reproduce.request import Request
@@ -94,7 +94,7 @@ def test_the_subset_is_balanced():
     """As many images of each class, from the training set; more than there are is refused in one line."""
     task = Task.load(Settings(device="cpu"))
     split = balanced(task, 50)
-    assert torch.bincount(split.labels).tolist() == [5] * 10
+    assert torch.bincount(split.targets).tolist() == [5] * 10
     assert balanced(task, None) is task.dataset.train
     with pytest.raises(ValueError, match="digits: 1000 training images of each class are needed"):
         balanced(task, 10_000)

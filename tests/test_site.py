@@ -16,7 +16,7 @@ from suites.harness.analysis.answer import answer
 from suites.harness.analysis.costs import exponent
 from suites.harness.analysis.experiment import collect
 from suites.harness.analysis.history import Measured
-from suites.harness.problems.tuned import write_tuned
+from suites.harness.data.tuned import write_tuned
 from suites.harness.records.facts import NegativeCurvature, SolverHealth
 from suites.harness.show.captions import main_experiment, readme_block, sentences, with_headline
 from suites.harness.show.comparison import solver_failures

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from optimizers.core import Span
+from suites.harness.data.tuned import beside, read_tuned
 from suites.harness.names import TUNED, method_of
-from suites.harness.problems import digits
-from suites.harness.problems.tuned import beside, read_tuned
 from suites.harness.records.record import read
 from suites.harness.training import parallel
 from suites.harness.training.catalog import choose
@@ -20,6 +19,7 @@ from suites.harness.tuning.halving import halve, rungs
 from suites.harness.tuning.score import score
 from suites.harness.tuning.search import Plan, settings_of
 from suites.harness.tuning.space import beyond, declared, parse, space_of, trials
+from suites.problems import digits
 from tests.example_records import header, point, write
 
 SETTINGS = Settings(device="cpu", network=(64, 16, 10), validation=0.2)
@@ -185,7 +185,7 @@ def test_validation_images_are_held_out():
     together = torch.cat([held.train.images, held.test.images]).unique(dim=0)
     assert torch.equal(together, whole.train.images.unique(dim=0))
     for label in range(10):
-        share = (held.test.labels == label).sum() / (whole.train.labels == label).sum()
+        share = (held.test.targets == label).sum() / (whole.train.targets == label).sum()
         assert share == pytest.approx(0.2, abs=0.01)
 
 
@@ -344,7 +344,7 @@ def test_the_test_set_chooses_nothing(monkeypatch, tmp_path):
         parallel._task.cache_clear()
     assert again.spec == found.spec
     assert again.accuracy == found.accuracy > 0.5
-    assert not torch.equal(whole.test.labels, task.dataset.test.labels)  # the labels were wrong indeed
+    assert not torch.equal(whole.test.targets, task.dataset.test.targets)  # the labels were wrong indeed
 
 
 def test_an_interrupted_search_goes_on(task, tmp_path):
@@ -417,7 +417,7 @@ def test_all_methods_have_as_many_trials(kronbench, tmp_path):
 
 def test_save_writes_beside_the_problem(kronbench, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "from dataclasses import replace\nfrom suites.harness.problems import digits\n"
+        "from dataclasses import replace\nfrom suites.problems import digits\n"
         "problem = replace(digits.problem, network=(64, 10))\n"
     )
     flags = ["--problem", tmp_path / "mine.py", "--optimizer", "sgd", "--trials", 1, "--seeds", 1, "--epochs", 2]
@@ -451,7 +451,7 @@ def test_what_diverges_is_never_the_best(kronbench, tmp_path):
 
 def test_the_settings_of_the_problems_fit(task):
     """Those that are committed: each can be built, for the problem that it lies beside."""
-    from suites.harness.problems.problem import named
+    from suites.harness.data.problem import named
 
     for problem in named().values():
         for one in read_tuned(beside(problem)) if beside(problem).exists() else []:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from suites.harness.problems.tuned import read_tuned, write_tuned
+from suites.harness.data.tuned import read_tuned, write_tuned
 from suites.harness.records.groups import tuning_of
 from suites.harness.records.record import read
 from suites.harness.training.experiment import Settings, Task
@@ -142,7 +142,7 @@ def test_the_table_and_the_records_say_what_was_tuned(kronbench, tmp_path, jobs)
 
 def test_a_problem_of_ones_own_has_its_settings_beside_it(kronbench, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "from dataclasses import replace\nfrom suites.harness.problems import digits\n"
+        "from dataclasses import replace\nfrom suites.problems import digits\n"
         "problem = replace(digits.problem, network=(64, 10))\n"
     )
     write_tuned(tmp_path / "mine.toml", [replace(SGD, problem="mine", network=(64, 10))])

@@ -8,7 +8,7 @@ from pathlib import Path
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
-from suites.harness.problems import Arrays, Problem
+from suites.harness.data import Arrays, Problem
 
 
 def read(root: Path, seed: int, download: bool) -> Arrays:

@@ -23,7 +23,7 @@ from suites.harness.analysis.verdicts import (
     times_changed,
     verdict,
 )
-from suites.harness.problems.problem import target_of
+from suites.harness.data.problem import target_of
 from suites.harness.records.beside import read_step_seconds
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.groups import Setup, by_optimizer

@@ -10,9 +10,9 @@ from typing import Any
 from suites.harness.analysis.answer import values_of
 from suites.harness.analysis.history import Benchmark, read_history
 from suites.harness.analysis.verdicts import StepSeconds
+from suites.harness.data.problem import named, target_of
+from suites.harness.data.tuned import Tuned, beside, read_tuned, task_of
 from suites.harness.names import method_of
-from suites.harness.problems.problem import named, target_of
-from suites.harness.problems.tuned import Tuned, beside, read_tuned
 from suites.harness.records import results
 from suites.harness.records.beside import Bench, checked_flags, read_step_seconds
 from suites.harness.records.config import read_toml
@@ -177,5 +177,4 @@ def _tunings(paths: Iterable[Path], unread: list[str]) -> list[Tuning]:
 def _searched(tuning: Tuning, optimizer: str, record: Record) -> bool:
     """Whether the search found exactly this setting for this problem."""
     facts = record.experiment
-    task = facts.dataset, facts.criterion, facts.network, facts.activation, facts.schedule, facts.batch_size
-    return tuning.found.task == task and tuning.found.spec == optimizer
+    return tuning.found.task == task_of(facts.dataset, facts) and tuning.found.spec == optimizer

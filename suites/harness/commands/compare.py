@@ -7,6 +7,7 @@ import typer
 
 from suites.harness.analysis.answer import Answer, Groups, answer
 from suites.harness.commands.options import (
+    EPOCHS,
     ActivationName,
     Address,
     Backend,
@@ -18,6 +19,7 @@ from suites.harness.commands.options import (
     DataRoot,
     Device,
     Dtype,
+    InitializationName,
     Jobs,
     Network,
     Optimizers,
@@ -25,15 +27,17 @@ from suites.harness.commands.options import (
     ScheduleName,
     Targets,
     accuracies,
+    activations,
     at_least_one,
     bad_input_is_one_line,
     budget_of,
     say_what_failed,
     sizes,
     writable,
+    written,
 )
-from suites.harness.problems.problem import target_of
-from suites.harness.problems.tuned import read_tuned, settings_of
+from suites.harness.data.problem import target_of
+from suites.harness.data.tuned import read_tuned, settings_of
 from suites.harness.records.config import write_config
 from suites.harness.records.groups import by_optimizer
 from suites.harness.show.captions import verdict
@@ -53,13 +57,15 @@ def compare(
     problem: ProblemName = "digits",
     criterion: CriterionName = "",
     network: Network = None,
-    activation: ActivationName = "sigmoid",
+    activation: ActivationName = "",
+    initialization: InitializationName = "",
     epochs: Annotated[
-        int | None, typer.Option(help="Epochs of each run: 40, or no limit where --budget is given.")
+        int | None,
+        typer.Option(help="Epochs of each run: the problem's own, or 40; no limit where --budget is given."),
     ] = None,
     budget: Budget = None,
     schedule: ScheduleName = "constant",
-    batch_size: BatchSize = 100,
+    batch_size: BatchSize = None,
     seeds: Annotated[int, typer.Option(help="Runs of each optimizer: seeds 0, 1, ...")] = 6,
     target: Targets = None,
     tuned: Annotated[
@@ -81,15 +87,16 @@ def compare(
 ) -> None:
     """Train optimizers on one problem and print who wins, and at what cost."""
     with bad_input_is_one_line():
-        epochs = 40 if epochs is None and budget is None else epochs
-        at_least_one(epochs=1 if epochs is None else epochs, seeds=seeds)
+        at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
         settings = Settings(
-            *(problem, criterion, sizes(network), activation, batch_size, dtype, device, cuda_graph),
+            *(problem, criterion, sizes(network), activations(activation), batch_size or 0, dtype, device, cuda_graph),
+            initialization=initialization,
             schedule=schedule,
             budget_seconds=budget_of(budget),
             targets=accuracies(target),
         )
         task = Task.load(settings, data_root)
+        epochs = epochs or (task.problem.epochs or EPOCHS if budget is None else None)
         found = read_tuned(tuned) if tuned else settings_of(task.problem)
         choices = [resolve(spec, task, found) for spec in optimizer or DEFAULT_OPTIMIZERS]
         if not optimizer and not task.criterion.convex:
@@ -110,6 +117,9 @@ def compare(
         "problem": task.settings.problem,
         "criterion": task.settings.criterion,
         "network": ",".join(map(str, task.settings.network)),
+        "activation": written(task.settings.activation),
+        "initialization": task.settings.initialization,
+        "batch_size": task.settings.batch_size,
         "device": task.settings.device,
         "epochs": epochs,
         "target": list(task.problem.targets),

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from suites.harness.commands.options import (
-    BatchSize,
     Config,
     Device,
     Dtype,
@@ -26,7 +25,7 @@ from suites.harness.units import parse_bytes
 def memory(
     optimizer: Optimizers = None,
     network: Network = None,
-    batch_size: BatchSize = 100,
+    batch_size: Annotated[int, typer.Option(help="Images of a mini-batch.")] = 100,
     dtype: Dtype = "float32",
     device: Device = "auto",
     budget: Annotated[str, typer.Option(help="Enforced: 11GB, 10GiB; or none, for what there is.")] = "11GB",

@@ -8,9 +8,9 @@ import typer
 
 from optimizers.core import ACTIVATIONS, CRITERIA, CURVATURES, SOLVERS, Curvature, Solver
 from suites.harness.commands.options import Device, at_least_one, bad_input_is_one_line
+from suites.harness.data.problem import Problem
+from suites.harness.data.problem import named as problems
 from suites.harness.gate.conformance import conformance, remark
-from suites.harness.problems.problem import Problem
-from suites.harness.problems.problem import named as problems
 from suites.harness.training import catalog
 from suites.harness.training.experiment import resolve_device
 from suites.harness.training.schedule import SCHEDULES

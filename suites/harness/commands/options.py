@@ -26,10 +26,13 @@ def bad_input_is_one_line() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def at_least_one(**values: int) -> None:
-    """Refuse a count below 1."""
+EPOCHS = 40  # unless a problem has its own
+
+
+def at_least_one(**values: int | None) -> None:
+    """Refuse a count below 1; None is none."""
     for name, value in values.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, got {value}")
 
 
@@ -57,6 +60,16 @@ def sizes(text: str | None) -> tuple[int, ...]:
         return tuple(int(size) for size in text.replace("-", ",").split(","))
     except ValueError:
         raise ValueError(f"network must be sizes such as 64,32,10, got {text!r}") from None
+
+
+def activations(text: str) -> str | tuple[str, ...]:
+    """One for all hidden layers, or with commas one for each; empty for the problem's own."""
+    return tuple(text.split(",")) if "," in text else text
+
+
+def written(value: str | tuple[str, ...]) -> str:
+    """Activations as on the command line."""
+    return value if isinstance(value, str) else ",".join(value)
 
 
 def writable(folder: Path, name: str = "output") -> Path:
@@ -118,8 +131,14 @@ Optimizers = Annotated[
 ProblemName = Annotated[str, typer.Option(help="A problem that kronbench list shows, or a file such as mine.py.")]
 CriterionName = Annotated[str, typer.Option(help="One that kronbench list shows; by default the problem's own.")]
 Network = Annotated[str | None, typer.Option(help="Sizes, as in 64,32,10; by default the problem's own.")]
-ActivationName = Annotated[str, typer.Option(help="An activation that kronbench list shows.")]
-BatchSize = Annotated[int, typer.Option(help="Images of a mini-batch.")]
+ActivationName = Annotated[
+    str,
+    typer.Option(help="One that kronbench list shows, or tanh,linear,tanh, one a layer; by default the problem's own."),
+]
+InitializationName = Annotated[
+    str, typer.Option(help="Of the weights, xavier or sparse; by default the problem's own.")
+]
+BatchSize = Annotated[int | None, typer.Option(help="Images of a mini-batch: the problem's own, or 100.")]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Budget = Annotated[

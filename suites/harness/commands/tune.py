@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from tabulate import tabulate
 
 from suites.harness.commands.options import (
+    EPOCHS,
     ActivationName,
     Address,
     Backend,
@@ -18,18 +20,20 @@ from suites.harness.commands.options import (
     DataRoot,
     Device,
     Dtype,
+    InitializationName,
     Jobs,
     Network,
     Optimizers,
     ProblemName,
     ScheduleName,
+    activations,
     at_least_one,
     bad_input_is_one_line,
     sizes,
     writable,
 )
+from suites.harness.data.tuned import Tuned, beside, read_tuned, write_tuned
 from suites.harness.names import pick
-from suites.harness.problems.tuned import Tuned, beside, read_tuned, write_tuned
 from suites.harness.records.record import Record
 from suites.harness.training.catalog import Choice, choose, refuse_repeated
 from suites.harness.training.experiment import Settings, Task
@@ -47,7 +51,8 @@ def tune(
     problem: ProblemName = "digits",
     criterion: CriterionName = "",
     network: Network = None,
-    activation: ActivationName = "sigmoid",
+    activation: ActivationName = "",
+    initialization: InitializationName = "",
     search: Annotated[
         str, typer.Option(help="quasi-random, in rungs of successive halving, or paper: the paper's whole grid.")
     ] = "quasi-random",
@@ -60,10 +65,11 @@ def tune(
             help="Repeatable: where to search an option, in place of what the optimizer declares: lr=1e-4:1:log."
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option(help="Epochs of the longest runs.")] = 40,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the longest runs: the problem's own, or 40.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each setting, on seeds that compare does not take.")] = 3,
     batch_size: Annotated[
-        int | None, typer.Option(help="Images of a mini-batch: 100, or with --search paper also 500 and 1000.")
+        int | None,
+        typer.Option(help="Images of a mini-batch: the problem's own, or 100; with --search paper also 500 and 1000."),
     ] = None,
     schedule: ScheduleName = "constant",
     dtype: Dtype = "float32",
@@ -82,14 +88,21 @@ def tune(
     """Search the best setting of each optimizer, by the same rule and with the same number of trials, on a fifth of the
     training images that is held out."""
     with bad_input_is_one_line():
-        at_least_one(epochs=epochs, seeds=seeds)
-        plan = _plan(search, trials, space, batch_size, seeds, epochs)
+        at_least_one(epochs=epochs, batch_size=batch_size, trials=trials, seeds=seeds)
+        plan = _plan(search, trials, space, batch_size, seeds)
+        largest = max(plan.batch_sizes, default=0)
         settings = Settings(
-            *(problem, criterion, sizes(network), activation, max(plan.batch_sizes), dtype, device, cuda_graph),
+            *(problem, criterion, sizes(network), activations(activation), largest, dtype, device, cuda_graph),
             validation=VALIDATION,
+            initialization=initialization,
             schedule=schedule,
         )
         task = Task.load(settings, data_root)
+        plan = replace(
+            plan,
+            batch_sizes=plan.batch_sizes or (task.settings.batch_size,),
+            epochs=epochs or task.problem.epochs or EPOCHS,
+        )
         choices = _choices(task, optimizer, plan)
         planned = sum(plan.run_epochs(len(settings_of(task, choice, plan))) for choice in choices)
         workers = Workers(jobs, backend, address)
@@ -123,22 +136,17 @@ def tune(
         raise typer.Exit(1)
 
 
-def _plan(
-    search: str, trials: int | None, space: list[str] | None, batch_size: int | None, seeds: int, epochs: int
-) -> Plan:
+def _plan(search: str, trials: int | None, space: list[str] | None, batch_size: int | None, seeds: int) -> Plan:
+    """Without batch sizes where the problem's own are to be taken."""
     of_paper = pick("search", search, {"quasi-random": False, "paper": True})
     for name, given in (("trials", trials), ("space", space)):
         if of_paper and given is not None:
             raise ValueError(f"{name} is of the quasi-random search: the paper's grid is what it is")
-    if trials is not None:
-        at_least_one(trials=trials)
-    if batch_size is not None:
-        at_least_one(batch_size=batch_size)
     spans = [parse(text) for text in space or ()]
     if len(dict(spans)) < len(spans):
         raise ValueError(f"space: an option is given more than once: {', '.join(name for name, _ in spans)}")
-    batches = BATCHES if of_paper else (100,)
-    return Plan(of_paper, trials or Plan.trials, dict(spans), (batch_size,) if batch_size else batches, seeds, epochs)
+    batches = (batch_size,) if batch_size else BATCHES if of_paper else ()
+    return Plan(of_paper, trials or Plan.trials, dict(spans), batches, seeds)
 
 
 def _choices(task: Task, specs: list[str] | None, plan: Plan) -> list[Choice]:
@@ -162,7 +170,7 @@ def _row(one: Tuned) -> dict[str, object]:
         "best setting": one.spec,
         "batch": one.batch_size,
         **{f"epochs to {target}": "not reached" if math.isinf(n) else f"{n:g}" for target, n in one.epochs.items()},
-        "accuracy": f"{one.accuracy:.3f}",
+        "loss" if one.accuracy is None else "accuracy": f"{one.loss if one.accuracy is None else one.accuracy:.3f}",
         "trials": f"{search.trials}"
         + (f", space of {' and '.join(search.extended)} extended" if search.extended else ""),
         "at the edge": ", ".join(search.edge) or "-",

@@ -192,7 +192,7 @@ def _train(device: str, spec: str) -> tuple[float, float]:
         with step.evaluating() as network:
             current, accuracy = evaluate(task, network, task.dataset.train)
         loss = current if epoch <= _EPOCHS else loss
-        reached = min(reached, epoch) if accuracy >= _ACCURACY else reached
+        reached = min(reached, epoch) if (accuracy or 0.0) >= _ACCURACY else reached
         if epoch >= _EPOCHS and reached <= _MOST_EPOCHS:
             break
     return loss, reached

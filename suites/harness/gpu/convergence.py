@@ -6,10 +6,10 @@ from contextlib import suppress
 from dataclasses import replace
 
 from optimizers.core import CRITERIA
+from suites.harness.data.problem import DataError, target_of
 from suites.harness.gpu.stages import Stage
 from suites.harness.gpu.summary import convergence_folder, read_runs
 from suites.harness.measure.timing import interleaved_seconds
-from suites.harness.problems.problem import DataError, target_of
 from suites.harness.records.measured import Trained
 from suites.harness.records.record import write_atomically
 from suites.harness.show.pictures import draw_convergence

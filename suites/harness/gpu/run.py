@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from suites.harness.data.problem import find
 from suites.harness.gate.conformance import knows_capturable
 from suites.harness.gpu import checks
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
@@ -23,7 +24,6 @@ from suites.harness.gpu.summary import summarize
 from suites.harness.measure.environment import describe
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.peak import measure
-from suites.harness.problems.problem import find
 from suites.harness.records.facts import End, Header
 from suites.harness.records.journal import JournalWriter
 from suites.harness.records.measured import Check, MemoryPeak, StageExperiment

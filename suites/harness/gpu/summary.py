@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from suites.harness.problems.problem import target_of
+from suites.harness.data.problem import target_of
 from suites.harness.records.beside import read_step_seconds
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.facts import Environment

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 
+from suites.harness.data.problem import find
 from suites.harness.measure.environment import describe
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.ledger import Footprint
 from suites.harness.memory.peak import SMALLEST_BYTES, check, measure
-from suites.harness.problems.problem import find
 from suites.harness.records.beside import PeakMeasured
 from suites.harness.records.facts import Environment
 from suites.harness.records.record import write_atomically

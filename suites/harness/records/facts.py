@@ -3,8 +3,9 @@
 A number that is not finite is written as null and read as None. A field that older schemas lack is None for them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Generic, Literal, TypeAlias, TypeVar
+from typing import Annotated, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from msgspec import Meta
 
@@ -80,6 +81,7 @@ class Experiment:
 
     epochs, budget_seconds: it ends after so many epochs, or at the first measuring point at which it has trained for so
         long, whichever comes first; None is no limit.
+    activation: of the hidden layers, of all or of each.
     schedule: of the learning rate, for optimizers whose own options name none.
     validation: the share of the training images that was held out and evaluated in place of the test set.
     """
@@ -91,7 +93,8 @@ class Experiment:
     dataset: str
     criterion: str
     network: Annotated[tuple[Size, ...], Meta(min_length=2)]
-    activation: str
+    activation: str | tuple[str, ...]
+    initialization: str = "xavier"
     batch_size: Size
     dtype: str
     device: str
@@ -143,16 +146,18 @@ class NegativeCurvature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A measuring point. Schema 1 counts no operations, passes and phases; some of schema 2 lack negative curvature."""
+    """A measuring point. Where targets are vectors there are no accuracies. Schema 1 counts no operations, passes and
+    phases; some of schema 2 lack negative curvature.
+    """
 
     step: Count
     epoch: Count
     training_seconds: Amount
     evaluation_seconds: Amount
     train_loss: float | None
-    train_accuracy: Share
+    train_accuracy: Share | None
     test_loss: float | None
-    test_accuracy: Share
+    test_accuracy: Share | None
     negative_curvature: NegativeCurvature | None = None
     phases: dict[str, Phase] = field(default_factory=dict)
     forwards: Count | None = None
@@ -161,6 +166,32 @@ class Point:
     factorizations: Count | None = None
     gradient_equivalents: Amount | None = None
     solver: SolverHealth | None = None
+
+
+class Goal(NamedTuple):
+    """What runs are judged by: a field of :class:`Point`, its unit, and which way is better."""
+
+    field: str
+    unit: str
+    larger_is_better: bool
+
+    def better(self, value: float | None, other: float) -> bool:
+        """Whether a value is better than another; None, a number that is not finite, never is."""
+        return value is not None and (value > other if self.larger_is_better else value < other)
+
+    def reached(self, value: float | None, target: float) -> bool:
+        """Whether a value is as good as a target."""
+        return value == target or self.better(value, target)
+
+    def hardest_first(self, targets: Iterable[float]) -> list[float]:
+        """Targets in order."""
+        return sorted(targets, reverse=self.larger_is_better)
+
+
+GOALS = {
+    "test accuracy": Goal("test_accuracy", "share of the test set", True),
+    "test loss": Goal("test_loss", "mean of the criterion over the test set", False),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from suites.harness.names import method_of
-from suites.harness.records.facts import Tuning
+from suites.harness.records.facts import GOALS, Goal, Tuning
 from suites.harness.records.record import Record
 
 
@@ -23,7 +23,8 @@ class Setup:
     synthetic: bool
     validation: float
     network: tuple[int, ...]
-    activation: str
+    activation: str | tuple[str, ...]
+    initialization: str
     batch_size: int
     dtype: str
     epochs: int | None
@@ -54,8 +55,9 @@ class Setup:
         what = "samples" if self.source else "images"  # a user's own problem may hold anything
         images = f"{self.train_images} + {self.test_images} {'synthetic ' if self.synthetic else ''}{what}"
         schedule = "" if self.schedule == "constant" else f", schedule {self.schedule}"
+        begin = "" if self.initialization == "xavier" else f", {self.initialization} initialization"
         return (
-            f"{self.dataset} ({images}), {self.criterion}, {self.activation}, {'-'.join(map(str, self.network))}, "
+            f"{self.dataset} ({images}), {self.criterion}, {_shown(self.activation)}, {_shown(self.network)}{begin}, "
             f"batch {self.batch_size}, {self.dtype}, {self.length}{schedule}"
         )
 
@@ -167,14 +169,22 @@ def to_reach(record: Record, target: float, quantity: str) -> float | None:
         return None
     if record.status != "finished":
         return math.inf
-    reached = (getattr(point, quantity) for point in record.points if point.test_accuracy >= target)
+    goal = goal_of(record)
+    reached = (getattr(one, quantity) for one in record.points if goal.reached(getattr(one, goal.field), target))
     return next(reached, math.inf)
 
 
-def hardest_reached(records: Iterable[Record], targets: Sequence[float]) -> float:
+def goal_of(record: Record) -> Goal:
+    """What a run is judged by; that of an old record is the accuracy."""
+    problem = record.header.problem
+    return GOALS.get(problem.metric if problem else "", GOALS["test accuracy"])
+
+
+def hardest_reached(records: Sequence[Record], targets: Sequence[float]) -> float:
     """The hardest target that an optimizer reached in more than half of its runs, so that its median is finite; the
-    easiest if there is none. Runs without an end do not count."""
+    easiest if there is none. All are runs of one problem; those without an end do not count."""
     groups = by_optimizer(record for record in records if record.ended).values()
+    in_order = goal_of(records[0]).hardest_first(targets)
 
     def reached(target: float) -> bool:
         costs = [[to_reach(record, target, "epoch") for record in runs] for runs in groups]
@@ -182,7 +192,7 @@ def hardest_reached(records: Iterable[Record], targets: Sequence[float]) -> floa
             2 * sum(cost is not None and math.isfinite(cost) for cost in of_one) > len(of_one) for of_one in costs
         )
 
-    return max(filter(reached, targets), default=min(targets))
+    return next(filter(reached, in_order), in_order[-1])
 
 
 def _ended(record: Record) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optimizers.core import CRITERIA, SOLVERS
+from suites.harness.data.problem import target_of
+from suites.harness.data.tuned import read_tuned
 from suites.harness.names import plain_name
-from suites.harness.problems.problem import target_of
-from suites.harness.problems.tuned import read_tuned
 from suites.harness.records.record import Record
 from suites.harness.reproduce.paper import stand_ins
 from suites.harness.reproduce.request import Reproduction, Request, Scale

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
+from suites.harness.data.dataset import Split
 from suites.harness.measure.environment import describe
 from suites.harness.measure.step import Step
-from suites.harness.problems.dataset import Split
 from suites.harness.records.facts import Header, Status
 from suites.harness.reproduce import tables2to5_errors
 from suites.harness.reproduce.paper import LABELS, PUBLISHED, stand_ins
@@ -137,14 +137,14 @@ def balanced(task: Task, images: int | None) -> Split:
     each, rest = divmod(images, classes)
     if rest or not each:
         raise ValueError(f"images must be a multiple of the {classes} classes of {task.dataset.name}, got {images}")
-    counts = torch.bincount(train.labels, minlength=classes)
+    counts = torch.bincount(train.targets, minlength=classes)
     if counts.min() < each:
         raise ValueError(
             f"data set {task.dataset.name}: {each} training images of each class are needed, "
             f"{task.dataset.classes[int(counts.argmin())]} has {int(counts.min())}"
         )
-    rows = torch.cat([(train.labels == label).nonzero()[:each, 0] for label in range(classes)])
-    return Split(train.images[rows], train.labels[rows])
+    rows = torch.cat([(train.targets == label).nonzero()[:each, 0] for label in range(classes)])
+    return Split(train.images[rows], train.targets[rows])
 
 
 def reproduce(table: Table, scale: TableScale, task: Task, request: Request) -> Reproduction:

@@ -1,11 +1,15 @@
 """What a run measures of its network, off the clock, and what it says of the run when it ends."""
 
+from functools import lru_cache
+
+import numpy as np
 import torch
+from scipy.optimize import minimize
 from scipy.stats import binom
 from torch import Tensor
 
-from optimizers.core import FCNN
-from suites.harness.problems.dataset import Split
+from optimizers.core import FCNN, Criterion
+from suites.harness.data.dataset import Dataset, Split
 from suites.harness.records.facts import NegativeCurvature, Status
 from suites.harness.training.experiment import Task
 
@@ -13,15 +17,16 @@ _LEVEL = 0.999  # of guesses stay at or below what counts as chance
 
 
 @torch.no_grad()
-def evaluate(task: Task, network: FCNN, split: Split) -> tuple[float, float]:
-    """Mean of the criterion and accuracy over a whole split."""
+def evaluate(task: Task, network: FCNN, split: Split) -> tuple[float, float | None]:
+    """Mean of the criterion and accuracy over a whole split; of vectors there is no accuracy."""
     total = torch.zeros(2, dtype=torch.float64, device=split.images.device)
-    for inputs, labels in task.dataset.chunks(split):
+    for inputs, targets in task.dataset.chunks(split):
         logits = network(inputs)
-        total[0] += task.criterion.value(logits, labels).sum()
-        total[1] += (logits.argmax(1) == labels).sum()
+        total[0] += task.criterion.value(logits, targets).sum()
+        if not task.dataset.vectors:
+            total[1] += (logits.argmax(1) == targets).sum()
     loss, accuracy = (total / len(split)).tolist()
-    return loss, accuracy
+    return loss, None if task.dataset.vectors else accuracy
 
 
 @torch.no_grad()
@@ -35,8 +40,7 @@ def negative_curvature(task: Task, network: FCNN) -> NegativeCurvature | None:
         is not finite: the run has diverged.
     """
     train, size = task.dataset.train, task.settings.batch_size
-    x, labels = next(iter(task.dataset.chunks(Split(train.images[:size], train.labels[:size]))))
-    tape = network.record(task.criterion, x, labels)
+    tape = network.record(task.criterion, *task.dataset.part(train, slice(size)))
     if not tape.mean_hessian.isfinite().all():
         return None
     hessian = tape.mean_hessian.double()
@@ -50,24 +54,44 @@ def negative_curvature(task: Task, network: FCNN) -> NegativeCurvature | None:
     )
 
 
-def status_after_training(
-    first_loss: float, last_loss: float, best_accuracy: float, labels: Tensor
-) -> tuple[Status, str | None]:
+def status_after_training(task: Task, first_loss: float, last_loss: float, best: float) -> tuple[Status, str | None]:
     """Status and reason.
 
     ``diverged``: the train loss ended above where it began. ``at chance``: the test accuracy was never above
-    :func:`chance`. Otherwise ``finished``.
+    :func:`chance`, or the test loss never below :func:`constant_loss`. Otherwise ``finished``.
 
     Args:
         first_loss, last_loss: mean train loss before the first step and after the last, both finite.
-        best_accuracy: the highest test accuracy of all measuring points.
-        labels: of the test images, [N].
+        best: of the values of the problem's metric at all measuring points.
     """
     if last_loss > first_loss:
         return "diverged", f"train loss ended at {last_loss:.4g}, above {first_loss:.4g} where it began"
-    if best_accuracy <= (bound := chance(labels)):
-        return "at chance", f"test accuracy was never above {bound:.4f}, which guessing may reach"
+    if task.problem.metric == "test accuracy":
+        if best <= (bound := chance(task.dataset.test.targets)):
+            return "at chance", f"test accuracy was never above {bound:.4f}, which guessing may reach"
+    elif best >= (bound := constant_loss(task.criterion, task.dataset)):
+        return "at chance", f"test loss was never below {bound:.4g}, that of the best constant output"
     return "finished", None
+
+
+@lru_cache(maxsize=1)
+@torch.no_grad()
+def constant_loss(criterion: Criterion, dataset: Dataset) -> float:
+    """The lowest mean of the criterion over the test set that one output for all images can have, found from zero.
+
+    For the squared error that output is the mean target, for Bernoulli the mean's logit.
+    """
+    scale, count = dataset.scale, len(dataset.test)
+
+    def mean(constant: np.ndarray) -> tuple[float, np.ndarray]:
+        total, slope = 0.0, np.zeros_like(constant)
+        for _, targets in dataset.chunks(dataset.test, 2048):
+            logits = torch.tensor(constant, dtype=scale.dtype, device=scale.device).expand(len(targets), -1)
+            total += criterion.value(logits, targets).double().sum().item()
+            slope += criterion.gradient(logits, targets).double().sum(0).cpu().numpy()
+        return total / count, slope / count
+
+    return float(minimize(mean, np.zeros(dataset.outputs), jac=True, method="L-BFGS-B").fun)
 
 
 def chance(labels: Tensor) -> float:

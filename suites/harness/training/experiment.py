@@ -3,19 +3,23 @@
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from optimizers.core import ACTIVATIONS, CRITERIA, FCNN, Criterion
+from optimizers.core.criteria import from_function
+from optimizers.core.network import INITIALIZATIONS
+from suites.harness.data.dataset import Dataset, load
+from suites.harness.data.problem import Problem, find
 from suites.harness.measure.step import Step
 from suites.harness.names import pick
-from suites.harness.problems.dataset import Dataset, load
-from suites.harness.problems.problem import Problem, find
 from suites.harness.records.facts import Experiment
 from suites.harness.training.captured_step import CapturedStep
 from suites.harness.training.catalog import Choice
 from suites.harness.training.schedule import CONSTANT, SCHEDULES, Schedule
 
+BATCH_SIZE = 100  # unless a problem has its own
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -23,8 +27,9 @@ DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.flo
 class Settings:
     """What the runs of a comparison share; :meth:`Task.load` fills in what is left open.
 
-    problem: a name or a file, see :func:`suites.harness.problems.problem.find`.
-    criterion, network: by default the problem's own.
+    problem: a name or a file, see :func:`suites.harness.data.problem.find`.
+    criterion, network, activation, initialization, batch_size: by default the problem's own; a batch of 100 where it
+        has none.
     cuda_graph: take steps as replays of a CUDA graph, see :mod:`suites.harness.training.captured_step`.
     validation: the share of the training set that is held out; it takes the place of the test set.
     schedule: of the learning rate, see :mod:`suites.harness.training.schedule`; an optimizer's own comes first.
@@ -35,8 +40,8 @@ class Settings:
     problem: str = "digits"
     criterion: str = ""
     network: tuple[int, ...] = ()
-    activation: str = "sigmoid"
-    batch_size: int = 100
+    activation: str | tuple[str, ...] = ""
+    batch_size: int = 0
     dtype: str = "float32"
     device: str = "auto"
     cuda_graph: bool = False
@@ -44,6 +49,7 @@ class Settings:
     schedule: str = CONSTANT
     budget_seconds: float | None = None
     targets: tuple[float, ...] = ()
+    initialization: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,33 +71,50 @@ class Task:
         problem = find(settings.problem)
         if settings.targets:
             problem = replace(problem, targets=settings.targets)
-        pick("activation", settings.activation, ACTIVATIONS)
         pick("schedule", settings.schedule, SCHEDULES)
         settings = replace(
             settings,
             problem=problem.spec,
-            criterion=settings.criterion or problem.criterion,
+            criterion=settings.criterion or problem.criterion_name,
             network=settings.network or problem.network,
+            activation=settings.activation or problem.activation,
+            initialization=settings.initialization or problem.initialization,
+            batch_size=settings.batch_size or problem.batch_size or BATCH_SIZE,
             device=resolve_device(settings.device),
         )
-        criterion = pick("criterion", settings.criterion, CRITERIA)
-        if criterion.vectors:
-            raise ValueError(
-                f"criterion {criterion.name} takes targets that are vectors, and {problem.name} has classes"
-            )
+        activations, hidden = settings.activation, len(settings.network) - 2
+        for name in (activations,) if isinstance(activations, str) else activations:
+            pick("activation", name, ACTIVATIONS)
+        if not isinstance(activations, str) and len(activations) != hidden:
+            raise ValueError(f"activation must be one, or one for each of {hidden} hidden layers, got {activations}")
+        pick("initialization", settings.initialization, INITIALIZATIONS)
+        criteria = _criteria(problem)
+        named = pick("criterion", settings.criterion, criteria)
         dtype = pick("dtype", settings.dtype, DTYPES)
         if settings.cuda_graph and settings.device != "cuda":
             raise ValueError("cuda graph: there is no capture on a CPU; use --device cuda, or leave it out")
         dataset = load(problem, data_root=data_root, device=settings.device, dtype=dtype, download=download)
         if settings.validation:
             dataset = dataset.with_validation(settings.validation)
-        network = settings.network
+        criterion = named
+        if not isinstance(named, Criterion):
+            criterion = from_function(named, convex=False, vectors=dataset.vectors)
+        if criterion.vectors != dataset.vectors:
+            kinds = "classes", "vectors"
+            raise ValueError(
+                f"criterion {criterion.name} takes targets that are {kinds[criterion.vectors]}, and {problem.name} has "
+                f"{kinds[dataset.vectors]}"
+            )
+        if dataset.vectors and problem.metric == "test accuracy":
+            raise ValueError(f'problem {problem.name}: of vectors there is no accuracy; give it metric="test loss"')
+        network, outputs = settings.network, dataset.outputs
         if len(network) < 2 or min(network) < 1:
             raise ValueError(f"network must be two or more sizes of at least 1, got {list(network)}")
-        if network[0] != dataset.features or network[-1] < len(dataset.classes):
+        if network[0] != dataset.features or network[-1] < outputs or (dataset.vectors and network[-1] > outputs):
+            end = f"the {outputs} entries of its targets" if dataset.vectors else f"at least its {outputs} classes"
             raise ValueError(
-                f"network must begin with {dataset.features}, the inputs of {dataset.name}, and end with at least its "
-                f"{len(dataset.classes)} classes, got {list(network)}"
+                f"network must begin with {dataset.features}, the inputs of {dataset.name}, and end with {end}, got "
+                f"{list(network)}"
             )
         if not 1 <= settings.batch_size <= len(dataset.train):
             raise ValueError(
@@ -115,6 +138,7 @@ class Task:
         return FCNN(
             settings.network,
             settings.activation,
+            initialization=settings.initialization,
             seed=seed,
             device=settings.device,
             dtype=DTYPES[settings.dtype],
@@ -145,7 +169,7 @@ class Task:
             epochs: None if a budget alone ends a run.
         """
         optimizer, name = (
-            choice.build(FCNN((1, 1), self.settings.activation), self.criterion),
+            choice.build(FCNN((1,) * len(self.settings.network), self.settings.activation), self.criterion),
             choice.schedule or self.settings.schedule,
         )
         if name == CONSTANT:
@@ -171,6 +195,17 @@ class Task:
             test_images=len(self.dataset.test),
             synthetic=self.problem.synthetic,
         )
+
+
+def _criteria(problem: Problem) -> dict[str, Any]:
+    """Those that there are, and the problem's own, by their names."""
+    own = problem.criterion
+    if isinstance(own, str):
+        return dict(CRITERIA)
+    name = problem.criterion_name
+    if name in CRITERIA and own is not CRITERIA[name]:
+        raise ValueError(f"problem {problem.name}: there is a criterion {name} already; give its own another name")
+    return {**CRITERIA, name: own}
 
 
 def resolve_device(name: str) -> str:

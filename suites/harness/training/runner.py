@@ -20,7 +20,7 @@ from suites.harness.measure.live_bytes import peak_state_bytes, state_bytes
 from suites.harness.measure.operations import StepCost, probe
 from suites.harness.measure.step import Step
 from suites.harness.names import file_name
-from suites.harness.records.facts import Header, Point, Status
+from suites.harness.records.facts import GOALS, Header, Point, Status
 from suites.harness.records.record import Record, read
 from suites.harness.training.catalog import Choice
 from suites.harness.training.evaluation import evaluate, negative_curvature, status_after_training
@@ -32,7 +32,7 @@ from suites.harness.training.step_log import Accounts
 STEP_SECONDS = 600.0  # at most for a step: beyond it the optimizer hangs
 _WARM_UP_STEPS = 2
 _WARM_UP_SHARE = 4  # the first steps are several, and may compile
-_AT_THE_START = {"training": 0.0, "evaluation": 0.0, "resumed": [], "first_loss": math.nan, "best_accuracy": 0.0}
+_AT_THE_START = {"training": 0.0, "evaluation": 0.0, "resumed": [], "first_loss": math.nan, "best": math.nan}
 
 
 def run(
@@ -134,7 +134,8 @@ class _Training:
         if saved:
             restore(step, saved)
         resumed = [*progress["resumed"], *([first] if saved else [])]
-        first_loss, best_accuracy, train_loss = progress["first_loss"], progress["best_accuracy"], math.nan
+        first_loss, best, train_loss = progress["first_loss"], progress["best"], math.nan
+        goal = GOALS[task.problem.metric]
         accounts = Accounts(step, cost, device, progress.get("total"))
         training, evaluation = Stopwatch(device, progress["training"]), Stopwatch(device, progress["evaluation"])
         self.work.measured |= {
@@ -167,7 +168,8 @@ class _Training:
             self.on_point(point)
             train_loss = measured["train_loss"]
             first_loss = first_loss if epoch else train_loss
-            best_accuracy = max(best_accuracy, measured["test_accuracy"])
+            value = measured[goal.field]
+            best = best if epoch and not goal.better(value, best) else value
             self.work.measured["state_bytes"] = state_bytes(step.optimizer)
             if not math.isfinite(train_loss):
                 return "diverged", f"train loss is {train_loss} after epoch {epoch}"
@@ -180,9 +182,9 @@ class _Training:
                 total=dict(accounts.total),
                 resumed=resumed,
                 first_loss=first_loss,
-                best_accuracy=best_accuracy,
+                best=best,
             )
-        return status_after_training(first_loss, train_loss, best_accuracy, task.dataset.test.labels)
+        return status_after_training(task, first_loss, train_loss, best)
 
     def _over(self, point: Point) -> bool:
         """Whether this was its last epoch, or its budget is spent."""

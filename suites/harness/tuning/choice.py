@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from suites.harness.problems.tuned import Tuned, written
+from suites.harness.data.tuned import Tuned, task_of, written
 from suites.harness.training.catalog import Choice, choose
 from suites.harness.training.experiment import Task
 
@@ -23,7 +23,7 @@ def resolve(spec: str, task: Task, found: Sequence[Tuned]) -> Choice:
     """
     choice = choose(spec)
     for one in found:
-        if one.task != task_of(task) or one.optimizer != choice.entry.name:
+        if one.task != task_of(task.problem.name, task.settings) or one.optimizer != choice.entry.name:
             continue
         tuned = with_options(choice, one.options)
         if choice.options == one.variant or _all_options(choice) == _all_options(tuned):
@@ -38,23 +38,15 @@ def at_any_batch(spec: str, task: Task, found: Sequence[Tuned]) -> tuple[Task, C
         ValueError: if there is none, or one of each of several batch sizes.
     """
     bare = choose(spec)
+    sought = task_of(task.problem.name, task.settings)[:-1]
     fitting = [
-        one
-        for one in found
-        if (one.optimizer, one.variant, one.task[:-1]) == (bare.entry.name, bare.options, task_of(task)[:-1])
+        one for one in found if (one.optimizer, one.variant, one.task[:-1]) == (bare.entry.name, bare.options, sought)
     ]
     if len(fitting) != 1:
         wanted = f"{task.problem.name} with {task.settings.criterion}"
         raise ValueError(f"tuned settings: expected one of {bare.spec} for {wanted}, found {len(fitting)}")
     own = replace(task, settings=replace(task.settings, batch_size=fitting[0].batch_size))
     return own, resolve(spec, own, fitting)
-
-
-def task_of(task: Task) -> tuple[object, ...]:
-    """What a setting is found for, see :attr:`suites.harness.problems.tuned.Tuned.task`."""
-    settings = task.settings
-    of_network = settings.criterion, settings.network, settings.activation
-    return task.problem.name, *of_network, settings.schedule, settings.batch_size
 
 
 def with_options(choice: Choice, options: Mapping[str, object]) -> Choice:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from suites.harness.data.problem import target_of
 from suites.harness.measure.timing import interleaved_seconds
-from suites.harness.problems.problem import target_of
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.facts import Point
 from suites.harness.records.record import Record, write_atomically

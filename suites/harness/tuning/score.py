@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from suites.harness.records.groups import to_reach
+from suites.harness.records.groups import goal_of, to_reach
 from suites.harness.records.record import Record
 
 RULE = (
     "Among the settings whose runs all finished: the fewest epochs to the hardest target of the problem, then to the "
-    "easier ones, then the highest accuracy after the last epoch, then the lowest loss; all on the held-out images, "
-    "and medians over seeds. Of equals the one that was tried first."
+    "easier ones, then the highest accuracy after the last epoch, if that is what counts, then the lowest loss; all on "
+    "the held-out images, and medians over seeds. Of equals the one that was tried first."
 )
 
 
@@ -19,7 +19,8 @@ RULE = (
 class Score:
     """Of one setting, by the rule: medians over its runs. The smallest is the best.
 
-    epochs: to each target, the hardest first; infinite where it was not reached. missed: 1 - accuracy.
+    epochs: to each target, the hardest first; infinite where it was not reached. missed: 1 - accuracy, or 0 where the
+        problem is judged by the loss.
     """
 
     unfinished: bool
@@ -34,11 +35,8 @@ def score(records: Sequence[Record], targets: Sequence[float]) -> Score:
         return Score(True, (), 1.0, math.inf)
     last = [record.points[-1] for record in records]
     losses = [math.inf if point.test_loss is None else point.test_loss for point in last]
-    needed = [[to_reach(record, target, "epoch") for record in records] for target in hardest_first(targets)]
+    goal = goal_of(records[0])
+    needed = [[to_reach(record, target, "epoch") for record in records] for target in goal.hardest_first(targets)]
     epochs = tuple(median(math.inf if one is None else one for one in own) for own in needed)
-    return Score(False, epochs, 1 - median(point.test_accuracy for point in last), median(losses))
-
-
-def hardest_first(targets: Sequence[float]) -> list[float]:
-    """Targets are accuracies, so the highest is the hardest."""
-    return sorted(targets, reverse=True)
+    missed = [1 - (point.test_accuracy or 0.0) if goal.larger_is_better else 0.0 for point in last]
+    return Score(False, epochs, median(missed), median(losses))

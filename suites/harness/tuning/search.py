@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from suites.harness.problems.tuned import Search, Tuned
+from suites.harness.data.tuned import Search, Tuned
+from suites.harness.records.facts import GOALS
 from suites.harness.records.record import Record
 from suites.harness.training.catalog import Choice
 from suites.harness.training.experiment import Task
@@ -13,7 +14,7 @@ from suites.harness.training.parallel import Job, Workers, run_jobs
 from suites.harness.tuning import grid
 from suites.harness.tuning.choice import with_options
 from suites.harness.tuning.halving import halve, rungs
-from suites.harness.tuning.score import RULE, Score, hardest_first, score
+from suites.harness.tuning.score import RULE, Score, score
 from suites.harness.tuning.space import EXTENSION, Options, Space, at, beyond, joined, space_of, trials
 
 VALIDATION = 0.2  # of the training images
@@ -157,7 +158,8 @@ class _Runs:
             raise ValueError(f"no setting finished; {unfinished[-1].path.stem}: {unfinished[-1].reason}")
         last = [record.points[-1] for record in self.records if record.points]
         environment, settings = self.records[0].environment, self.task.settings
-        targets = hardest_first(self.task.problem.targets)
+        goal = GOALS[self.task.problem.metric]
+        targets = goal.hardest_first(self.task.problem.targets)
         return Tuned(
             optimizer=best.choice.entry.name,
             options=best.choice.options,
@@ -165,10 +167,11 @@ class _Runs:
             criterion=settings.criterion,
             network=settings.network,
             activation=settings.activation,
+            initialization=settings.initialization,
             batch_size=best.batch_size,
             schedule=settings.schedule,
             epochs={f"{target:g}": needed for target, needed in zip(targets, reached.epochs, strict=True)},
-            accuracy=1 - reached.missed,
+            accuracy=1 - reached.missed if goal.larger_is_better else None,
             loss=reached.loss if math.isfinite(reached.loss) else None,
             search=Search(
                 space=space,

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from suites.harness.problems.problem import Problem
+from suites.harness.data.problem import Problem
 from suites.harness.records.config import read_toml, write_toml
 from suites.harness.records.facts import Amount, Count, Option, Share, Size
 
 _KIND = "tuned settings"
+_PROBLEMS = Path(__file__).parents[2] / "problems"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +53,9 @@ class Tuned:
     """The best setting of a method on one task.
 
     optimizer: its name. options: all that are written, those that were not searched too (``gamma`` of
-    ``ea_cg[gamma=0]``). epochs: to each target, infinite where it was not reached. accuracy, loss: after the last
-    epoch. All are of the held-out images, and medians over seeds.
+    ``ea_cg[gamma=0]``). epochs: to each target, infinite where it was not reached. loss, and
+    accuracy where the problem is judged by it: after the last epoch. All are of the held-out images, and medians over
+    seeds.
     """
 
     optimizer: str
@@ -61,11 +63,12 @@ class Tuned:
     problem: str
     criterion: str
     network: Annotated[tuple[Size, ...], Meta(min_length=2)]
-    activation: str
+    activation: str | tuple[str, ...]
+    initialization: str = "xavier"
     batch_size: Size
     schedule: str = "constant"
     epochs: dict[str, Amount] = field(default_factory=dict)
-    accuracy: Share
+    accuracy: Share | None = None
     loss: Amount | None = None
     search: Search
 
@@ -82,12 +85,22 @@ class Tuned:
     @property
     def task(self) -> tuple[Any, ...]:
         """What it was found for."""
-        return self.problem, self.criterion, self.network, self.activation, self.schedule, self.batch_size
+        return task_of(self.problem, self)
 
     @property
     def place(self) -> tuple[Any, ...]:
         """Its place in a file, which holds one setting for each method and task."""
         return self.optimizer, str(sorted(self.variant.items())), *self.task
+
+
+def task_of(problem: str, facts: object) -> tuple[Any, ...]:
+    """What a setting is found for, the batch size last.
+
+    Args:
+        facts: those of the same names in the settings of a task, a record or a setting that was found.
+    """
+    names = ("criterion", "network", "activation", "initialization", "schedule", "batch_size")
+    return problem, *(getattr(facts, name) for name in names)
 
 
 def written(name: str, options: Mapping[str, object]) -> str:
@@ -103,7 +116,7 @@ def written(name: str, options: Mapping[str, object]) -> str:
 
 def beside(problem: Problem) -> Path:
     """The file of a problem's settings, which need not exist."""
-    return (problem.file or Path(__file__).with_name(f"{problem.name.replace('-', '_')}.py")).with_suffix(".toml")
+    return (problem.file or _PROBLEMS / f"{problem.name.replace('-', '_')}.py").with_suffix(".toml")
 
 
 def settings_of(problem: Problem) -> list[Tuned]:

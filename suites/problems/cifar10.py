@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from suites.harness.problems.images import class_names, find_folders, missing, read_folders
-from suites.harness.problems.problem import Arrays, DataError, Problem
+from suites.harness.data.images import class_names, find_folders, missing, read_folders
+from suites.harness.data.problem import Arrays, DataError, Problem
 
 _OFFICIAL = "cifar-10-batches-py"  # the folder that the published archive unpacks to
 _TIMEOUT_SECONDS = 10.0

@@ -1,6 +1,7 @@
-"""What a problem is, and how it is found by name: one module of this folder each, or one file of a user's own.
+"""What a problem is, and how it is found by name: one module of ``suites/problems`` each, or one file of a
+user's own.
 
-digits                     a module of this folder; an underscore in its name is written as a hyphen
+digits                     a module of that folder; an underscore in its name is written as a hyphen
 mine.py, folder/mine.py    a file with one ``Problem`` in it
 
 Readers of records use this module, so it imports no torch.
@@ -12,15 +13,19 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from suites.harness.names import import_file, unknown
-from suites.harness.records.facts import Experiment, Header, ProblemFacts
+from suites.harness.names import import_file, pick, unknown
+from suites.harness.records.facts import GOALS, Experiment, Header, ProblemFacts
 from suites.harness.records.groups import hardest_reached
 from suites.harness.records.record import Record
 
+if TYPE_CHECKING:
+    from optimizers.core import Criterion
+
+PROBLEMS = "suites.problems"
 _TARGETS = (0.5,)
 
 
@@ -29,15 +34,18 @@ class DataError(ValueError):
 
 
 class Arrays(NamedTuple):
-    """The data of a problem: inputs [N, D] and labels [N] of the training and of the test set.
+    """The data of a problem: inputs [N, D] and targets of the training and of the test set.
 
-    Inputs are bytes (uint8; images channel by channel) or any other finite numbers, such as float32. A label is the
-    place of its class in ``classes``, a whole number from 0.
+    Inputs are bytes (uint8; images channel by channel) or any other finite numbers, such as float32. Targets are
+
+    - labels [N], where there are ``classes``: the place of each one's class, a whole number from 0;
+    - vectors [N, C], finite numbers, where there are none;
+    - None for an autoencoder: the inputs themselves, as the network gets them.
     """
 
-    train: tuple[np.ndarray, np.ndarray]
-    test: tuple[np.ndarray, np.ndarray]
-    classes: tuple[str, ...]
+    train: tuple[np.ndarray, np.ndarray | None]
+    test: tuple[np.ndarray, np.ndarray | None]
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,13 +53,18 @@ class Problem:
     """Data, network, criterion and targets: all that a file needs to say. The finder fills in what comes last.
 
     summary: a line about the data.
-    network: sizes of the layers, from the D inputs to the classes, or more.
+    network: sizes of the layers, from the D inputs to the classes, or more, or to the C entries of a vector.
     read: returns the data, given the data root, a seed and whether it may download.
-    criterion: by its name, unless another is asked for.
+    criterion: its name, unless another is asked for; or one of the file's own: a Criterion, or a function of the
+        logits and the target of one sample, which :func:`optimizers.core.criteria.from_function` completes.
     targets: values of the metric that a run is to reach; the hardest that anyone reached is the one that counts.
-    metric, unit, larger_is_better: what is measured on the test set, in which unit, and which way is better.
-    channels: inputs are normalized to mean 0 and standard deviation 1 over the training set, in so many parts of
-        equal length; None: each input by itself.
+    metric, unit: what is measured on the test set, one of
+        :data:`suites.harness.records.facts.GOALS`, and in which unit; by default that of the metric.
+    scaling: ``channel``: inputs are normalized to mean 0 and standard deviation 1 over the training set;
+        ``unit``: they go from 0 to 1, so bytes are divided by 255.
+    channels: the parts of equal length that are normalized each by itself; None: each input is one.
+    activation, initialization: of the network, as :class:`optimizers.core.FCNN` takes them.
+    batch_size, epochs: of a comparison, unless others are asked for; None: the command's own.
     synthetic: the data are noise, good for time and memory alone.
     name: that of the file. file, source: of a user's own, where it is and its text.
     """
@@ -59,12 +72,16 @@ class Problem:
     summary: str
     network: tuple[int, ...]
     read: Callable[[Path, int, bool], Arrays]
-    criterion: str = "cross-entropy"
+    criterion: "str | Criterion | Callable[..., Any]" = "cross-entropy"
     targets: tuple[float, ...] = _TARGETS
     metric: str = "test accuracy"
-    unit: str = "share of the test set"
-    larger_is_better: bool = True
+    unit: str = ""
+    scaling: Literal["channel", "unit"] = "channel"
     channels: int | None = None
+    activation: str | tuple[str, ...] = "sigmoid"
+    initialization: str = "xavier"
+    batch_size: int | None = None
+    epochs: int | None = None
     synthetic: bool = False
     name: str = ""
     file: Path | None = None
@@ -75,8 +92,26 @@ class Problem:
             value = getattr(self, name)
             if not isinstance(value, tuple) or not value or not all(isinstance(number, kinds) for number in value):
                 raise ValueError(f"{name} must be a tuple of one or more numbers, got {value!r}")
-        if not isinstance(self.criterion, str):
-            raise ValueError(f"criterion must be the name of one, got {self.criterion!r}")
+        if not isinstance(self.criterion, str) and not self.criterion_name:
+            raise ValueError(
+                f"criterion must be the name of one, a Criterion or a function of one sample, got {self.criterion!r}"
+            )
+        pick("metric", self.metric, GOALS)
+        pick("scaling", self.scaling, dict.fromkeys(("channel", "unit"), True))
+        for name in ("batch_size", "epochs"):
+            if (count := getattr(self, name)) is not None and not (isinstance(count, int) and count > 0):
+                raise ValueError(f"{name} must be a whole number from 1, or None, got {count!r}")
+
+    @property
+    def criterion_name(self) -> str:
+        """That of its criterion: of a function, its own."""
+        own = self.criterion
+        return own if isinstance(own, str) else getattr(own, "name", getattr(own, "__name__", ""))
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Which way the metric is better."""
+        return GOALS[self.metric].larger_is_better
 
     @property
     def spec(self) -> str:
@@ -87,7 +122,7 @@ class Problem:
         """What a record tells of it, beside the name: the text of a user's own file among it."""
         return ProblemFacts(
             metric=self.metric,
-            unit=self.unit,
+            unit=self.unit or GOALS[self.metric].unit,
             larger_is_better=self.larger_is_better,
             targets=self.targets,
             source=self.source,
@@ -95,9 +130,9 @@ class Problem:
 
 
 def named() -> dict[str, Problem]:
-    """The problems of this folder by name; its other modules hold none."""
-    package = import_module(__package__ or "")
-    modules = (import_module(f"{__package__}.{info.name}") for info in pkgutil.iter_modules(package.__path__))
+    """The problems of ``suites/problems`` by name; a module there may also hold none."""
+    package = import_module(PROBLEMS)
+    modules = (import_module(f"{PROBLEMS}.{info.name}") for info in pkgutil.iter_modules(package.__path__))
     return {name_of(module.__file__ or ""): _found(module) for module in modules if _problems_in(module)}
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from suites.harness.problems.cifar10 import problem as _cifar10
-from suites.harness.problems.problem import Arrays, Problem
+from suites.harness.data.problem import Arrays, Problem
+from suites.problems.cifar10 import problem as _cifar10
 
 
 def noise(train: int, test: int, features: int) -> Callable[[Path, int, bool], Arrays]:

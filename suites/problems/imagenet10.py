@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from suites.harness.problems.images import class_names, find_folders, missing, read_folders
-from suites.harness.problems.problem import Arrays, Problem
+from suites.harness.data.images import class_names, find_folders, missing, read_folders
+from suites.harness.data.problem import Arrays, Problem
 
 
 def read(root: Path, seed: int, download: bool) -> Arrays:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from suites.harness.problems.problem import Arrays, Problem
+from suites.harness.data.problem import Arrays, Problem
 
 
 def read(root: Path, seed: int, download: bool) -> Arrays:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from suites.harness.problems.problem import Arrays, DataError
+from suites.harness.data.problem import Arrays, DataError
 
 # What decodes images is imported where it is used: readers of records import this module too.
 
