@@ -191,10 +191,24 @@ def test_validation_images_are_held_out():
 
 def _run(*accuracies, loss=1.0, status="finished"):
     """A run by its accuracies after each epoch."""
-    points = [point(epoch, test_accuracy=accuracy, test_loss=loss) for epoch, accuracy in enumerate((0.1, *accuracies))]
-    return SimpleNamespace(
-        completed=status in ("finished", "at chance"), ended=True, status=status, points=points, reason="none"
+    return _ended(
+        [point(epoch, test_accuracy=accuracy, test_loss=loss) for epoch, accuracy in enumerate((0.1, *accuracies))],
+        status,
     )
+
+
+def _loss_run(*losses):
+    """A run of a problem of vectors, by its losses."""
+    points = [
+        point(epoch, test_accuracy=None, train_accuracy=None, test_loss=loss)
+        for epoch, loss in enumerate((9.0, *losses))
+    ]
+    return _ended(points, metric="test loss")
+
+
+def _ended(points, status="finished", metric="test accuracy"):
+    header, completed = SimpleNamespace(problem=SimpleNamespace(metric=metric)), status in ("finished", "at chance")
+    return SimpleNamespace(header=header, completed=completed, ended=True, status=status, points=points, reason="none")
 
 
 @pytest.mark.parametrize(
@@ -216,6 +230,18 @@ def _run(*accuracies, loss=1.0, status="finished"):
 def test_the_rule(better, worse):
     assert score(better, (0.8, 0.9)) < score(worse, (0.8, 0.9))
     assert score(better, (0.8, 0.9)) == score(list(reversed(better)), (0.9, 0.8))
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ([_loss_run(2.0, 0.9)], [_loss_run(1.4, 1.1)]),  # the lowest target is the hardest
+        ([_loss_run(1.4, 1.4)], [_loss_run(2.0, 1.3)]),  # of equals the easier target
+        ([_loss_run(2.0, 1.6)], [_loss_run(2.0, 1.7)]),  # then the loss in the end
+    ],
+)
+def test_the_rule_where_the_loss_counts(better, worse):
+    assert score(better, (1.5, 1.0)) < score(worse, (1.0, 1.5))
 
 
 def _fake_runs(monkeypatch, accuracy_of, tmp_path):
