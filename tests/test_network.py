@@ -82,6 +82,13 @@ def test_sparse_initialization():
     assert not torch.equal(FCNN((400, 300, 10, 5), initialization="sparse", seed=2).linears[0].weight, first.float())
 
 
+def test_torchs_initialization(assert_close):
+    """As torch.nn.Linear draws its weights: uniform within 1 / sqrt(I), which kaiming_uniform_ spells sqrt(5)."""
+    drawn = FCNN((400, 300, 10), initialization="torch", seed=1, dtype=torch.float64).linears[0].weight
+    generator = torch.Generator().manual_seed(1)
+    assert_close(drawn, torch.nn.init.kaiming_uniform_(torch.empty(300, 400).double(), 5**0.5, generator=generator))
+
+
 @every_activation
 def test_slope_and_bend(assert_close, activation):
     """phi' = dh/dz and phi'' = d2h/dz2, closed forms against torch.func."""
@@ -209,5 +216,5 @@ def test_network_refuses_misuse(sizes, activation, message):
     """A network has two sizes or more, each of 1 or more, and a known activation."""
     with pytest.raises(ValueError, match=message):
         FCNN(sizes, activation)
-    with pytest.raises(ValueError, match="initialization must be one of xavier, sparse, got 'zero'"):
+    with pytest.raises(ValueError, match="initialization must be one of xavier, sparse, torch, got 'zero'"):
         FCNN((4, 2), initialization="zero")

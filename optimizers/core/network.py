@@ -24,12 +24,21 @@ _DRAWN = 2**20  # numbers at a time, so that float64 takes little memory beside 
 _CONNECTIONS = 15  # weights of a unit that sparse initialization leaves at other than 0
 
 
-def _draw_xavier(weight: Float[Tensor, "O I"], generator: torch.Generator) -> None:
-    """Uniform within sqrt(6 / (I + O)), drawn in float64 and rounded to the dtype of ``weight``."""
-    # deviates: uniform, and biases are zero; the paper says "Xavier" alone
-    bound = math.sqrt(6 / sum(weight.shape))
+def _draw_uniform(weight: Float[Tensor, "O I"], bound: float, generator: torch.Generator) -> None:
+    """Within the bound, drawn in float64 and rounded to the dtype of ``weight``."""
     for part in weight.view(-1).split(_DRAWN):
         part.copy_(torch.empty(part.shape, dtype=torch.float64).uniform_(-bound, bound, generator=generator))
+
+
+def _draw_xavier(weight: Float[Tensor, "O I"], generator: torch.Generator) -> None:
+    """Uniform within sqrt(6 / (I + O))."""
+    # deviates: uniform, and biases are zero; the paper says "Xavier" alone
+    _draw_uniform(weight, math.sqrt(6 / sum(weight.shape)), generator)
+
+
+def _draw_torch(weight: Float[Tensor, "O I"], generator: torch.Generator) -> None:
+    """Uniform within 1 / sqrt(I), as torch.nn.Linear draws its weights."""
+    _draw_uniform(weight, 1 / math.sqrt(weight.shape[1]), generator)
 
 
 def _draw_sparse(weight: Float[Tensor, "O I"], generator: torch.Generator) -> None:
@@ -41,7 +50,11 @@ def _draw_sparse(weight: Float[Tensor, "O I"], generator: torch.Generator) -> No
         unit[inputs] = drawn.to(weight.dtype)
 
 
-INITIALIZATIONS: dict[str, Callable[[Tensor, torch.Generator], None]] = {"xavier": _draw_xavier, "sparse": _draw_sparse}
+INITIALIZATIONS: dict[str, Callable[[Tensor, torch.Generator], None]] = {
+    "xavier": _draw_xavier,
+    "sparse": _draw_sparse,
+    "torch": _draw_torch,
+}
 
 
 class FCNN(nn.Module):
@@ -52,7 +65,8 @@ class FCNN(nn.Module):
         activation: of the hidden layers: a name from ``ACTIVATIONS`` or an :class:`Activation`; or one for each of
             them, first to last, as in ``("sigmoid", "linear", "sigmoid")``.
         initialization: of the weights; biases are zero. ``xavier`` is the paper's, drawn from Xavier's uniform
-            distribution; ``sparse`` leaves each unit 15 weights, drawn from the standard normal (Martens 2010).
+            distribution; ``sparse`` leaves each unit 15 weights, drawn from the standard normal (Martens 2010);
+            ``torch`` draws them as ``torch.nn.Linear`` does, uniform within 1 / sqrt(n_{t-1}).
         seed: of the initial weights, which are the same on every device and, up to rounding, in every dtype.
         device: where the parameters live.
         dtype: in which precision.
