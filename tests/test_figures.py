@@ -13,7 +13,8 @@ from suites.harness.records.config import read_toml
 from suites.harness.records.facts import End
 from suites.harness.records.journal import Journal
 from suites.harness.records.record import read
-from suites.harness.reproduce.figures import FIGURE_SCALES, FIGURES, draw, lines_of
+from suites.harness.reproduce.figures import FIGURE_SCALES, draw, lines_of
+from suites.harness.reproduce.figures import RESULTS as FIGURES
 from suites.harness.reproduce.request import Request
 from suites.harness.reproduce.tables2to5 import SCALES
 from suites.harness.show.pictures import _mark

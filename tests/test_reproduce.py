@@ -12,10 +12,12 @@ from optimizers.core import CRITERIA, CURVATURES, Tape
 from optimizers.core.curvature import pos_eig
 from optimizers.core.hessian import mean_hessians
 from suites.harness.data.problem import find
-from suites.harness.reproduce.figures import FIGURES
+from suites.harness.reproduce import results
+from suites.harness.reproduce.figures import RESULTS as FIGURES
 from suites.harness.reproduce.paper import PUBLISHED
 from suites.harness.reproduce.request import Request
-from suites.harness.reproduce.tables2to5 import SCALES, TABLES, balanced, reproduce
+from suites.harness.reproduce.tables2to5 import RESULTS as TABLES
+from suites.harness.reproduce.tables2to5 import SCALES, balanced, reproduce
 from suites.harness.reproduce.tables2to5_errors import layer_errors, record_in_chunks
 from suites.harness.reproduce.tables2to5_text import HESSIAN, accumulation, errors_table, order, read_errors
 from suites.harness.show.table import table_of
@@ -225,10 +227,11 @@ def test_list_says_what_there_is(kronbench, monkeypatch, tmp_path):
         (tmp_path / "results" / page).touch()
     code, out, _ = kronbench("reproduce", "--list")
     assert code == 0
-    assert out.count("\n          not done here\n") == len(TABLES) + len(FIGURES) - 1
+    assert out.count("\n          not done here\n") == len(results()) - 2
     assert "\n          done here: results/latest/table2-smoke, results/published/table2\n" in out
     assert "\n          done here: results/latest/figures-cpu/digits-bounded\n" in out
-    for name in ("table1", *TABLES, *FIGURES):
+    assert {"table1", "tnt-mnist", *TABLES, *FIGURES} == set(results())
+    for name in results():
         assert f"\n{name} " in f"\n{out}"
     for scale in SCALES:
         assert f"{scale}: " in out

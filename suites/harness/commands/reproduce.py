@@ -1,4 +1,4 @@
-"""``kronbench reproduce``: the paper's results, computed again."""
+"""``kronbench reproduce``: published results, computed again."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,15 +17,19 @@ from suites.harness.commands.options import (
     writable,
 )
 from suites.harness.names import pick
+from suites.harness.reproduce import done_in, results
 from suites.harness.reproduce.request import Request
-from suites.harness.reproduce.results import RESULTS, done_in
 from suites.harness.training.parallel import Workers
+
+RESULTS = results()
 
 
 def reproduce(
     name: Annotated[str | None, typer.Argument(help=f"One of {', '.join(RESULTS)}.")] = None,
     scale: Annotated[str, typer.Option(help="smoke (seconds), cpu (minutes) or paper.")] = "smoke",
-    seeds: Annotated[int | None, typer.Option(help="Of figures: runs of each method, seeds 0, 1, ...")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Of figures, tnt-mnist: runs of each method, seeds 0, 1, ...")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Of figures: of each run.")] = None,
     tuned: Annotated[
         Path | None, typer.Option(help="Of figures: the file of settings that kronbench tune wrote.")
@@ -48,7 +52,7 @@ def reproduce(
         bool, typer.Option("--list", help="What there is, what it shows and costs, and where it is done here.")
     ] = False,
 ) -> None:
-    """Compute a result of the paper again and print it beside the paper's values."""
+    """Compute a published result again and print it beside the published values."""
     if list_:
         for result in RESULTS.values():
             done = ", ".join(folder.as_posix() for folder in done_in(result.name, Path("results")))

@@ -1,6 +1,6 @@
 """Figures 1-12: training with every curvature and solver, on two data sets and with two criteria.
 
-The table ``FIGURES`` says what each shows, in the words of the paper's captions. On ImageNet-10 the factor of KFI does
+The table ``RESULTS`` says what each shows, in the words of the paper's captions. On ImageNet-10 the factor of KFI does
 not fit into memory; as in the paper KFI takes Eq. (13) there, beside its exact form ``gram``.
 """
 
@@ -93,7 +93,7 @@ class Figure:
 _SECONDS, _EPOCHS, _BOTH = ("seconds",), ("epochs",), ("seconds", "epochs")
 _PCH = ("pch1", "pch2")
 
-FIGURES = {
+RESULTS = {
     figure.name: figure
     for figure in (
         Figure(1, "cross-entropy", CIFAR10, _SECONDS),

@@ -80,7 +80,7 @@ class Table1:
         return lambda: _reproduce(scale, device, request)
 
 
-TABLE1 = Table1()
+RESULTS = {Table1.name: Table1()}
 
 
 def _reproduce(scale: GrowthScale, device: str, request: Request) -> Reproduction:

@@ -114,7 +114,7 @@ class Table:
         return lambda: reproduce(self, scale, task, request)
 
 
-TABLES = {
+RESULTS = {
     table.name: table
     for table in (
         Table(2, "cross-entropy", "cifar10"),
