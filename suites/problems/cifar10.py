@@ -1,21 +1,15 @@
 """CIFAR-10 with the paper's network: from image folders, from the published files, or downloaded."""
 
-import io
-import socket
-import sys
-import tempfile
 import warnings
-from contextlib import redirect_stderr, redirect_stdout
-from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 
+from suites.harness.data.download import download_into
 from suites.harness.data.images import class_names, find_folders, missing, read_folders
 from suites.harness.data.problem import Arrays, DataError, Problem
 
 _OFFICIAL = "cifar-10-batches-py"  # the folder that the published archive unpacks to
-_TIMEOUT_SECONDS = 10.0
 
 
 def read(root: Path, seed: int, download: bool) -> Arrays:
@@ -31,13 +25,10 @@ def read(root: Path, seed: int, download: bool) -> Arrays:
     for place in places:
         if (place / _OFFICIAL).is_dir():
             return _official(place)
-    not_found = missing("cifar10", places, f"cifar10/{{train,test}}/<class>/ or {_OFFICIAL}/, as published")
+    absent = missing("cifar10", places, f"cifar10/{{train,test}}/<class>/ or {_OFFICIAL}/, as published")
     if not download:
-        raise not_found
-    try:
-        _download(root)
-    except (OSError, RuntimeError, HTTPException) as error:  # no network, no right to write, a wrong checksum
-        raise DataError(f"{not_found}; downloading it failed: {error}") from error
+        raise absent
+    download_into(root, "CIFAR10", _OFFICIAL, "170 MB", absent)
     return _official(root)
 
 
@@ -58,28 +49,6 @@ def _official(root: Path) -> Arrays:
     return Arrays(
         (pixels(train), np.array(train.targets)), (pixels(test), np.array(test.targets)), tuple(train.classes)
     )
-
-
-def _download(root: Path) -> None:
-    """The published files into ``root``, all or none."""
-    from rich.console import Console
-    from torchvision.datasets import CIFAR10
-
-    console = Console(file=sys.stderr)  # bound before stderr is silenced: torchvision draws a bar of its own
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_TIMEOUT_SECONDS)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with (
-            console.status(f"downloading CIFAR-10 (170 MB) to {root}"),
-            tempfile.TemporaryDirectory(dir=root, prefix=".download-") as scratch,
-            redirect_stdout(io.StringIO()),
-            redirect_stderr(io.StringIO()),
-        ):
-            CIFAR10(scratch, download=True)
-            Path(scratch, _OFFICIAL).rename(root / _OFFICIAL)
-    finally:
-        socket.setdefaulttimeout(timeout)
 
 
 problem = Problem(

@@ -5,13 +5,13 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from suites.harness.data.problem import Arrays, DataError
+from suites.harness.data.problem import Arrays, DataError, MissingError
 
 # What decodes images is imported where it is used: readers of records import this module too.
 
@@ -36,10 +36,10 @@ def find_folders(places: Sequence[Path], tests: Sequence[str]) -> tuple[Path, Pa
     return next(((train, test) for train, test in pairs if train.is_dir() and test.is_dir()), None)
 
 
-def missing(name: str, places: Sequence[Path], wanted: str) -> DataError:
+def missing(name: str, places: Sequence[Path], wanted: str) -> MissingError:
     """The error for missing data: where they were looked for, and what must be there."""
     looked = " or ".join(str(place) for place in places)
-    return DataError(f"problem {name}: no data in {looked}; the data root must hold {wanted}")
+    return MissingError(f"problem {name}: no data in {looked}; the data root must hold {wanted}")
 
 
 def class_names(train: Path, test: Path) -> list[str]:
@@ -97,13 +97,24 @@ def read_folder(folder: Path, classes: Sequence[str], side: int, *, resize: bool
         names += [f"{name}/{entry.name}" for entry in entries]
         stamps += [(entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries]
         labels += [label] * len(entries)
-    key = hashlib.sha256(repr((_FORMAT, str(folder.resolve()), side, names, stamps)).encode()).hexdigest()
-    cached = cache_folder() / "images" / f"{key[:32]}.npy"
-    pixels = _load(cached, (len(names), 3 * side * side))
-    if pixels is None:
-        pixels = _decode([folder / name for name in names], side, resize)
-        _save(cached, pixels)
+    key = (_FORMAT, str(folder.resolve()), side, names, stamps)
+    paths = [folder / name for name in names]
+    pixels = cached(key, (len(names), 3 * side * side), lambda: _decode(paths, side, resize))
     return pixels, np.array(labels, dtype=np.int64)
+
+
+def cached(key: object, shape: tuple[int, int], make: Callable[[], np.ndarray]) -> np.ndarray:
+    """Bytes of a shape, from the cache folder; made, and kept there, if it has none or they are damaged.
+
+    Args:
+        key: all that decides them, as its ``repr`` shows it.
+    """
+    path = cache_folder() / "images" / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npy"
+    pixels = _load(path, shape)
+    if pixels is None:
+        pixels = make()
+        _save(path, pixels)
+    return pixels
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:

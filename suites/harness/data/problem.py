@@ -33,6 +33,10 @@ class DataError(ValueError):
     """What is wrong with the data and what to do, in one line."""
 
 
+class MissingError(DataError):
+    """The data are not there, and may not or cannot be downloaded."""
+
+
 class Arrays(NamedTuple):
     """The data of a problem: inputs [N, D] and targets of the training and of the test set.
 

@@ -1,0 +1,21 @@
+"""Fashion-MNIST with a network that tapers as the paper's do: from the four published files, or downloaded."""
+
+from suites.harness.data.idx import IdxFiles
+from suites.harness.data.problem import Problem
+
+FASHION_MNIST = IdxFiles(
+    "fashion",
+    "FashionMNIST",
+    "30 MB",
+    ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    first_labels=(9, 0, 0, 3, 0, 2, 7, 2),
+)
+
+problem = Problem(
+    summary="70,000 real images of clothes, 28x28, downloaded or from a folder",
+    network=(784, 512, 256, 128, 64, 32, 16, 10),
+    read=FASHION_MNIST.read,
+    targets=(0.80, 0.83, 0.85),
+    channels=1,
+    epochs=10,
+)
