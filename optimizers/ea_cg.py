@@ -17,6 +17,7 @@ class EACG(SecondOrder):
         gamma: -1 is PCH-1, 0 is PCH-2; see :func:`optimizers.core.pch`.
         max_iter: CG iterations of each solve at the most.
         tolerance: epsilon; CG stops when ||r|| <= epsilon ||r_0||.
+        factor: ``rank_one``, the paper's Eq. (11b), or ``full``, Eq. (11a), which it approximates.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
     """
 
@@ -30,6 +31,7 @@ class EACG(SecondOrder):
         gamma: float = -1,
         max_iter: int = 10,
         tolerance: float = 1e-2,
+        factor: str = "rank_one",
         capturable: bool = False,
     ) -> None:
         check(self.ranges, {"gamma": gamma})
@@ -42,4 +44,5 @@ class EACG(SecondOrder):
             damping=damping,
             max_iter=max_iter,
             tolerance=tolerance,
+            factor=factor,
         )

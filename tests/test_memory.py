@@ -23,6 +23,8 @@ SPECS = (
     "ea_cg[gamma=0,tolerance=1e-9]",
     "fisher+ea_cg[tolerance=1e-9]",
     "gauss_newton+ea_cg[tolerance=1e-9]",
+    "ea_cg[tolerance=1e-9,factor=full]",
+    "fisher+ea_cg[tolerance=1e-9,factor=full]",
     "pch1+kfi",
     "kfac[labels=sampled]",
     *(f"{name}[inverse={form}]" for name in ("kfac", "kfra") for form in FORMS),

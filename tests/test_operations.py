@@ -112,6 +112,8 @@ def test_a_step_of_a_first_order_method_is_one_gradient(task, spec):
         "kfac[decay=0.9,labels=sampled,joint_bias=True,momentum=0.9,kl_clip=0.01]",
         "kfac[quadratic=True,damping_interval=1]",
         "ea_cg[max_iter=1]",
+        "ea_cg[factor=full]",
+        "fisher+ea_cg[factor=full]",
     ],
 )
 def test_the_cost_of_a_step_is_what_steps_take_when_counted(task, spec):

@@ -10,8 +10,21 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from optimizers.core import Dense, Gram, Product, Status, ea_cg, fisher, gauss_newton, kfi, pch
+from optimizers.core import (
+    BERNOULLI,
+    CROSS_ENTROPY,
+    Dense,
+    Gram,
+    Product,
+    Status,
+    ea_cg,
+    fisher,
+    gauss_newton,
+    kfi,
+    pch,
+)
 from optimizers.core.solvers.cg import conjugate_gradient
+from optimizers.core.solvers.ea_cg import FACTORS
 from optimizers.core.solvers.kfi import INVERSES
 from optimizers.core.tape import Layer
 
@@ -58,7 +71,7 @@ def _spd(rows, n, seed):
 
 
 def _apply(A):
-    return lambda p: lambda active: _times(A, p)
+    return lambda p, Mp: lambda active: _times(A, p)
 
 
 def _times(A, p):
@@ -295,6 +308,122 @@ def test_ea_cg_without_a_gradient_stays(problem):
     assert (solution.status == Status.SOLVED).all()
 
 
+# EA-CG with the full factor: batches below, between and above the widths of the layers, one of which widens
+
+WIDENING = (10, 14, 12)
+every_space = pytest.mark.parametrize("batch", [3, 13, 40])
+FULL = {
+    "fisher": (fisher, CROSS_ENTROPY),
+    "pch": (pch, CROSS_ENTROPY),
+    "diagonal": (pch, BERNOULLI),
+    "other rows": (lambda tape: [Gram(layer.delta + 0.1) for layer in tape.layers], CROSS_ENTROPY),
+}
+every_operator = pytest.mark.parametrize(("curvature", "criterion"), FULL.values(), ids=FULL)
+
+
+def _full_operator(layer, G, damping):
+    """P -> (1 - a) G P E[h h^T] + a P."""
+    second_moment = layer.input.T @ layer.input / layer.batch
+    return lambda P: (1 - damping) * G @ P @ second_moment + damping * P
+
+
+@every_space
+@every_operator
+@pytest.mark.parametrize("iterations", [1, 2, 5])
+def test_full_factor_iterates_are_those_on_matrices(problem, assert_close, curvature, criterion, batch, iterations):
+    """Eqs. (9) and (11a), iterate by iterate, and the residual of each."""
+    tape = problem(WIDENING, batch=batch, criterion=criterion).record()
+    factors = curvature(tape)
+    solution = ea_cg(tape.layers, factors, damping=0.05, max_iter=iterations, tolerance=1e-9, factor="full")
+    for t, (layer, G) in enumerate(zip(tape.layers, _matrices(factors), strict=True)):
+        weight, bias = _gradients(layer)
+        on_bias = _ea_cg_operators(layer, G, 0.05)[1]
+        expected, residual = _textbook_cg(_full_operator(layer, G, 0.05), -weight, iterations)
+        assert solution.iterations[t, 0] == iterations
+        assert_close(solution.weights[t].dense(), expected)
+        assert_close(solution.residual[t, 0], residual, 1e-6)
+        ran = solution.iterations[t, 1].item()  # the bias may be solved before
+        assert ran == iterations or solution.status[t, 1] == Status.SOLVED
+        assert_close(solution.biases[t], _textbook_cg(on_bias, -bias, ran)[0])
+
+
+@every_space
+@every_operator
+def test_full_factor_converges_to_the_dense_solve(problem, assert_close, curvature, criterion, batch):
+    """d = -((1 - a) G (x) E[h h^T] + a I)^{-1} grad for weights, with weights and biases solved to their tolerance."""
+    tape, damping = problem(WIDENING, batch=batch, criterion=criterion).record(), 0.05
+    factors = curvature(tape)
+    solution = ea_cg(tape.layers, factors, damping=damping, max_iter=100, tolerance=1e-13, factor="full")
+    assert (solution.status == Status.SOLVED).all()
+    for t, (layer, G) in enumerate(zip(tape.layers, _matrices(factors), strict=True)):
+        H = torch.kron(G, layer.input.T @ layer.input / batch)  # of weights read row by row
+        weight, bias = _gradients(layer)
+        expected = -torch.linalg.solve((1 - damping) * H + damping * _identity(H), weight.flatten())
+        assert_close(solution.weights[t].dense().flatten(), expected, 1e-11)
+        assert_close(solution.biases[t], -torch.linalg.solve((1 - damping) * G + damping * _identity(G), bias), 1e-11)
+
+
+@every_space
+def test_full_factor_is_the_rank_one_where_all_inputs_are_alike(problem, assert_close, batch):
+    """E[h h^T] = hbar hbar^T: Eq. (11b) approximates nothing, and both forms have the same iterates."""
+    tape = problem(WIDENING, batch=batch).record()
+    layers = [replace(layer, input=layer.mean_input.expand_as(layer.input).clone()) for layer in tape.layers]
+    rank_one, full = (
+        ea_cg(layers, pch(tape), damping=0.05, max_iter=3, tolerance=0, factor=factor) for factor in FACTORS
+    )
+    for one, other in zip(rank_one.weights, full.weights, strict=True):
+        assert_close(other.dense(), one.dense(), 1e-9)
+    assert_close(full.residual, rank_one.residual, 1e-6)
+
+
+@every_space
+def test_full_factor_stops_where_cg_on_matrices_would(problem, batch):
+    """At the first iterate with ||r|| <= eps ||r_0||, in the norm of matrices, whatever the space."""
+    tape, tolerance = problem(WIDENING, batch=batch).record(), 0.05
+    solution = ea_cg(tape.layers, fisher(tape), 0.05, max_iter=4, tolerance=tolerance, factor="full")
+    for t, (layer, G) in enumerate(zip(tape.layers, _matrices(fisher(tape)), strict=True)):
+        operator = _full_operator(layer, G, 0.05)
+        residuals = [_textbook_cg(operator, -_gradients(layer)[0], n)[1] for n in range(5)]
+        stopped = next((n for n, residual in enumerate(residuals) if residual <= tolerance), 4)
+        assert solution.iterations[t, 0] == stopped
+        assert solution.status[t, 0] == (Status.SOLVED if residuals[stopped] <= tolerance else Status.MAX_ITERATIONS)
+
+
+def test_full_factor_says_how_it_went(problem):
+    """Negative curvature is met at the first product; a gradient of 0 gives a direction of 0 without iterating."""
+    tape = problem().record()
+    factors = [Dense(-100 * torch.eye(G.size, dtype=torch.float64)) for G in pch(tape)]
+    options = {"damping": 0.01, "max_iter": 10, "tolerance": 1e-6, "factor": "full"}
+    assert (ea_cg(tape.layers, factors, **options).status == Status.NEGATIVE_CURVATURE).all()
+    still = [replace(layer, delta=torch.zeros_like(layer.delta)) for layer in tape.layers]
+    for curvature in (pch(tape), [Gram(layer.delta) for layer in still]):
+        solution = ea_cg(still, curvature, **options)
+        assert not any(direction.dense().any() for direction in solution.weights)
+        assert not solution.iterations.any()
+        assert (solution.status == Status.SOLVED).all()
+
+
+def test_full_factor_of_a_gradient_that_cancels(problem):
+    """Inputs that are all alike and deltas with a mean of 0: ||r||^2 is rounding, of either sign."""
+    for seed in range(10):
+        layer = problem(WIDENING, batch=4, seed=seed).record().layers[0]
+        delta, same = layer.delta.float(), layer.mean_input.float().expand(4, -1).clone()
+        layer = replace(layer, input=same, delta=delta - delta.mean(0))
+        solution = ea_cg([layer], [Gram(layer.delta)], factor="full")
+        assert Status.NOT_FINITE not in solution.status
+        assert solution.weights[0].dense().norm() < 1e-3 * layer.delta.norm()
+
+
+def test_full_factor_works_in_the_space_of_the_batch(problem):
+    """Where B < I no number of O x I or I x I is made, and of the Fisher matrix none of O x O either."""
+    tape = problem((60, 50, 4), batch=6).record()
+    for curvature, largest in ((fisher, 6 * 60), (pch, 2 * 6 * 50)):
+        factors = curvature(tape)[:1]
+        with _Largest() as made:
+            ea_cg(tape.layers[:1], factors, factor="full")
+        assert made.numbers == largest
+
+
 # KFI
 
 
@@ -495,11 +624,15 @@ def test_kfi_agrees_with_curvlinops(problem, assert_close):
 # what solvers share
 
 
-def _ea_cg(layers, factors):
-    return ea_cg(layers, factors, damping=0.05, max_iter=100, tolerance=1e-5)
+def _ea_cg(layers, factors, factor="rank_one"):
+    return ea_cg(layers, factors, damping=0.05, max_iter=100, tolerance=1e-5, factor=factor)
 
 
-SOLVES = {"ea_cg": _ea_cg, **{f"kfi {form}": partial(kfi, damping=0.05, inverse=form) for form in INVERSES}}
+SOLVES = {
+    "ea_cg": _ea_cg,
+    "ea_cg full": partial(_ea_cg, factor="full"),
+    **{f"kfi {form}": partial(kfi, damping=0.05, inverse=form) for form in INVERSES},
+}
 every_solver = pytest.mark.parametrize("solve", SOLVES.values(), ids=SOLVES)
 
 

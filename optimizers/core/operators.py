@@ -41,6 +41,10 @@ class Operator(ABC):
         """G times each row."""
 
     @abstractmethod
+    def operations(self, rows: int) -> int:
+        """Operations of a product with some rows; with so many for each matrix where it is several."""
+
+    @abstractmethod
     def trace(self) -> Float[Tensor, ""]: ...
 
     @abstractmethod
@@ -108,6 +112,9 @@ class Dense(Operator):
     def product(self, rows: Float[Tensor, "*m n"]) -> Float[Tensor, "*m n"]:
         return torch.bmm(rows, self.matrix) if self.matrix.ndim == 3 else rows @ self.matrix
 
+    def operations(self, rows: int) -> int:
+        return 2 * rows * self.matrix.numel()
+
     def trace(self) -> Float[Tensor, ""]:
         return self.matrix.trace()
 
@@ -140,6 +147,9 @@ class Diagonal(Operator):
 
     def product(self, rows: Float[Tensor, "*m n"]) -> Float[Tensor, "*m n"]:
         return rows * self.entries
+
+    def operations(self, rows: int) -> int:
+        return 0  # elementwise work is not counted
 
     def trace(self) -> Float[Tensor, ""]:
         return self.entries.sum()
@@ -182,6 +192,9 @@ class Gram(Operator):
 
     def product(self, rows: Float[Tensor, "*m n"]) -> Float[Tensor, "*m n"]:
         return (rows @ self.rows.T).div_(len(self.rows)) @ self.rows
+
+    def operations(self, rows: int) -> int:
+        return 4 * rows * self.rows.numel()
 
     def trace(self) -> Float[Tensor, ""]:
         return torch.dot(self.rows.flatten(), self.rows.flatten()) / len(self.rows)

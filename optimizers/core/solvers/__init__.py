@@ -11,7 +11,12 @@ SOLVERS: dict[str, Solver] = {
         Solver(
             "ea_cg",
             ea_cg.ea_cg,
-            {"damping": BETWEEN_0_AND_1, "max_iter": COUNT, "tolerance": BELOW_1},
+            {
+                "damping": BETWEEN_0_AND_1,
+                "max_iter": COUNT,
+                "tolerance": BELOW_1,
+                "factor": one_of(ea_cg.FACTORS),
+            },
             iterative=True,
         ),
     )

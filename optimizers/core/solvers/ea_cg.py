@@ -16,13 +16,15 @@ from torch import Tensor
 
 from optimizers.core.operators import Operator, cheapest, stacked
 from optimizers.core.product import Product
-from optimizers.core.solvers.cg import conjugate_gradient
-from optimizers.core.solvers.solution import Solution, Status
+from optimizers.core.solvers.cg import conjugate_gradient, status_of
+from optimizers.core.solvers.full_factor import full_factor
+from optimizers.core.solvers.solution import Solution
 from optimizers.core.streams import side_by_side
 from optimizers.core.tape import Layer
 
 _Rows = Float[Tensor, "L 2 n"]
 _Active = Bool[Tensor, "L 2"]
+FACTORS = ("rank_one", "full")
 
 
 def ea_cg(
@@ -31,10 +33,11 @@ def ea_cg(
     damping: float = 0.01,
     max_iter: int = 10,
     tolerance: float = 1e-2,
+    factor: str = "rank_one",
 ) -> Solution:
     """EA-CG, Eqs. (9)-(11): CG on ((1 - alpha) H + alpha I) d = -grad.
 
-    H P = G P hbar hbar^T for a weight, and H = G for a bias. The iterates are those of CG on [O, I] matrices, but an
+    H = G for a bias, and H P = G P hbar hbar^T for a weight. The iterates are those of CG on [O, I] matrices, but an
     iteration costs one product with G. Let u = hbar/||hbar|| and grad_perp = grad - (grad u) u^T. The Krylov space lies
     in { v u^T + c grad_perp/||grad_perp|| }, so an iterate is a vector (c, v) in R^{1+O}. Inner products are those of
     vectors, and the operator maps (c, v) to (alpha c, (1 - alpha) ||hbar||^2 G v + alpha v). The weights and biases of
@@ -44,7 +47,11 @@ def ea_cg(
         damping: alpha, Eq. (9), in (0, 1).
         max_iter: the most iterations.
         tolerance: epsilon; stop when ||r|| <= epsilon ||r_0||.
+        factor: ``rank_one`` is the above, Eq. (11b). ``full`` is H P = G P E[h h^T], Eq. (11a), which Eq. (11b)
+            approximates; see :func:`optimizers.core.solvers.full_factor.full_factor`.
     """
+    if factor == "full":
+        return full_factor(layers, curvature, damping, max_iter, tolerance)
     lengths = [layer.outputs for layer in layers]
     # rows: (layer, weight or bias); columns: c, then v, zeros behind
     right = layers[0].delta.new_zeros(len(layers), 2, 1 + max(lengths))
@@ -76,12 +83,11 @@ def ea_cg(
         else:
             weights.append(Product(None, (of_gradient * layer.weight_gradient).addr_(of_mean, layer.mean_input)))
     biases = [row[1, 1 : 1 + length] for row, length in zip(x, lengths, strict=True)]
-    status = (residual > tolerance).long().mul_(Status.MAX_ITERATIONS)
-    status.masked_fill_(broken, Status.NEGATIVE_CURVATURE)
-    total = residual + x.sum(-1)
+    total = x.sum(-1)
     total[:, 0] += rest.sum(-1)
-    status.masked_fill_(total - total != 0, Status.NOT_FINITE)
-    return Solution(weights, biases, iterations, residual, status, tuple(rows for rows, _ in by_rows))
+    status = status_of(residual, tolerance, broken, total)
+    blocks, operations = zip(*((rows, G.operations(rows=2)) for rows, G in by_rows), strict=True)
+    return Solution(weights, biases, iterations, residual, status, blocks, operations)
 
 
 def _moments(layer: Layer, rows: Float[Tensor, "2 n"]) -> Float[Tensor, ""]:
@@ -97,6 +103,7 @@ def _operator(
     scales: Float[Tensor, "L 2 1"],
     damping: float,
     p: _Rows,
+    _: _Rows,
 ) -> Callable[[_Active], _Rows]:
     """What computes (alpha c, scale G v + alpha v) for p = (c, v)."""
     q, alpha = torch.empty_like(p), p.new_full((), damping)

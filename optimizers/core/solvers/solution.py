@@ -54,7 +54,7 @@ class Solution:
     ``residual``: ||r|| / ||r_0||, NaN for a direct solve.
     ``status``: values of :class:`Status`.
     ``blocks``: CG multiplies the rows of neighbouring layers by their G in one product. Each slice selects the layers
-    of one product, which is computed until all their rows are done.
+    of one product, which is computed until all their rows are done. ``operations``: of one iteration of each block.
     ``pi``: how KFI splits the damping between its two factors, Eq. (12); None for other solvers.
     """
 
@@ -64,4 +64,5 @@ class Solution:
     residual: Float[Tensor, "L 2"]
     status: Int[Tensor, "L 2"]
     blocks: tuple[slice, ...] = ()
+    operations: tuple[int, ...] = ()
     pi: Float[Tensor, " L"] | None = None

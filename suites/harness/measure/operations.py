@@ -214,7 +214,7 @@ def probe(step: Step) -> StepCost:
         group["max_iter"] = 1
         one.subtract(first)
         fixed.subtract(one)
-        products = [Counter(solve=product) for product in _products(step.optimizer.solutions[number])]
+        products = [Counter(solve=product) for product in step.optimizer.solutions[number].operations]
         for product in products:
             one.subtract(product)
         iteration.append((one, *products))
@@ -258,9 +258,3 @@ def iterations_run(solution: Solution, iterations: Tensor, max_iter: int) -> Ten
     """
     ran = torch.stack([iterations[..., rows, :].amax((-2, -1)) for rows in (slice(None), *solution.blocks)], dim=-1)
     return ran if ran.device.type == "cpu" else torch.full_like(ran, max_iter)
-
-
-def _products(solution: Solution) -> list[int]:
-    """Operations of the product of each block: two rows of each layer times its G, padded to the widest layer."""
-    sizes = [[len(bias) for bias in solution.biases[rows]] for rows in solution.blocks]
-    return [len(of_block) * 2 * 2 * max(of_block) ** 2 for of_block in sizes]

@@ -50,7 +50,7 @@ def predict(
             return None
         ledger.hold(parameters=parameters)
         (group,) = optimizer.param_groups
-        options = {name: group[name] for name in ("inverse", "max_iter") if name in group}
+        options = {name: group[name] for name in ("inverse", "max_iter", "factor") if name in group}
         step = partial(second_order, curvature=curvature, solver=partial(solver, **options))
     else:
         return None

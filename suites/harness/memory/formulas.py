@@ -261,8 +261,10 @@ def _solve(net: Net, ledger: Ledger, n: int, m: int) -> None:
             ledger.hold(workspace=n * m)
 
 
-def _ea_cg(net: Net, ledger: Ledger, curvature: Sequence[Operator], max_iter: int) -> None:
+def _ea_cg(net: Net, ledger: Ledger, curvature: Sequence[Operator], max_iter: int, factor: str) -> None:
     """Gram matrices or the dense gradient for ||grad||; CG on rows (v, c); then a direction for each layer."""
+    if factor == "full":
+        return _full_factor(net, ledger, curvature)
     B, widest = net.batch, max(net.sizes[1:])
     rows = 2 * len(net.layers) * widest  # less c, one number in each row
     with ledger.during(workspace=rows):  # right
@@ -294,6 +296,27 @@ def _ea_cg(net: Net, ledger: Ledger, curvature: Sequence[Operator], max_iter: in
                     else:
                         ledger.hold(directions=o * i)
         ledger.let_go(curvature=sum(size**2 for size in formed))
+
+
+def _full_factor(net: Net, ledger: Ledger, curvature: Sequence[Operator]) -> None:
+    """Layer by layer: what stands for G and E[h h^T], CG on two rows of a b numbers, and the direction."""
+    B = net.batch
+    for (i, o), G in zip(net.layers, curvature, strict=True):
+        A = _rows(B, i)
+        a, b = G.core_size, A.core_size
+        if isinstance(G, Gram):
+            _symmetric(net, ledger, a, "curvature")
+        _symmetric(net, ledger, b, "inverse")
+        if not (A.is_in_batch or G.is_in_batch):
+            ledger.hold(gradients=o * i)
+        vectors = 5 if A.is_in_batch or G.is_in_batch else 3  # r, p, q, and M r, M p if M is not I
+        with ledger.during(workspace=2 * a * b + (B**2 if G.is_in_batch else 0)):  # -grad, and I as the rows of delta
+            with ledger.during(workspace=vectors * 2 * a * b + (b + 1) * a):  # and a product with G
+                ledger.hold(workspace=2 * a * b)  # x
+            ledger.hold(directions=(b + 1) * o)
+        ledger.let_go(workspace=2 * a * b, inverse=b**2, curvature=a**2 if isinstance(G, Gram) else 0)
+        if A.is_in_batch:
+            ledger.borrow(B * i)
 
 
 def _gradient_norm(net: Net, ledger: Ledger, i: int, o: int) -> None:
