@@ -182,7 +182,7 @@ def test_the_verdict_says_who_by_how_much_who_is_level_and_what_was_tuned():
         "digits, cross-entropy: best to test accuracy 0.95, 8 seeds",
         "  gradient-equivalents: KFRA 104; 2.93x [2.89, 2.98] fewer than SGD; level: KFAC",
         "  seconds: KFRA 0.103; 2.93x [2.89, 2.98] faster than SGD; level: KFAC",
-        "  peak state: SGD 1 kB; level: KFAC; KFRA",
+        "  optimizer memory: SGD 1 kB; level: KFAC; KFRA",
         "  All untuned, at the defaults.",
     ]
 

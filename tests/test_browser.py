@@ -4,15 +4,20 @@ import os
 import re
 import shutil
 import threading
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 
 import pytest
 
+from suites.harness.analysis.answer import COSTS
 from suites.harness.analysis.experiment import collect
+from suites.harness.records.facts import Gpu
 from suites.harness.show.page import build
+from tests.example_records import ENVIRONMENT, header, point, write
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = next(
@@ -52,10 +57,31 @@ def folder(tmp_path_factory):
     recorded = next(old.glob("fisher+kfi*_seed0_*")).read_text()
     name = "<img src=x onerror=document.title='owned'><b>bold</b>"
     (runs / "run.jsonl").write_text(re.sub(r'"optimizer": "fisher[^"]*"', f'"optimizer": "{name}"', recorded))
+    return _built(results)
+
+
+def _built(results):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("suites.harness.show.page.draw_curves", lambda *curves, **looks: None)  # files that no page shows
         build(collect(results), results)
     return results
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """The page of ten problems with long names, twelve methods, and two experiments of each."""
+    results = tmp_path_factory.mktemp("many")
+    methods = ("sgd", "torch.optim.Adam", "kfac", "kfra", "ea_cg", "ea_cg[gamma=0]", "pch1+kfi", "pch2+kfi")
+    methods += ("fisher+ea_cg", "gauss_newton+ea_cg", "hf", "ekfac")
+    machine = replace(ENVIRONMENT, gpu=Gpu(name="NVIDIA H100 80GB HBM3", memory_bytes=1, cuda=None, tf32=False))
+    names = "digits", "fashion", "fashion-autoencoder", "mnist-autoencoder", "imagenet10"
+    for name, criterion, epochs in product(names, ("bounded", "cross-entropy"), (1, 2)):
+        for place, method in enumerate(methods):
+            facts = {"optimizer": method, "epochs": epochs, "dataset": name, "criterion": criterion}
+            points = [point(n, test_accuracy=n, gradient_equivalents=(100.0 + place) * n) for n in range(epochs + 1)]
+            path = results / f"{name}-{criterion}-{epochs}" / "runs" / f"{place}.jsonl"
+            write(path, header(machine, **facts), points, peak_state_bytes=place + 1)
+    return _built(results)
 
 
 @pytest.fixture(params=["disk", "loopback"])
@@ -137,7 +163,7 @@ def test_columns_sort_by_number_both_ways(page):
     assert expected != names.all_inner_texts()
     table.get_by_role("button", name="train loss").click()
     assert names.all_inner_texts() == expected
-    button = table.get_by_role("button", name="peak state")
+    button = table.get_by_role("button", name="optimizer memory")
     button.focus()
     page.keyboard.press("Enter")
     assert names.all_inner_texts()[0] == "SGD"  # 77 kB before 113 kB
@@ -184,4 +210,22 @@ def test_it_is_accessible(browser, folder, scheme, width):
     faults = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
     bad = [fault for fault in faults if fault["impact"] in ("serious", "critical")]
     assert not [(fault["id"], [node["html"][:200] for node in fault["nodes"]][:3]) for fault in bad]
+    context.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 900), (390, 844)])
+def test_ten_problems_fit_one_screen(browser, many, width, height):
+    """From the title to the last row, in every cost, and nothing is wider than the window."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.goto((many / "site" / "index.html").as_uri())
+    assert page.locator(".matrix:visible tbody tr:visible").count() == 10
+    for cost in COSTS:
+        page.locator(f"#cost-{cost}").focus()
+        page.keyboard.press(" ")
+        box = page.locator(f"#matrix-{cost} table").first.bounding_box()
+        assert box["y"] + box["height"] <= height
+        assert box["x"] + box["width"] <= width
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.documentElement.scrollHeight") < 6000
     context.close()

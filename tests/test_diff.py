@@ -66,7 +66,7 @@ def test_better_and_worse_are_told(tmp_path):
     assert back["train loss"] == ("worse", "higher by 2x")
     assert forth["seconds / step"] == back["seconds to 0.95"] == ("not compared", "seconds of two runs")
     assert forth["epochs to 0.95"] == forth["test accuracy"] == ("same", "the same")
-    assert forth["peak state"] == ("better", "smaller by 2x")
+    assert forth["optimizer memory"] == ("better", "smaller by 2x")
 
 
 def test_accuracy_is_better_where_it_is_higher(tmp_path):
@@ -89,7 +89,7 @@ def test_what_cannot_be_told_says_why(tmp_path):
     )
     few = _outcomes(tmp_path / "a", tmp_path / "few")
     assert few["train loss"] == ("inconclusive", "too few seeds (5 of 6): 0.4x")
-    assert few["peak state"] == ("worse", "larger by 1.12x")
+    assert few["optimizer memory"] == ("worse", "larger by 1.12x")
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged"])
@@ -325,8 +325,8 @@ def test_what_is_on_one_side_only_is_listed(kronbench, tmp_path):
         "only (after): digits (1437 + 360 images), cross-entropy, sigmoid, 64-10, batch 100, float32, 3 epochs" in out
     )
     assert "6 same, 2 not compared" in out
-    assert "peak state" not in out
-    assert "peak state" in kronbench("diff", tmp_path / "a", tmp_path / "b", "--all")[1]
+    assert "optimizer memory" not in out
+    assert "optimizer memory" in kronbench("diff", tmp_path / "a", tmp_path / "b", "--all")[1]
 
 
 def test_runs_of_one_seed_count_once(tmp_path):

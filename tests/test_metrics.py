@@ -74,7 +74,7 @@ def test_numbers_are_written_as_the_registry_says():
         "seconds",
         "to 0.95",
     )
-    assert (METRICS["train_loss"].label, METRICS["peak_state"].label) == ("train loss", "peak state")
+    assert (METRICS["train_loss"].label, METRICS["peak_state"].label) == ("train loss", "optimizer memory")
     assert METRICS["gradients_a_step"].label == "gradient-equivalents / step"
     assert METRICS["epochs"].text(math.inf) == "not reached"
     assert METRICS["train_loss"].text(0.123456) == "0.123"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from suites.harness.analysis.experiment import collect
-from suites.harness.analysis.profiles import Score, integrals, scoreboard
+from suites.harness.analysis.profiles import Score, counting, integrals, scoreboard
 from suites.harness.analysis.statistics import Estimate
 from tests.example_records import as_schema_2, header, point, write
 
@@ -108,7 +108,7 @@ def test_a_profile_rises_at_its_ratios():
 def runs(tmp_path):
     """Writes runs that reach the target of the digits at a cost."""
 
-    def of(folder, cost, methods, seeds=6, **facts):
+    def of(folder, cost, methods, seeds=6, ended=None, **facts):
         for method, factor in methods.items():
             for seed in range(seeds):
                 reached = {"test_accuracy": 0.99, "gradient_equivalents": cost * factor + seed}
@@ -117,7 +117,7 @@ def runs(tmp_path):
                 last = point(1, training_seconds=factor, **reached)
                 about = header(optimizer=method, seed=seed, epochs=1, **facts)
                 path = tmp_path / folder / "runs" / f"{method}-{seed}.jsonl"
-                write(path, about, [point(0), last], peak_state_bytes=1)
+                write(path, about, [point(0), last], peak_state_bytes=1, ended=ended)
         return tmp_path
 
     return of
@@ -148,19 +148,36 @@ def test_a_problem_whose_target_nobody_reached_does_not_count(runs):
     assert (list(found.experiments), found.unsolved) == (["digits, cross-entropy"], ["hard, cross-entropy"])
 
 
-def test_one_problem_counts_once_and_the_experiment_with_the_most_methods_does(runs):
-    runs("a", 100, {"sgd": 1, "kfac": 2})
-    results = runs("b", 100, {"sgd": 1, "kfac": 2, "ea_cg": 3})
-    found = scoreboard(collect(results).experiments, "gradients")
-    assert [one.name for one in found.experiments.values()] == ["b"]
+def _tuned(results, name):
+    """Makes the runs of the folder with this name tuned."""
+    for path in (results / name / "runs").glob("*.jsonl"):
+        path.write_text(as_schema_2(path.read_text()).replace('"tuning":null', '"tuning":"tuned"', 1))
+
+
+def test_of_a_problem_one_experiment_counts(runs):
+    """Each of these before those above it; the tuned one has the fewest methods and seeds."""
+    runs("alike", 100, {"sgd": 1, "kfac": 2}, at_a_time=2)
+    for name, methods, seeds in (("alone", "ab", 2), ("methods", "abc", 2), ("seeds", "abc", 3), ("tuned", "ab", 1)):
+        results = runs(name, 100, dict.fromkeys(methods, 1), seeds)
+        if name == "tuned":
+            _tuned(results, name)
+        experiments = collect(results).experiments
+        for order in (experiments, experiments[::-1]):
+            assert [one.name for one in counting(order).values()] == [name]
+    assert scoreboard(experiments, "gradients").experiments == counting(experiments)
+
+
+def test_of_experiments_alike_the_newest_counts(runs):
+    for name, day in (("a", 1), ("b", 3), ("c", 2)):
+        results = runs(name, 100, {"sgd": 1, "kfac": 2}, ended=f"2026-11-0{day}T00:00:00+00:00")
+    assert [one.name for one in counting(collect(results).experiments).values()] == ["b"]
 
 
 def test_how_many_were_tuned_is_counted(runs, tmp_path):
-    runs("one", 100, {"sgd": 1, "kfac": 2})
-    for path in (tmp_path / "one" / "runs").glob("sgd*"):
-        path.write_text(as_schema_2(path.read_text()).replace('"tuning":null', '"tuning":"tuned"', 1))
-    found = scoreboard(collect(tmp_path).experiments, "gradients").scores
-    assert [len(found[name].tuned) for name in ("SGD", "KFAC")] == [1, 0]
+    runs("one", 100, {"kfac": 2})
+    _tuned(tmp_path, "one")
+    found = scoreboard(collect(runs("one", 100, {"sgd": 1})).experiments, "gradients").scores
+    assert [len(found[name].tuned) for name in ("SGD", "KFAC")] == [0, 1]
 
 
 def test_a_method_with_several_settings_counts_with_its_tuned_one(runs):

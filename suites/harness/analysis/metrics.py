@@ -175,7 +175,7 @@ METRICS = {
         ),
         Metric(
             key="peak_state",
-            quantity="peak state",
+            quantity="optimizer memory",
             of=_peak_state,
             form=shown_bytes,
             unit="bytes",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
-from suites.harness.analysis.answer import Costs, Groups, answer, values_of
+from suites.harness.analysis.answer import Costs, answer, values_of
 from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import LEVEL, Estimate
@@ -71,21 +71,33 @@ class Scoreboard:
     unsolved: list[str]
 
 
+def counting(experiments: Sequence[Experiment]) -> dict[str, Experiment]:
+    """Of each problem the experiment that counts: the one with the most tuned methods; of those alike, one whose runs
+    had the machine to themselves, then with the most methods, the most seeds, and the newest."""
+
+    def rank(one: Experiment) -> tuple[int, bool, int, int, str]:
+        tuned = {plain_name(spec) for spec, records in one.methods.items() if tuning_of(records[0]) == "tuned"}
+        alone = all(record.header.at_a_time == 1 for record in one.records)
+        seeds = {record.experiment.seed for record in one.records}
+        return len(tuned), alone, len(set(map(plain_name, one.methods))), len(seeds), one.group.ended
+
+    of_problems: dict[str, list[Experiment]] = {}
+    for experiment in experiments:
+        of_problems.setdefault(experiment.group.setup.problem, []).append(experiment)
+    return {problem: max(several, key=rank) for problem, several in of_problems.items()}
+
+
 def scoreboard(experiments: Sequence[Experiment], cost: str) -> Scoreboard:
     """The scores of methods on all problems that they all ran on, in a cost to the target of each experiment.
 
-    Of several experiments on one problem the one with the most methods counts, of those the first. A method that ran
-    there with several settings counts with its tuned one; if not just one is tuned, it lacks the problem. Methods join
+    One experiment of a problem counts, see :func:`counting`. A method that ran there with several settings counts with
+    its tuned one; if not just one is tuned, it lacks the problem. Methods join
     in the order of how many problems they ran on, as long as the number of cells, methods times problems, grows.
 
     deviates: a problem whose target nobody reached tells nobody apart and does not count; AlgoPerf gives all a zero.
     """
-    chosen: dict[str, tuple[Experiment, Groups]] = {}
-    for experiment in experiments:
-        facts, ran = experiment.records[0].experiment, _methods(experiment, cost)
-        problem = f"{facts.dataset}, {facts.criterion}"
-        if ran and (problem not in chosen or len(ran) > len(chosen[problem][1])):
-            chosen[problem] = experiment, ran
+    of_problems = {problem: (one, _methods(one, cost)) for problem, one in counting(experiments).items()}
+    chosen = {problem: (one, ran) for problem, (one, ran) in of_problems.items() if ran}
     unsolved = [problem for problem, (one, _) in chosen.items() if not answer(one.methods, one.target).leads]
     cells = {problem: set(ran) for problem, (_, ran) in chosen.items() if problem not in unsolved}
     shown = _most_cells(cells)

@@ -24,7 +24,7 @@ def caption(records: Sequence[Record], target: float) -> str:
     """What a comparison shows and the machine it was measured on, in one paragraph."""
     return (
         f"{measured(records, target)} Step time: ratio to SGD with momentum, interleaved in one process. "
-        "Peak state: the most that the optimizer holds within a step beside parameters, activations and deltas."
+        "Optimizer memory: the most that it holds within a step beside parameters, activations and their gradients."
     )
 
 

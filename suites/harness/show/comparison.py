@@ -161,8 +161,9 @@ def pairs(experiments: Sequence[Experiment], name: str, title: str) -> Table:
         if both:
             found |= improvements({method: [list(costs[method].values()) for costs in both] for method in pair})
     cells = {pair: Cell(*gain, "" if told(gain) else "=") for pair, gain in found.items()}
-    columns = [Column("", "optimizer"), *(Column(f"< {other}", f"< {other}", ".2f") for other in names)]
-    rows = [{"": own, **{f"< {other}": cells.get((own, other)) for other in names}} for own in names]
+    shown = labels(names)
+    columns = [Column("", "method"), *(Column(other, f"< {shown[other]}", ".2f") for other in names)]
+    rows = [{"": shown[own], **{other: cells.get((own, other)) for other in names}} for own in names]
     note = (
         "The probability that a run of the row takes fewer gradient-equivalents to the target than a run of the "
         "column, with its 95 % interval; ties count half. Each pair stands by itself. The sign = marks pairs that "

@@ -1,18 +1,20 @@
-"""The first table of the page: every experiment with every method, who is best, and who cannot be told from the best.
+"""The first table of the page: every problem with every method, who is best, and who cannot be told from the best.
 
-A square has the cost of a method over the cost of the best, both to the hardest target that anyone reached. Where a
-method ran with several settings, its cheapest counts, and the square says of how many.
+Of each problem one experiment counts; the others have a table of their own, of the same form. A square has the cost
+of a method over the cost of the best, both to the hardest target that anyone reached. Where a method ran with several
+settings, its cheapest counts, and the square says of how many.
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from suites.harness.analysis.answer import COSTS, Answer, answer
 from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.metrics import METRICS
-from suites.harness.analysis.profiles import SCORED, Scoreboard, scoreboard
+from suites.harness.analysis.profiles import SCORED, Scoreboard, counting, scoreboard
 from suites.harness.names import plain_name
 from suites.harness.records.facts import Tuning
 from suites.harness.show.looks import in_order
@@ -60,18 +62,30 @@ class Row:
     squares: dict[str, dict[str, Square]]
 
     @property
-    def tuning(self) -> Tuning | None:
-        """How all settings were chosen; None if not all alike."""
-        ways: set[Tuning] = {method.tuning for method in self.answer.methods.values()}
-        first, *others = ways
-        return None if others else first
+    def problem(self) -> str:
+        return self.experiment.group.setup.problem
+
+    @property
+    def tuning(self) -> str:
+        """How the settings were chosen: ``tuned``, or of how many methods, ``2 tuned and 1 untuned``."""
+        ways = Counter(method.tuning for method in self.answer.methods.values())
+        return " and ".join(way if len(ways) == 1 else f"{count} {way}" for way, count in ways.items())
+
+    @property
+    def runs(self) -> str:
+        """``10 seeds, 40 epochs``."""
+        seeds = self.answer.seeds
+        return f"{seeds} seed{'s' if seeds > 1 else ''}, {self.experiment.group.setup.length}"
 
     @property
     def facts(self) -> str:
-        """``40 epochs, 10 seeds, AMD EPYC, untuned, to 0.95``."""
-        seeds, processor = self.answer.seeds, self.answer.environment.processor
-        parts = [self.experiment.group.setup.length, f"{seeds} seed{'s' if seeds > 1 else ''}", processor, self.tuning]
-        return ", ".join([*filter(None, parts), f"to {self.answer.target:g}"])
+        """``tuned, 10 seeds, 40 epochs, AMD EPYC``."""
+        return ", ".join([self.tuning, self.runs, self.answer.environment.processor])
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the settings were chosen in several ways, so that each must say its own."""
+        return len({method.tuning for method in self.answer.methods.values()}) > 1
 
     def best(self, cost: str) -> str:
         """The lowest cost itself; empty if nobody reached the target."""
@@ -80,41 +94,79 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Overview:
-    """Rows by problem, plain names of methods in the order of columns, and the scores over problems by cost."""
+class Matrix:
+    """Experiments, a row each, with the plain names of their methods in the order of columns."""
 
-    problems: dict[str, list[Row]]
-    methods: list[str]
-    boards: dict[str, Scoreboard]
+    name: str
+    rows: list[Row]
 
-    def table(self, cost: str) -> Table:
-        """The same as a table of its own."""
+    @property
+    def methods(self) -> list[str]:
+        return in_order(plain_name(spec) for row in self.rows for spec in row.answer.methods)
+
+    def table(self, cost: str, briefly: Collection[str]) -> Table:
+        """The same as a table of its own; a paper shows of the methods those ``briefly``, or all if there are none."""
         columns = [
-            *(Column(key, key, brief=key) for key in ("problem", "runs")),
-            *(Column(key, key) for key in ("machine", "target")),
-            *(Column(method, method, ".2g", brief=method) for method in self.methods),
+            Column("problem", "problem", brief="problem"),
+            *(Column(key, key) for key in ("tuning", "runs", "machine", "target")),
+            *(Column(m, m, ".2g", brief=m if m in briefly or not briefly else "") for m in self.methods),
         ]
         rows: list[dict[str, Content]] = []
-        for problem, of_problem in self.problems.items():
-            for row in of_problem:
-                found = row.squares.get(cost, {})
-                cells = {m: Cell(s.factor, note=_MARKS[s.place]) for m, s in found.items()}
-                facts = {"problem": problem, "runs": row.experiment.group.setup.length, "target": row.answer.target}
-                rows.append({**facts, "machine": row.answer.environment.processor, **cells})
+        for row in self.rows:
+            cells = {m: Cell(s.factor, note=_MARKS[s.place]) for m, s in row.squares.get(cost, {}).items()}
+            facts = {"problem": row.problem, "tuning": row.tuning, "runs": row.runs, "target": row.answer.target}
+            rows.append({**facts, "machine": row.answer.environment.processor, **cells})
         title, note = f"{METRICS[cost].short}, over that of the best", "* the best; = cannot be told apart from it"
-        return Table(columns, rows, f"overview-{cost}", title, note)
+        return Table(columns, rows, f"{self.name}-{cost}", title, note)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The experiment of each problem that counts, the others, and the scores over problems by cost."""
+
+    counting: Matrix
+    others: Matrix
+    boards: dict[str, Scoreboard]
+
+    @property
+    def rows(self) -> list[Row]:
+        """All experiments, those that count first."""
+        return [*self.counting.rows, *self.others.rows]
+
+    @property
+    def matrices(self) -> list[Matrix]:
+        """Those with a row."""
+        return [matrix for matrix in (self.counting, self.others) if matrix.rows]
+
+    def table(self, matrix: Matrix, cost: str) -> Table:
+        """A matrix as a table of its own; a paper shows the methods with a score, and who is best on a problem."""
+        found = [square for row in matrix.rows for square in row.squares[cost].items()]
+        best = [method for method, square in found if square.place == "best"]
+        return matrix.table(cost, {*self.boards.get(cost, self.boards[SCORED[0]]).scores, *best})
+
+    @property
+    def tables(self) -> list[Table]:
+        return [self.table(matrix, cost) for cost in COSTS for matrix in self.matrices]
 
 
 def overview(experiments: Sequence[Experiment]) -> Overview:
     """The answers of all experiments, side by side."""
-    problems: dict[str, list[Row]] = {}
-    for experiment in experiments:
-        found = answer(experiment.methods, experiment.target)
-        row = Row(experiment, found, {cost: _squares(found, cost) for cost in COSTS})
-        problems.setdefault(experiment.group.setup.problem, []).append(row)
-    specs = [spec for rows in problems.values() for row in rows for spec in row.answer.methods]
+    found = counting(experiments)
+    sets = [one.group.setup.dataset for one in found.values()]
+    counts = dict(sorted(found.items(), key=lambda item: sets.index(item[1].group.setup.dataset)))
+    others = [one for one in experiments if one is not counts[one.group.setup.problem]]
+    others.sort(key=lambda one: list(counts).index(one.group.setup.problem))
     boards = {cost: scoreboard(experiments, cost) for cost in SCORED}
-    return Overview(problems, in_order(map(plain_name, specs)), boards)
+    return Overview(
+        Matrix("overview", [_row(one) for one in counts.values()]),
+        Matrix("others", [_row(one) for one in others]),
+        boards,
+    )
+
+
+def _row(experiment: Experiment) -> Row:
+    found = answer(experiment.methods, experiment.target)
+    return Row(experiment, found, {cost: _squares(found, cost) for cost in COSTS})
 
 
 def _squares(found: Answer, cost: str) -> dict[str, Square]:

@@ -33,8 +33,7 @@ def build(results: Results, output: Path) -> Path:
         draw_curves(by_label(experiment.methods), list(AXES), path, title, experiment.target, ("svg", "png", "pdf"))
     first = overview(results.experiments)
     sections = list(all_sections(results, first))
-    compared = [first.table(cost) for cost in COSTS] if first.problems else []
-    tables = [*compared, *(table for section in sections for table in section.tables)]
+    tables = [*first.tables, *(table for section in sections for table in section.tables)]
     for table in tables:
         for suffix, written in WRITERS.items():
             write_atomically(output / "tables" / f"{table.name}.{suffix}", written(table))

@@ -54,7 +54,7 @@ def all_sections(results: Results, first: Overview) -> Iterable[Section]:
 
 
 def _sections(results: Results, first: Overview) -> Iterable[Section]:
-    yield from (_experiment(row) for rows in first.problems.values() for row in rows)
+    yield from map(_experiment, first.rows)
     yield _together(results.experiments, list(first.boards.values()))
     yield _tuning(results)
     yield _step_times(results)
@@ -71,8 +71,8 @@ def _experiment(row: Row) -> Section:
     name, of_spec = slug(experiment.name), looks(experiment.methods)
     return Section(
         name,
-        experiment.group.setup.problem,
-        row.facts,
+        row.problem,
+        f"{row.facts}, to {experiment.target:g}",
         sentences(row.answer),
         caption(experiment.records, experiment.target),
         experiment.command,
@@ -83,7 +83,7 @@ def _experiment(row: Row) -> Section:
             figures.convergence(experiment, METRICS["train_loss"], log=True),
             figures.convergence(experiment, METRICS["test_accuracy"], log=False),
             measurements.phases(experiment),
-            *figures.solver_health(experiment.methods, experiment.group.setup.problem),
+            *figures.solver_health(experiment.methods, row.problem),
         ],
         tables=[
             comparison.with_tuning(experiment),

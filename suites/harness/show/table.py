@@ -17,7 +17,6 @@ from tabulate import tabulate
 
 UNKNOWN, NEVER = "-", "not reached"
 _TEX_HEAD = 8  # letters in a line of a title
-_NARROW = 8  # columns that LaTeX sets in the size of footnotes; a page is not wide enough for more
 _TEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
@@ -154,12 +153,11 @@ def latex(table: Table) -> str:
     known = [c for c in briefly or table.columns if any(cell is not None for cell in table.column(c.key))]
     columns = [_tex_column(column, table.column(column.key)) for column in known]
     layout = "".join(align for align, _ in columns)
-    size, gap = (r"\footnotesize", "4pt") if len(columns) <= _NARROW else (r"\tiny", "1.5pt")
     top, *body = (" & ".join(row) + r" \\" for row in zip(*(texts for _, texts in columns), strict=True))
     return "\n".join(
         [
             r"% \usepackage{booktabs}",
-            rf"{{{size}\setlength{{\tabcolsep}}{{{gap}}}%",
+            r"{\footnotesize\setlength{\tabcolsep}{4pt}%",
             rf"\begin{{tabular}}{{{layout}}}",
             *(r"\toprule", top, r"\midrule", *body, r"\bottomrule"),
             r"\end{tabular}}",
@@ -221,10 +219,13 @@ def _tex_column(column: Column, cells: Sequence[Content]) -> tuple[str, list[str
     """Its alignment, its title and its cells; numbers take two columns, the second for what stands behind them."""
     parts = [column.parts(cell) for cell in cells]
     if not any(isinstance(cell, Cell | int | float) for cell in cells):
-        return "l", [_tex(column.title), *("{}" + _tex(shown) for shown, _ in parts)]  # a row must not begin with [
+        return "l", [
+            _tex(column.title),
+            *("{}" + _tex(shown) for shown, _ in parts),
+        ]  # [ after a line's end is an option
     places = max(len(_decimals(shown)) for shown, _ in parts)
     numbers = (_tex_number(shown, behind, places) for shown, behind in parts)
-    head = r"\\".join(map(_tex, wrap(column.title, _TEX_HEAD, break_long_words=False)))
+    head = r"\\{}".join(map(_tex, wrap(column.title, _TEX_HEAD, break_long_words=False)))
     return "r@{}l", [rf"\multicolumn{{2}}{{c}}{{\shortstack{{{head}}}}}", *numbers]
 
 
