@@ -13,17 +13,18 @@ from PIL import Image
 
 from optimizers.core import CRITERIA
 from suites.harness.gate.conformance import knows_capturable
-from suites.harness.gpu import checks
+from suites.harness.gpu import checks, side_by_side
 from suites.harness.gpu import run as gpu
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
 from suites.harness.gpu.stages import Skipped, Stage
 from suites.harness.gpu.summary import summarize
 from suites.harness.records.facts import End, Header
 from suites.harness.records.journal import JournalWriter
-from suites.harness.records.measured import Check, MemoryPeak, StageExperiment, StepTime, Trained, read_stage
+from suites.harness.records.measured import AtOnce, Check, MemoryPeak, StageExperiment, StepTime, Trained, read_stage
 from suites.harness.training.catalog import choose, grid, named
 from suites.harness.training.experiment import Settings, Task
-from suites.harness.training.runner import run
+from suites.harness.training.runner import run, run_in_turns
+from suites.harness.training.turns import at_once
 from suites.problems import cifar10
 from tests.example_records import ENVIRONMENT
 
@@ -42,8 +43,8 @@ def test_a_rehearsal_takes_the_same_path_within_its_time(tmp_path):
     folder = gpu.result_folder(tmp_path, "cpu")
     gpu.run(folder, "cpu", seconds=15)
     assert time.monotonic() - started < 60  # also on a busy machine; all of it would take minutes
-    stages = ("correctness", "step-times", "memory", "convergence")
-    rows = (Check, StepTime, MemoryPeak, Trained)
+    stages = ("correctness", "step-times", "at-once", "memory", "convergence")
+    rows = (Check, StepTime, AtOnce, MemoryPeak, Trained)
     records = {stage: read_stage(folder / f"{stage}.jsonl", row) for stage, row in zip(stages, rows, strict=True)}
     assert {records[stage].status for stage in ("correctness", "step-times", "convergence")} == {"finished"}
     checks = records["correctness"].points
@@ -61,6 +62,27 @@ def test_a_rehearsal_takes_the_same_path_within_its_time(tmp_path):
     assert not list(folder.rglob("*.part"))
     with pytest.raises(ValueError, match="results of another run"):
         gpu.result_folder(tmp_path, "cpu")
+
+
+def test_runs_at_once_are_held_against_one_alone(tmp_path, monkeypatch):
+    """Their time, and the bits of one of them."""
+    monkeypatch.setattr(side_by_side, "_SPECS", ("sgd",))
+    monkeypatch.setattr(side_by_side, "_BOUND", {"cpu": 1000.0})
+    stages = {"at-once": (1.0, side_by_side.side_by_side)}
+    gpu.run(tmp_path / "good", "cpu", 100, stages=stages)
+    (row,) = read_stage(tmp_path / "good" / "at-once.jsonl", AtOnce).points
+    assert (row.status, row.same, row.runs) == ("ok", True, 8)
+    assert row.ratio == row.seconds / row.seconds_alone > 1
+    assert "| sgd " in (tmp_path / "good" / "summary.md").read_text()
+    monkeypatch.setattr(side_by_side, "_BOUND", {"cpu": 0.1})
+    gpu.run(tmp_path / "slow", "cpu", 100, stages=stages)
+    (row,) = read_stage(tmp_path / "slow" / "at-once.jsonl", AtOnce).points
+    assert (row.status, row.reason) == ("failed", "more than 0.1 times the time of one")
+    monkeypatch.setattr("suites.harness.training.turns.torch.set_rng_state", lambda state: None)
+    monkeypatch.setattr("optimizers.sgd.SGD.step", lambda self, tape: tape.layers[0].weight.data.normal_())
+    gpu.run(tmp_path / "bad", "cpu", 100, stages=stages)
+    (row,) = read_stage(tmp_path / "bad" / "at-once.jsonl", AtOnce).points
+    assert (row.status, row.same, row.reason) == ("failed", False, "its numbers are not those of a run alone")
 
 
 def test_a_stage_that_fails_stops_no_other(tmp_path):
@@ -82,7 +104,12 @@ def test_training_can_be_left_out(tmp_path, kronbench):
     code, out, _ = kronbench("gpu", "--device", "cpu", "--minutes", 0.001, "--no-convergence", "--output", tmp_path)
     assert code == 0
     assert "out of time" in out
-    assert {path.stem for path in (tmp_path / "cpu").glob("*.jsonl")} == {"correctness", "step-times", "memory"}
+    assert {path.stem for path in (tmp_path / "cpu").glob("*.jsonl")} == {
+        "correctness",
+        "step-times",
+        "at-once",
+        "memory",
+    }
 
 
 def test_a_cut_run_loses_nothing(tmp_path):
@@ -209,3 +236,16 @@ def test_a_captured_step_gives_the_same_numbers(spec):
     if not knows_capturable(task.step(choose(spec), seed=0).optimizer):
         pytest.skip("it has no option capturable")
     assert checks.difference_of_graph(task, choose(spec)) < 1e-10
+
+
+@needs_gpu
+@pytest.mark.parametrize("spec", ["sgd", "ea_cg", "kfac", "kfra"])
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_runs_side_by_side_have_the_numbers_of_each_alone(tmp_path, spec, cuda_graph):
+    """Bit for bit: each has its own graph, stream, workspaces and random numbers."""
+    task = Task.load(Settings(device="cuda", cuda_graph=cuda_graph))
+    works = (run_in_turns(task, choose(spec), seed, 3, tmp_path / "at_once") for seed in range(8))
+    for seed, record in at_once(works, 8, "cuda"):
+        alone = run(task, choose(spec), seed, 3, tmp_path / "alone")
+        assert alone.status == record.status == "finished"
+        assert side_by_side.numbers(record) == side_by_side.numbers(alone)

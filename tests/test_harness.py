@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from suites.harness.measure import clock
-from suites.harness.measure.step import Step
+from suites.harness.measure.step import CapturedStep, Step
 from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.records.beside import read_step_seconds
 from suites.harness.records.conventions import PHASES
@@ -24,11 +24,11 @@ from suites.harness.records.journal import read_journal
 from suites.harness.records.record import read
 from suites.harness.show.comparison import comparison_table
 from suites.harness.training import evaluation, resumable, runner
-from suites.harness.training.captured_step import CapturedStep
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task, resolve_device
 from suites.harness.training.parallel import Workers
 from suites.harness.training.runner import run
+from suites.harness.training.turns import in_one_go
 from suites.harness.tuning import comparison
 from tests.example_records import header, point, write
 
@@ -155,9 +155,9 @@ def test_compare_writes_records_table_and_pictures(kronbench, without_times, tmp
     assert {name: len(sittings) for name, sittings in seconds.items()} == {"sgd": 2, "ea_cg[gamma=0]": 2}
 
 
-@pytest.mark.parametrize("workers", [None, Workers(2)])
+@pytest.mark.parametrize("workers", [None, Workers(2), Workers(at_once=2), Workers(1, "dask")])
 def test_steps_are_timed_after_each_seed_and_not_of_who_failed(task, tmp_path, monkeypatch, workers):
-    """Workers do seeds in any order, so all sittings come last. Whose second run fails is not timed at all."""
+    """Runs at a time do seeds in any order, so all sittings come last. Whose second run fails is not timed at all."""
     took = []
 
     def done(choice, seed):
@@ -173,7 +173,11 @@ def test_steps_are_timed_after_each_seed_and_not_of_who_failed(task, tmp_path, m
         assert at_most_seconds == 30
         return dict.fromkeys(steps, [float(len(took))] * rounds)
 
-    monkeypatch.setattr(comparison, "run", lambda task, choice, seed, *_, **__: done(choice, seed))
+    def in_turns(task, choice, seed, *_, **__):
+        yield
+        return done(choice, seed)
+
+    monkeypatch.setattr(comparison, "run_in_turns", in_turns)
     monkeypatch.setattr(comparison, "run_jobs", lambda jobs, *_: [done(choose(job.spec), job.seed) for job in jobs])
     monkeypatch.setattr(comparison, "interleaved_seconds", blocks)
     monkeypatch.setattr(comparison, "draw_convergence", lambda *_: None)
@@ -521,10 +525,11 @@ def test_runs_and_step_times_have_the_gpu_to_themselves(gpu_locks, tmp_path):
         look()
         interleaved_seconds({}, "cuda", rounds=1, on_round=look)
         look()
+        yield
         return "finished", None
 
     interleaved_seconds({}, "cuda", rounds=1, on_round=look)
-    resumable.run_once(
+    in_one_go(resumable.run_once)(
         tmp_path / "run.jsonl",
         header(epochs=0),
         "cuda",

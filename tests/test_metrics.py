@@ -1,15 +1,17 @@
 """What is read off runs, by hand: metrics, changes seed by seed, and curves."""
 
 import math
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
-from suites.harness.analysis.curves import common_end, curve
+from suites.harness.analysis.costs import phase_shares
+from suites.harness.analysis.curves import AXES, common_end, curve, points_of
 from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.verdicts import paired
-from suites.harness.records.facts import End
+from suites.harness.records.facts import End, Phase
 from suites.harness.records.journal import Journal
 from tests.example_records import header, point
 
@@ -51,6 +53,26 @@ def test_a_run_that_fell_is_infinite_to_every_target(status):
     assert [found[key] for key in ("train_loss", "epochs", "seconds", "gradients")] == [math.inf] * 4
     assert found["test_accuracy"] == 0
     assert METRICS["train_loss"].of(_run(status), 0.8) is None
+
+
+@pytest.mark.parametrize("status", ["finished", "failed"])
+def test_a_run_that_shared_the_machine_has_no_seconds(status):
+    """In no metric, on no axis, in no phase; all else counts as ever."""
+    shared, alone = _run(status, at_a_time=8), _run(status)
+    left_out = {key for key, value in _values(shared).items() if value != _values(alone)[key]}
+    assert left_out == {"seconds", "seconds_a_step"}
+    assert [_values(shared)[key] for key in left_out] == [None, None]
+    drawn = [curve([points_of(run)] * 2, attrgetter("test_accuracy")) for run in (shared, alone)]
+    assert [set(one.along) for one in drawn] == [set(AXES) - {"seconds"}, set(AXES)]
+    assert common_end([shared]) is None
+    assert common_end([shared, alone]) == common_end([alone])
+    phase = Phase(seconds_mean=1.0, seconds_p99=1.0, operations_mean=1.0, operations_p99=1.0)
+    shared, alone = (
+        replace(run, points=[replace(run.points[-1], phases=dict.fromkeys(names, phase))])
+        for run, names in ((shared, ["solve", "update"]), (alone, ["update"]))
+    )
+    assert phase_shares({"sgd": [shared]}) == {}
+    assert phase_shares({"sgd": [shared, alone]}) == {"sgd": {"update": 1.0}}
 
 
 def test_a_run_at_chance_reached_nothing_and_its_last_numbers_count():

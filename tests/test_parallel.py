@@ -169,13 +169,13 @@ def test_a_ray_cluster(alone, losses, tmp_path):
 )
 def test_what_cannot_be_is_refused(workers, device, message):
     with pytest.raises(ValueError, match=message):
-        workers.check(device)
+        workers.check(Settings(device=device))
 
 
 def test_a_backend_that_is_missing_is_named(monkeypatch):
     monkeypatch.setattr("suites.harness.training.parallel.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'kronbench\[ray\]'"):
-        Workers(2, "ray").check("cpu")
+        Workers(2, "ray").check(Settings(device="cpu"))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def phase_shares(groups: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, 
     """
     found = {}
     for method, records in groups.items():
-        points = [point.phases for record in records for point in record.points if point.phases]
+        points = [point.phases for record in records if record.header.alone for point in record.points if point.phases]
         seconds = {name: [p[name].seconds_mean for p in points if name in p] for name in PHASES}
         medians = {name: float(np.median(values)) for name, values in seconds.items() if values}
         if whole := sum(medians.values()):

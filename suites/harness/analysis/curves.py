@@ -1,7 +1,8 @@
 """Curves from records: the median over the seeds of a method with the lowest and the highest seed."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 import numpy as np
@@ -30,6 +31,13 @@ class Curve:
     high: np.ndarray
 
 
+def points_of(record: Record) -> list[Point]:
+    """The measuring points of a run; their seconds are NaN if other runs shared the machine."""
+    if record.header.alone:
+        return record.points
+    return [replace(point, training_seconds=math.nan) for point in record.points]
+
+
 def curve(runs: Sequence[Sequence[Point]], quantity: Callable[[Point], float | None]) -> Curve:
     """The curve of a number over the runs of one method. Each run is given by its measuring points.
 
@@ -43,10 +51,10 @@ def curve(runs: Sequence[Sequence[Point]], quantity: Callable[[Point], float | N
 
 
 def common_end(records: Sequence[Record]) -> float | None:
-    """How many seconds to show: three times the median length of a run, or the longest run if that is shorter. So a
-    slow method does not squeeze the others.
+    """How many seconds to show: three times the median length of a run that had the machine to itself, or the longest
+    such run if that is shorter. So a slow method does not squeeze the others.
     """
-    ends = [record.points[-1].training_seconds for record in records]
+    ends = [record.points[-1].training_seconds for record in records if record.header.alone]
     return min(max(ends), 3 * float(np.median(ends))) if ends else None
 
 

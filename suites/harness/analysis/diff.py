@@ -202,9 +202,10 @@ def _difference(setup: Setup, before: Side, after: Side, given: Sequence[Pair], 
 def _rows(pair: Pair, before: Side, after: Side, target: float, smallest: float) -> list[Row]:
     """All metrics. ``reason`` stays empty where there is none against comparing."""
     rows = []
+    alone = all(record.header.alone for side in (before, after) for record in side.records)
     for metric in (metric.at(target) for metric in METRICS.values()):
         old, new = (metric.by_seed(side.records, target) for side in (before, after))
-        reason = "seconds of two runs" if metric.timed else ""
+        reason = ("seconds of two runs" if alone else "other runs shared the machine") if metric.timed else ""
         rows.append(_row(pair, metric, old.values(), new.values(), paired(old, new, metric.kind, metric.exact), reason))
     if pair != (REFERENCE, REFERENCE):
         was, is_now = before.step_ratios(), after.step_ratios()
@@ -218,7 +219,7 @@ def _row(
     pair: Pair, metric: Metric, old: Collection[float], new: Collection[float], compared: Compared | None, reason: str
 ) -> Row:
     was, is_now = (median_interval(side) if side else None for side in (old, new))
-    reason = reason if old and new else "not recorded"
+    reason = reason or ("" if old and new else "not recorded")
     return Row(pair, metric, was, is_now, None if reason else compared, reason)
 
 

@@ -27,7 +27,7 @@ class Metric:
     until: what it is counted to, ``to {target}``, or what it is a share of, ``/ step``.
     fell: the value that ranks a run that failed or diverged; None: the value of ``of``.
     smaller, larger: the words for a change. kind: whether changes are ratios or differences.
-    timed: it depends on the machine. exact: it does not depend on the seed.
+    timed: it depends on the machine, and is unknown of a run that shared it. exact: it does not depend on the seed.
     to_target: it is infinite for a run that did not reach the target.
     """
 
@@ -98,6 +98,11 @@ def _a_step(quantity: str) -> Callable[[Record, float], float | None]:
     return of
 
 
+def _alone(of: Callable[[Record, float], float | None]) -> Callable[[Record, float], float | None]:
+    """A time, of a run that had the machine to itself."""
+    return lambda record, target: of(record, target) if record.header.alone else None
+
+
 def _peak_state(record: Record, _: float) -> float | None:
     return record.end and record.end.peak_state_bytes
 
@@ -130,12 +135,13 @@ METRICS = {
         Metric(
             key="seconds",
             quantity="time",
-            of=_to_reach("training_seconds"),
+            of=_alone(_to_reach("training_seconds")),
             form=".3g",
             unit="seconds",
             until=_TO_TARGET,
             smaller="faster",
             larger="slower",
+            fell=None,
             timed=True,
             to_target=True,
         ),
@@ -164,7 +170,7 @@ METRICS = {
         Metric(
             key="seconds_a_step",
             quantity="time",
-            of=_a_step("training_seconds"),
+            of=_alone(_a_step("training_seconds")),
             form=".3g",
             unit="seconds",
             until="/ step",

@@ -194,7 +194,7 @@ def _table(costs: Costs, methods: Sequence[str]) -> np.ndarray:
 
 def _methods(experiment: Experiment, cost: str) -> dict[str, Sequence[Record]]:
     """The runs of each method at its one setting, by its name for people; those whose cost is known."""
-    if METRICS[cost].timed and any(record.header.at_a_time > 1 for record in experiment.records):
+    if METRICS[cost].timed and not all(record.header.alone for record in experiment.records):
         return {}
     known = values_of(experiment.methods, cost, experiment.target)
     settings: dict[str, list[Sequence[Record]]] = {}

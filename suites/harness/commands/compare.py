@@ -10,6 +10,7 @@ from suites.harness.commands.options import (
     EPOCHS,
     ActivationName,
     Address,
+    AtOnce,
     Backend,
     BatchSize,
     Budget,
@@ -79,6 +80,7 @@ def compare(
     resume: Annotated[
         bool, typer.Option(help="Take runs that finished from their records, and go on with those that died.")
     ] = True,
+    at_once: AtOnce = 1,
     jobs: Jobs = 1,
     backend: Backend = "loky",
     address: Address = None,
@@ -108,8 +110,8 @@ def compare(
         catalog.refuse_repeated(choices)
         for choice in choices:
             task.check(choice, epochs)
-        workers = Workers(jobs, backend, address, step_seconds)
-        workers.check(task.settings.device)
+        workers = Workers(jobs, backend, address, step_seconds, at_once)
+        workers.check(task.settings)
         output = writable(output or Path("results/latest") / f"{task.problem.name}-{task.settings.criterion}")
     effective: dict[str, Any] = {
         **{name: value for name, value in context.params.items() if name != "config"},

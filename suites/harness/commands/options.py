@@ -155,6 +155,9 @@ ScheduleName = Annotated[str, typer.Option(help="Of the learning rate; one that 
 CudaGraph = Annotated[bool, typer.Option(help="Capture each optimizer's step in a CUDA graph.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of the problem's data.")]
 Jobs = Annotated[int, typer.Option(help="Runs at a time, which spoil the times of each other.")]
+_AT_ONCE = "Runs that take turns in a process, side by side on a GPU; their times are not compared."
+AtOnce = Annotated[int, typer.Option(help=_AT_ONCE)]
+AtOnceOnGpu = Annotated[int | None, typer.Option(help=f"{_AT_ONCE} 8 on a GPU by default, 1 on a CPU.")]
 Backend = Annotated[str, typer.Option(help="Who runs several: loky, which is this machine, dask or ray.")]
 Address = Annotated[str | None, typer.Option(help="Of the scheduler of a Dask or Ray cluster.")]
 Config = Annotated[

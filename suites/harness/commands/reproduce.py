@@ -7,6 +7,7 @@ import typer
 
 from suites.harness.commands.options import (
     Address,
+    AtOnceOnGpu,
     Backend,
     Config,
     DataRoot,
@@ -37,6 +38,7 @@ def reproduce(
     resume: Annotated[
         bool, typer.Option(help="Take what finished, go on with what died; --no-resume begins anew.")
     ] = True,
+    at_once: AtOnceOnGpu = None,
     jobs: Jobs = 1,
     backend: Backend = "loky",
     address: Address = None,
@@ -78,7 +80,7 @@ def reproduce(
             images=images,
             tuned=tuned,
             resume=resume,
-            workers=Workers(jobs, backend, address),
+            workers=Workers(jobs, backend, address, at_once=at_once),
         )
         run = pick("result", name, RESULTS).prepare(request)
     done = run()

@@ -13,6 +13,7 @@ from suites.harness.commands.options import (
     EPOCHS,
     ActivationName,
     Address,
+    AtOnceOnGpu,
     Backend,
     Config,
     CriterionName,
@@ -80,6 +81,7 @@ def tune(
         bool, typer.Option("--save", help="Also write the settings beside the problem, where compare finds them.")
     ] = False,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/tune-<problem>-<criterion>.")] = None,
+    at_once: AtOnceOnGpu = None,
     jobs: Jobs = 1,
     backend: Backend = "loky",
     address: Address = None,
@@ -105,8 +107,8 @@ def tune(
         )
         choices = _choices(task, optimizer, plan)
         planned = sum(plan.run_epochs(len(settings_of(task, choice, plan))) for choice in choices)
-        workers = Workers(jobs, backend, address)
-        workers.check(task.settings.device)
+        workers = Workers(jobs, backend, address, at_once=at_once).on(task.settings.device)
+        workers.check(task.settings)
         output = output or Path("results/latest") / f"tune-{task.problem.name}-{task.settings.criterion}"
         files = [writable(output).resolve() / "tuned.toml", *([beside(task.problem)] if save else [])]
         for path in files:

@@ -22,8 +22,7 @@ from optimizers.core import CROSS_ENTROPY, FCNN, SQUARED_ERROR, Tape, TapeOptimi
 from suites.harness.measure.contract import rest_of
 from suites.harness.measure.limits import limited
 from suites.harness.measure.live_bytes import LiveBytes, state_bytes
-from suites.harness.measure.step import Step
-from suites.harness.training.captured_step import WARM_UP_STEPS, CapturedStep
+from suites.harness.measure.step import WARM_UP_STEPS, CapturedStep, Step
 from suites.harness.training.catalog import Choice
 from suites.harness.training.experiment import Settings, Task
 

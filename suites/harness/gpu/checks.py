@@ -7,8 +7,7 @@ from torch import Tensor
 
 from suites.harness.gate.conformance import waiting_is_an_error
 from suites.harness.gpu.stages import Skipped
-from suites.harness.measure.step import Step
-from suites.harness.training.captured_step import WARM_UP_STEPS, CapturedStep
+from suites.harness.measure.step import WARM_UP_STEPS, CapturedStep, Step
 from suites.harness.training.catalog import Choice
 from suites.harness.training.experiment import Task
 

@@ -1,4 +1,4 @@
-"""Everything that needs a GPU, within a given time: correctness, step times, memory and convergence, in this order.
+"""Everything that needs a GPU, within a given time: correctness, step times, runs side by side, memory and convergence.
 
 Each stage writes its rows to its own record as they come, so an interrupted run loses nothing. A stage that fails does
 not stop the others. The next stages get the time that a stage leaves over.
@@ -18,6 +18,7 @@ from suites.harness.data.problem import find
 from suites.harness.gate.conformance import knows_capturable
 from suites.harness.gpu import checks
 from suites.harness.gpu.convergence import suited, train_for_the_time_left
+from suites.harness.gpu.side_by_side import side_by_side
 from suites.harness.gpu.stages import GRAPH, Skipped, Stage
 from suites.harness.gpu.step_times import step_times
 from suites.harness.gpu.summary import summarize
@@ -166,6 +167,7 @@ def _memory(stage: Stage) -> None:
 STAGES: Stages = {
     "correctness": (0.1, _correctness),
     "step-times": (0.25, step_times),
+    "at-once": (0.1, side_by_side),
     "memory": (0.2, _memory),
-    "convergence": (0.45, train_for_the_time_left),
+    "convergence": (0.35, train_for_the_time_left),
 }

@@ -11,11 +11,10 @@ import torch
 
 from suites.harness.analysis.statistics import median_interval
 from suites.harness.gpu.stages import Stage
-from suites.harness.measure.step import Step
+from suites.harness.measure.step import CapturedStep, Step
 from suites.harness.measure.timing import interleaved_phases, interleaved_seconds
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.measured import StepTime
-from suites.harness.training.captured_step import CapturedStep
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 

@@ -8,7 +8,7 @@ from suites.harness.data.problem import target_of
 from suites.harness.records.beside import read_step_seconds
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.facts import Environment
-from suites.harness.records.measured import Check, MemoryPeak, Row, StepTime, Trained, read_stage
+from suites.harness.records.measured import AtOnce, Check, MemoryPeak, Row, StepTime, Trained, read_stage
 from suites.harness.records.record import Record, read
 from suites.harness.show.captions import caption, machine
 from suites.harness.show.comparison import comparison_table
@@ -86,6 +86,19 @@ def _step_times(folder: Path, rows: list[StepTime]) -> str:
     return "\n\n".join([*shown, *_reasons(rows)])
 
 
+def _at_once(folder: Path, rows: list[AtOnce]) -> str:
+    columns = [
+        *(Column(name, name) for name in ("optimizer", "runs", "epochs", "status")),
+        Column("seconds_alone", "one alone, s", ".3g"),
+        Column("seconds", "all at once, s", ".3g"),
+        Column("ratio", "ratio", ".2f"),
+        Column("same", "same numbers"),
+    ]
+    cells = [{column.key: getattr(row, column.key) for column in columns} for row in rows]
+    where = f"Network {rows[0].network}, batch {rows[0].batch}."
+    return "\n\n".join([where, markdown(Table(columns, cells)), *_reasons(rows)])
+
+
 def _memory(folder: Path, rows: list[MemoryPeak]) -> str:
     columns = [
         *(Column(name, name) for name in ("optimizer", "batch", "status")),
@@ -129,6 +142,7 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
 _TABLES: dict[str, tuple[type[Row], Callable[[Path, list[Any]], str]]] = {
     "correctness": (Check, _correctness),
     "step-times": (StepTime, _step_times),
+    "at-once": (AtOnce, _at_once),
     "memory": (MemoryPeak, _memory),
     "convergence": (Trained, _convergence),
 }

@@ -34,8 +34,8 @@ class Stopwatch:
         self.seconds += self._now() - self._started
 
     def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        if self._device.type == "cuda":  # what the stream of this run has queued: others may run beside it
+            torch.cuda.current_stream(self._device).synchronize()
         return time.perf_counter()
 
 
@@ -74,7 +74,7 @@ class PhaseClock:
         """
         done, self._steps = self._steps[:-1], self._steps[-1:]
         if self._cuda:
-            torch.cuda.synchronize()
+            torch.cuda.current_stream().synchronize()
         totals: list[Counter[str]] = []
         for marks in [*done, self._replayed]:
             total: Counter[str] = Counter()

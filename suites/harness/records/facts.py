@@ -210,7 +210,7 @@ class Header(Generic[X]):
     """The first line.
 
     run, code: of the run and of the algorithms, see :mod:`suites.harness.training.identity`.
-    at_a_time: runs that shared the machine.
+    at_a_time: runs that shared the machine; see :attr:`alone`.
     tuning: whether the options are those that a search found for the task, the optimizer's defaults, or a user's own.
     edge: the options of which the search would have gone further. trials: the settings that it tried.
     """
@@ -226,6 +226,11 @@ class Header(Generic[X]):
     tuning: Tuning | None = None
     edge: tuple[str, ...] = ()
     trials: Size | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether the run had the machine to itself. The seconds of others say nothing of it and are left out."""
+        return self.at_a_time == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,26 @@ class StepTime(Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AtOnce(Row):
+    """``runs`` runs side by side against one of them alone: seconds from begin to end, and whether its numbers are the
+    same, bit for bit. A ``bound`` is one of the ratio.
+    """
+
+    network: str
+    batch: int
+    runs: int
+    epochs: int
+    bound: float | None = None
+    seconds_alone: float | None = None
+    seconds: float | None = None
+    same: bool | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        return self.seconds / self.seconds_alone if self.seconds and self.seconds_alone else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPeak(Row):
     """Bytes of a step, predicted and measured under a budget."""
 

@@ -5,7 +5,7 @@ not fit into memory; as in the paper KFI takes Eq. (13) there, beside its exact 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from optimizers.core import CRITERIA, SOLVERS
@@ -86,7 +86,9 @@ class Figure:
         """See :class:`suites.harness.reproduce.request.Result`."""
         scale = request.scaled(self.name, FIGURE_SCALES[self.dataset], "tuned", "workers")
         lines = lines_of(self, scale, request)
-        request.workers.check(lines[0].task.settings.device)
+        settings = lines[0].task.settings
+        request = replace(request, workers=request.workers.on(settings.device, timed="seconds" in self.against))
+        request.workers.check(settings)
         return lambda: draw(self, scale, lines, request)
 
 
@@ -226,7 +228,7 @@ def points_table(groups: Mapping[str, Sequence[Record]]) -> Table:
                 "seed": record.experiment.seed,
                 "status": record.status,
                 "epoch": point.epoch,
-                "seconds": point.training_seconds,
+                "seconds": point.training_seconds if record.header.alone else None,
                 **{name: getattr(point, name) for name in _DATA},
             }
             for label, group in groups.items()

@@ -12,7 +12,7 @@ from suites.harness.records.record import write_atomically
 from suites.harness.show.table import Table, comma_separated
 from suites.harness.training.parallel import Workers
 
-_ONE_PROCESS = Workers()
+_ONE_PROCESS = Workers(at_once=None)
 _OF_ALL = ("scale", "output", "device", "data_root", "resume")
 
 
@@ -93,7 +93,7 @@ class Request:
         flags = {**vars(self), **resolved}
         flags |= {name: value for name, value in vars(scale).items() if name in flags}
         workers = flags.pop("workers")
-        flags |= {"jobs": workers.count, "backend": workers.backend, "address": workers.address}
+        flags |= {"jobs": workers.count, **{name: getattr(workers, name) for name in ("backend", "address", "at_once")}}
         write_config(page.with_name(f"{config}.toml"), "reproduce", {"name": result, **flags})
 
 

@@ -29,6 +29,7 @@ from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.identity import run_id
 from suites.harness.training.resumable import Work, run_once
+from suites.harness.training.turns import Turns, in_one_go
 
 PHASES = ("curvature", "solve")
 SPECS = {  # "factor" is the form of the paper
@@ -169,14 +170,15 @@ def measure_growth(
     header = Header(experiment=GrowthExperiment(scale=scale), environment=describe(device))
     header = replace(header, run=run_id(header, Path(__file__)))
 
-    def work(under_way: Work) -> tuple[Status, None]:
+    def work(under_way: Work) -> Turns[tuple[Status, None]]:
         for sweep, case in list(scale)[under_way.points :]:
             costs = measure(case, sweep.methods, device, scale.seconds)
             under_way.point(Measured(over=sweep.over, **vars(case), figures=costs))
             on_case(under_way.points)
+            yield
         return "finished", None
 
-    record = run_once(path, header, device, read_growth, work, resume, needs_checkpoint=False)
+    record = in_one_go(run_once)(path, header, device, read_growth, work, resume, needs_checkpoint=False)
     on_case(len(record.points))
     return record
 

@@ -33,6 +33,7 @@ from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.identity import run_id
 from suites.harness.training.resumable import Work, restore, run_once
+from suites.harness.training.turns import Turns, in_one_go
 from suites.harness.tuning.progress import progress_bars
 
 # the paper does not say which optimizer its iterates come from
@@ -163,10 +164,10 @@ def reproduce(table: Table, scale: TableScale, task: Task, request: Request) -> 
     with progress_bars() as progress:
         bar = progress.add_task(f"iterates: {table.name}, {scale.name}", total=scale.iterates)
 
-        def work(under_way: Work) -> tuple[Status, str | None]:
+        def work(under_way: Work) -> Turns[tuple[Status, str | None]]:
             return _measure(table, scale, task, seed, under_way, lambda done: progress.update(bar, completed=done))
 
-        done = run_once(request.output / "errors.jsonl", header, device, read_errors, work, request.resume)
+        done = in_one_go(run_once)(request.output / "errors.jsonl", header, device, read_errors, work, request.resume)
         progress.update(bar, completed=len(done.points))
     if not done.completed:
         return Reproduction([done])
@@ -178,7 +179,7 @@ def reproduce(table: Table, scale: TableScale, task: Task, request: Request) -> 
 
 def _measure(
     table: Table, scale: TableScale, task: Task, seed: int, work: Work, on_iterate: Callable[[int], None]
-) -> tuple[Status, str | None]:
+) -> Turns[tuple[Status, str | None]]:
     split = balanced(task, scale.images)
     step = _step_after(task, seed, max(work.points - 1, 0) * scale.steps_between)
     if work.saved:
@@ -197,6 +198,7 @@ def _measure(
         on_iterate(iterate + 1)
         if iterate + 1 < scale.iterates:
             work.keep(step)
+        yield
     return "finished", None
 
 

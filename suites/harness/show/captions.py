@@ -48,7 +48,7 @@ def measured(records: Sequence[Record], target: float) -> str:
 
 def _shared(records: Sequence[Record]) -> str:
     most = max(record.header.at_a_time for record in records)
-    return "" if most == 1 else f"{most} runs at a time shared the machine: their seconds are not for comparison. "
+    return "" if most == 1 else f"{most} runs at a time shared the machine: their seconds are left out. "
 
 
 def machine(environment: Environment) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from suites.harness.analysis.curves import AXES, Curve, common_end, curve
+from suites.harness.analysis.curves import AXES, Curve, common_end, curve, points_of
 from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.metrics import METRICS, Metric
 from suites.harness.analysis.profiles import Profile
@@ -66,7 +66,7 @@ def convergence(experiment: Experiment, metric: Metric, log: bool) -> Figure:
         label, look = names[spec], of_method[spec]
         finished = [record for record in group if record.completed]
         if finished:
-            traces += banded(curve([record.points for record in finished], attrgetter(metric.key)), label, look)
+            traces += banded(curve(list(map(points_of, finished)), attrgetter(metric.key)), label, look)
         for record in group:
             if not record.completed and record.points:
                 traces.append(_broken_off(record, metric.key, label, look))
@@ -92,14 +92,11 @@ def banded(drawn: Curve, label: str, look: Look) -> list[Trace]:
 
 def _broken_off(record: Record, quantity: str, label: str, look: Look) -> Trace:
     """A run that did not finish, with a cross at its last point."""
-    known = [point for point in record.points if getattr(point, quantity) is not None]
+    known = [point for point in points_of(record) if getattr(point, quantity) is not None]
     trace, colour = line(label, look), f"$c{look.colour}"
     trace["name"] = literal(f"{label}, seed {record.experiment.seed}: {record.status}")
-    trace["along"] = {
-        axis: numbers(getattr(point, name) for point in known)
-        for axis, (name, _) in AXES.items()
-        if all(getattr(point, name) is not None for point in known)
-    }
+    along = {axis: numbers(getattr(point, name) for point in known) for axis, (name, _) in AXES.items()}
+    trace["along"] = {axis: x for axis, x in along.items() if None not in x}
     trace["line"] = {**trace["line"], "width": 1}
     cross = {"symbol": "x-thin-open", "size": [0] * (len(known) - 1) + [14]}
     trace["marker"] = {"color": colour, "line": {"color": colour, "width": 3}, **cross}
@@ -119,7 +116,7 @@ def solver_health(groups: Mapping[str, Sequence[Record]], where: str) -> list[Fi
     for number_of, title, axis in over_training:
         traces = []
         for spec, group in groups.items():
-            watched = [[point for point in r.points if number_of(point) is not None] for r in group if r.completed]
+            watched = [[point for point in points_of(r) if number_of(point) is not None] for r in group if r.completed]
             watched = [points for points in watched if points]
             if any(number_of(point) for points in watched for point in points):
                 traces += banded(curve(watched, number_of), names[spec], of_method[spec])

@@ -1,7 +1,7 @@
 """Pictures as files: loss and accuracy over training with bands over the seeds, costs of the target, growth."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from operator import attrgetter
 from pathlib import Path
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.ticker import LogLocator, NullLocator
 
-from suites.harness.analysis.curves import AXES, Curve, common_end, curve
+from suites.harness.analysis.curves import AXES, Curve, common_end, curve, points_of
 from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import Interval, median_interval
 from suites.harness.names import shown_name
@@ -71,7 +71,7 @@ def draw_curves(
     finished = {name: [record for record in group if record.completed] for name, group in groups.items()}
     finished = {name: group for name, group in finished.items() if group}
     curves = {
-        name: [curve([record.points for record in group], attrgetter(of)) for of in ("train_loss", "test_accuracy")]
+        name: [curve(list(map(points_of, group)), attrgetter(of)) for of in ("train_loss", "test_accuracy")]
         for name, group in finished.items()
     }
     spec_of = {name: group[0].experiment.optimizer for name, group in finished.items()}
@@ -85,12 +85,13 @@ def draw_curves(
             for place, (name, group) in enumerate(finished.items()):
                 look = of_spec[spec_of[name]]
                 for panel, drawn in zip(panels, curves[name], strict=True):
-                    _draw(panel, name, drawn, axis, look, place)
-                _mark(panels[1], group, axis, target, COLOURS[look.colour])
+                    if axis in drawn.along:
+                        _draw(panel, name, drawn, axis, look, place)
+                if axis in curves[name][1].along:
+                    _mark(panels[1], group, axis, target, COLOURS[look.colour])
             _label(panels[0], panels[1], axis, target)
-            if axis == "seconds" and finished:
-                for panel in panels:
-                    panel.set_xlim(0, common_end([record for group in finished.values() for record in group]))
+            if axis == "seconds":
+                _limit(panels, [record for group in finished.values() for record in group])
             _plain_ticks(panels[0].yaxis)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
@@ -153,8 +154,6 @@ def draw_growth(
 
 def _draw(axes: Axes, name: str, drawn: Curve, axis: str, look: Look, place: int) -> None:
     """A line with its band; markers of other lines stand at other points."""
-    if axis not in drawn.along:
-        return
     x, colour = drawn.along[axis], COLOURS[look.colour]
     step = max(1, len(x) // 8)
     axes.plot(
@@ -187,6 +186,17 @@ def _label(loss: Axes, accuracy: Axes, axis: str, target: float) -> None:
     accuracy.annotate(
         f"target {target:g}", (1, target), xycoords=("axes fraction", "data"), ha="right", va="top", fontsize=8
     )
+
+
+def _limit(panels: Iterable[Axes], records: Sequence[Record]) -> None:
+    """How many seconds are shown, and why those of some runs are not."""
+    most = max((record.header.at_a_time for record in records), default=1)
+    for panel in panels:
+        if any(record.header.alone for record in records):
+            panel.set_xlim(0, common_end(records))
+        if most > 1:
+            text = f"{most} runs at a time shared the machine: their seconds are left out"
+            panel.annotate(text, (0.5, 1), xycoords="axes fraction", ha="center", va="bottom", fontsize=8)
 
 
 def _plain_ticks(axis: Axis) -> None:

@@ -12,10 +12,9 @@ from optimizers.core.criteria import from_function
 from optimizers.core.network import INITIALIZATIONS
 from suites.harness.data.dataset import Dataset, load
 from suites.harness.data.problem import Problem, find
-from suites.harness.measure.step import Step
+from suites.harness.measure.step import CapturedStep, Step
 from suites.harness.names import pick
 from suites.harness.records.facts import Experiment
-from suites.harness.training.captured_step import CapturedStep
 from suites.harness.training.catalog import Choice
 from suites.harness.training.schedule import CONSTANT, SCHEDULES, Schedule
 
@@ -30,7 +29,7 @@ class Settings:
     problem: a name or a file, see :func:`suites.harness.data.problem.find`.
     criterion, network, activation, initialization, batch_size: by default the problem's own; a batch of 100 where it
         has none.
-    cuda_graph: take steps as replays of a CUDA graph, see :mod:`suites.harness.training.captured_step`.
+    cuda_graph: take steps as replays of a CUDA graph, see :mod:`suites.harness.measure.step`.
     validation: the share of the training set that is held out; it takes the place of the test set.
     schedule: of the learning rate, see :mod:`suites.harness.training.schedule`; an optimizer's own comes first.
     budget_seconds: a run ends at the first measuring point at which it has trained for so long.

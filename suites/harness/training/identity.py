@@ -17,7 +17,7 @@ from suites.harness.records.facts import Header
 _ROOT = Path(__file__).resolve().parents[3]
 _FEEDERS = (
     *("measure/contract.py", "measure/step.py", "training/schedule.py", "data/*.py", "../problems/*.py"),
-    *("training/captured_step.py", "training/evaluation.py", "training/experiment.py", "training/runner.py"),
+    *("training/evaluation.py", "training/experiment.py", "training/runner.py", "training/turns.py"),
 )
 _ENVIRONMENT = ("python", "torch", "blas", "platform", "cpu", "threads")
 _GPU = ("name", "memory_bytes", "cuda", "tf32")

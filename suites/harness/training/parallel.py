@@ -1,7 +1,7 @@
-"""Many runs: one after the other in this process, several at a time in worker processes, or on a Dask or Ray cluster.
+"""Many runs: one after the other in this process, several in turns, in worker processes, or on a Dask or Ray cluster.
 
 The numbers are the same, bit for bit, wherever a run is done: a worker has as many threads as this process. Times
-differ if runs share cores; a record says how many ran at a time.
+differ if runs share the machine; a record says how many ran at a time, and their times are compared with no others.
 """
 
 import multiprocessing.connection
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
@@ -30,9 +31,11 @@ from suites.harness.records.facts import Tuning
 from suites.harness.records.record import Record
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
-from suites.harness.training.runner import STEP_SECONDS, run
+from suites.harness.training.runner import STEP_SECONDS, run_in_turns
+from suites.harness.training.turns import Turns, at_once
 
 BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # and what must be installed
+_AT_ONCE = 8  # on a GPU, unless a user says so
 _TRIES = 5  # of a run whose worker is killed each time
 
 
@@ -57,6 +60,7 @@ class Workers:
     """What does the runs: ``count`` processes of this machine (``loky``), or of a cluster.
 
     address: of the cluster's scheduler; without one, a cluster is started on this machine.
+    at_once: the runs that take turns in each process, side by side on its GPU; None: see :meth:`on`.
     step_seconds: a run with a step that takes longer has failed.
     """
 
@@ -64,13 +68,33 @@ class Workers:
     backend: str = "loky"
     address: str | None = None
     step_seconds: float = STEP_SECONDS
+    at_once: int | None = 1
 
-    def check(self, device: str) -> None:
+    def on(self, device: str, timed: bool = False) -> "Workers":
+        """With ``at_once`` filled in: several on a GPU, where a run of a small network leaves most of it idle.
+
+        Args:
+            timed: seconds of the runs are shown; then each is alone.
+        """
+        many = _AT_ONCE if device == "cuda" and not timed else 1
+        return replace(self, at_once=many if self.at_once is None else self.at_once)
+
+    @property
+    def here(self) -> bool:
+        """Whether this process does the runs."""
+        return self.count == 1 and self.backend == "loky"
+
+    @property
+    def at_a_time(self) -> int:
+        """The runs that share the machine."""
+        return self.count * (self.at_once or 1)
+
+    def check(self, settings: Settings) -> None:
         """Refuse what cannot work, before anything is written.
 
         Raises:
-            ValueError: for an unknown backend, one that is not installed, an address that is not used, or workers
-                that would share one GPU.
+            ValueError: for an unknown backend, one that is not installed, an address that is not used, workers that
+                would share one GPU, or a budget in seconds of runs that share a process.
         """
         needed = pick("backend", self.backend, BACKENDS)
         if find_spec(needed) is None:
@@ -81,10 +105,14 @@ class Workers:
             raise ValueError(f"address {self.address} is of a cluster: add --backend dask or --backend ray")
         if self.count < 1:
             raise ValueError(f"jobs must be 1 or more, got {self.count}")
+        if self.at_once is not None and self.at_once < 1:
+            raise ValueError(f"at once must be 1 or more, got {self.at_once}")
+        if (self.at_once or 1) > 1 and settings.budget_seconds is not None:
+            raise ValueError("at once must be 1 with a budget in seconds, which others would spend: give --epochs")
         if self.step_seconds <= 0:
             raise ValueError(f"step seconds must be above 0, got {self.step_seconds:g}")
-        if self.count > 1 and device == "cuda":
-            raise ValueError("jobs must be 1 on a GPU: runs that are timed do not share one")
+        if self.count > 1 and settings.device == "cuda":
+            raise ValueError("jobs must be 1 on a GPU, which processes take in turn: use --at-once")
 
 
 def run_jobs(
@@ -92,18 +120,20 @@ def run_jobs(
 ) -> list[Record]:
     """Do all runs; returns their records in the order of the jobs.
 
-    If a worker is killed, for instance because it takes too much memory, only its own run is started again; one whose
-    workers are killed again and again has failed.
+    If a worker is killed, for instance because it takes too much memory, only its own runs are started again, one by
+    one; a run whose workers are killed again and again has failed.
 
     Raises:
         OSError: if a record or a checkpoint cannot be written.
     """
+    size = workers.at_once or 1
+    groups = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     if workers.backend != "loky":
-        as_they_come = _on_a_cluster(jobs, workers)
+        as_they_come = chain.from_iterable(_on_a_cluster(groups, workers))
     elif workers.count > 1:
-        as_they_come = _in_processes(jobs, workers)
+        as_they_come = chain.from_iterable(_in_processes(groups, workers))
     else:
-        as_they_come = (_run(job, torch.get_num_threads(), workers) for job in jobs)
+        as_they_come = _run(jobs, workers)
     records: dict[Job, Record] = {}
     for job, record in as_they_come:
         records[job] = record
@@ -111,24 +141,32 @@ def run_jobs(
     return [records[job] for job in jobs]
 
 
-def _run(job: Job, threads: int, workers: Workers, lost: str = "") -> tuple[Job, Record]:
-    torch.set_num_threads(threads)
-    loaded = _task(replace(job.settings, batch_size=1), job.data_root)
-    task = replace(loaded, settings=replace(loaded.settings, batch_size=job.settings.batch_size))
-    choice = replace(choose(job.spec), tuning=job.tuning, edge=job.edge, trials=job.trials)
+def _run(jobs: Sequence[Job], workers: Workers, lost: str = "") -> Iterator[tuple[Job, Record]]:
+    """Do runs in this process."""
+    begun = (_begin(job, workers, lost) for job in jobs)
     with within_memory(SHARE / workers.count):
-        record = run(
-            task,
-            choice,
-            job.seed,
-            job.epochs,
-            job.folder,
-            resume=job.resume,
-            at_a_time=workers.count,
-            step_seconds=workers.step_seconds,
-            lost=lost,
-        )
-    return job, record
+        for number, record in at_once(begun, workers.at_once or 1, jobs[0].settings.device):
+            yield jobs[number], record
+
+
+def _begin(job: Job, workers: Workers, lost: str) -> Turns[Record]:
+    loaded = _task(replace(job.settings, batch_size=1), job.data_root)
+    return run_in_turns(
+        replace(loaded, settings=replace(loaded.settings, batch_size=job.settings.batch_size)),
+        replace(choose(job.spec), tuning=job.tuning, edge=job.edge, trials=job.trials),
+        job.seed,
+        job.epochs,
+        job.folder,
+        resume=job.resume,
+        at_a_time=workers.at_a_time,
+        step_seconds=workers.step_seconds,
+        lost=lost,
+    )
+
+
+def _of_worker(jobs: Sequence[Job], threads: int, workers: Workers) -> list[tuple[Job, Record]]:
+    torch.set_num_threads(threads)
+    return list(_run(jobs, workers))
 
 
 @cache
@@ -137,7 +175,7 @@ def _task(settings: Settings, data_root: Path | None) -> Task:
     return Task.load(settings, data_root)
 
 
-def _on_a_cluster(jobs: Sequence[Job], workers: Workers) -> Iterator[tuple[Job, Record]]:
+def _on_a_cluster(groups: Sequence[Sequence[Job]], workers: Workers) -> Iterator[list[tuple[Job, Record]]]:
     """On Dask or Ray. Dask returns each result as soon as it is there; Ray cannot."""
     with ExitStack() as stack:
         if workers.backend == "dask":
@@ -149,10 +187,10 @@ def _on_a_cluster(jobs: Sequence[Job], workers: Workers) -> Iterator[tuple[Job, 
         stack.enter_context(joblib.parallel_config(workers.backend))
         as_they_come = "list" if workers.backend == "ray" else "generator_unordered"
         parallel: Any = joblib.Parallel(workers.count, return_as=as_they_come)
-        yield from parallel(joblib.delayed(_run)(job, torch.get_num_threads(), workers) for job in jobs)
+        yield from parallel(joblib.delayed(_of_worker)(group, torch.get_num_threads(), workers) for group in groups)
 
 
-def _in_processes(jobs: Sequence[Job], workers: Workers) -> Iterator[tuple[Job, Record]]:
+def _in_processes(groups: Sequence[Sequence[Job]], workers: Workers) -> Iterator[list[tuple[Job, Record]]]:
     """In worker processes of this machine, which end when this process does, however it ends.
 
     Each worker has an executor of its own: loky ends all workers of an executor when one of them is killed.
@@ -162,26 +200,26 @@ def _in_processes(jobs: Sequence[Job], workers: Workers) -> Iterator[tuple[Job, 
     def worker() -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, initializer=_end_with_parent, initargs=(alive,))
 
-    waiting, free = deque((job, _TRIES) for job in jobs), [worker() for _ in range(workers.count)]
-    busy: dict[Future[Any], tuple[ProcessPoolExecutor, Job, int]] = {}
+    waiting, free = deque((group, _TRIES) for group in groups), [worker() for _ in range(workers.count)]
+    busy: dict[Future[Any], tuple[ProcessPoolExecutor, Sequence[Job], int]] = {}
     try:
         while waiting or busy:
             while waiting and free:
-                executor, (job, tries) = free.pop(), waiting.popleft()
+                executor, (group, tries) = free.pop(), waiting.popleft()
                 with _interrupts_held():
-                    future = executor.submit(_run, job, torch.get_num_threads(), workers)
-                busy[future] = executor, job, tries
+                    future = executor.submit(_of_worker, group, torch.get_num_threads(), workers)
+                busy[future] = executor, group, tries
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                executor, job, tries = busy.pop(future)
+                executor, group, tries = busy.pop(future)
                 if not isinstance(future.exception(), TerminatedWorkerError):
                     free.append(executor)
                     yield future.result()
                 elif tries > 1:
                     free.append(worker())
-                    waiting.appendleft((job, tries - 1))
+                    waiting.extendleft(([job], tries - 1) for job in reversed(group))
                 else:
                     free.append(worker())
-                    yield _run(job, torch.get_num_threads(), workers, f"its process was killed {_TRIES} times")
+                    yield list(_run(group, workers, f"its process was killed {_TRIES} times"))
     finally:
         held.close()
         for executor in [*free, *(executor for executor, _, _ in busy.values())]:

@@ -18,17 +18,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from optimizers.core.solvers.kfi import is_out_of_memory
 from suites.harness.measure.clock import gpu_alone
 from suites.harness.measure.step import Step
 from suites.harness.records.facts import SCHEMA, End, Header, Status
 from suites.harness.records.journal import Journal, JournalWriter
+from suites.harness.training.turns import Turns
 
 X = TypeVar("X")
 P = TypeVar("P")
 
+_MOMENT_SECONDS = 0.05
 CHECKPOINT_SECONDS = 10.0  # at least so long from one to the next: short work needs none
 _UNREADABLE = (
     *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError),
@@ -129,14 +131,15 @@ def run_once(
     header: Header[X],
     device: str,
     read: Callable[[Path], Journal[X, P]],
-    work: Callable[[Work], tuple[Status, str | None]],
+    work: Callable[[Work], Turns[tuple[Status, str | None]]],
     resume: bool = True,
     needs_checkpoint: bool = True,
-) -> Journal[X, P]:
+) -> Turns[Journal[X, P]]:
     """Do the work unless its record says that it finished; whatever happens but an interrupt or a full disk ends up in
     the record.
 
-    Whoever else does the same, or times anything on the same GPU, is waited for.
+    Whoever else does the same, or times anything on the same GPU, is waited for. Others have their turns where ``work``
+    lets them, and while whoever does the same is waited for.
 
     Args:
         path: of the record.
@@ -151,7 +154,11 @@ def run_once(
         OSError: if the record or a checkpoint cannot be written; what was written before stays.
     """
     checkpoint = Checkpoint(path.with_name(f".{path.stem}.pt"), header.run or "")
-    with _alone(path.with_name(f".{path.stem}.lock")):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    while not _taken(lock):
+        yield
+    with _taken_away(lock):
         done = _same(path, header, read) if resume else None
         if done and done.completed:
             return done
@@ -160,7 +167,7 @@ def run_once(
         with JournalWriter(path, header, points) as record, gpu_alone(device):
             under_way = Work(points, saved, {}, record, checkpoint)
             try:
-                status, reason = work(under_way)
+                status, reason = yield from work(under_way)
                 record.end(End(status=status, reason=reason, ended=_now(), **under_way.measured))
             except OSError:
                 raise
@@ -191,15 +198,23 @@ def _to_keep(points: int, checkpoint: Checkpoint, needs_checkpoint: bool) -> tup
     return saved["progress"]["points"], saved
 
 
+def _taken(lock: FileLock) -> bool:
+    """Take a lock, if whoever has it lets it go within a moment."""
+    try:
+        lock.acquire(timeout=_MOMENT_SECONDS)
+    except Timeout:
+        return False
+    return True
+
+
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait for whoever has the lock; it goes with the last one."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+def _taken_away(lock: FileLock) -> Iterator[None]:
+    """At the end the lock is let go, and its file goes with the last one."""
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _now() -> str:

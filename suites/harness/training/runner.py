@@ -4,10 +4,11 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -28,14 +29,18 @@ from suites.harness.training.experiment import Task
 from suites.harness.training.identity import code_id, run_id
 from suites.harness.training.resumable import Work, restore, run_once
 from suites.harness.training.step_log import Accounts
+from suites.harness.training.turns import Turns, in_one_go
+
+T = TypeVar("T")
 
 STEP_SECONDS = 600.0  # at most for a step: beyond it the optimizer hangs
+_TURN_STEPS = 8  # until another run may go on
 _WARM_UP_STEPS = 2
 _WARM_UP_SHARE = 4  # the first steps are several, and may compile
 _AT_THE_START = {"training": 0.0, "evaluation": 0.0, "resumed": [], "first_loss": math.nan, "best": math.nan}
 
 
-def run(
+def run_in_turns(
     task: Task,
     choice: Choice,
     seed: int,
@@ -47,8 +52,8 @@ def run(
     at_a_time: int = 1,
     step_seconds: float = STEP_SECONDS,
     lost: str = "",
-) -> Record:
-    """Train once, see :func:`suites.harness.training.resumable.run_once`.
+) -> Turns[Record]:
+    """Train once, and let others go on after every few steps, see :func:`suites.harness.training.resumable.run_once`.
 
     Args:
         epochs: None if the budget of the settings alone ends it.
@@ -80,32 +85,47 @@ def run(
     )
     header = replace(header, run=run_id(header))
 
-    def work(under_way: Work) -> tuple[Status, str | None]:
+    def work(under_way: Work) -> Turns[tuple[Status, str | None]]:
         if lost:
             return "failed", lost
-        with _warnings_kept() as said:
-            ended = _Training(task, choice, seed, epochs, under_way, on_point, out_of_time, step_seconds).run()
+        said: list[str] = []
+        training = _Training(task, choice, seed, epochs, under_way, on_point, out_of_time, step_seconds)
+        ended = yield from _within(partial(_warnings_kept, said), training.run())
         under_way.measured["warnings"] = tuple(said)
         return ended
 
     name = f"{file_name(choice.spec)}_seed{seed}_{header.run}"
-    return run_once(folder / f"{name}.jsonl", header, task.settings.device, read, work, resume)
+    return (yield from run_once(folder / f"{name}.jsonl", header, task.settings.device, read, work, resume))
+
+
+run = in_one_go(run_in_turns)
 
 
 @contextmanager
-def _warnings_kept() -> Iterator[list[str]]:
-    """Collects the texts of warnings, such as that KFI's factor did not fit. They are shown as usual."""
-    said: list[str] = []
+def _warnings_kept(said: list[str]) -> Iterator[None]:
+    """Collects the texts of warnings, such as that KFI's factor did not fit. Each is shown once."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 
         def keep(message: Warning | str, *where: Any, **more: Any) -> None:
             if str(message) not in said:
                 said.append(str(message))
-            show(message, *where, **more)
+                show(message, *where, **more)
 
         warnings.showwarning = keep
-        yield said
+        yield
+
+
+def _within(context: Callable[[], AbstractContextManager[None]], work: Turns[T]) -> Turns[T]:
+    """The same, with each of its turns in a context of its own."""
+    with closing(work):
+        while True:
+            with context():
+                try:
+                    next(work)
+                except StopIteration as end:
+                    return end.value
+            yield
 
 
 @dataclass
@@ -121,7 +141,7 @@ class _Training:
     out_of_time: Callable[[], bool]
     step_seconds: float
 
-    def run(self) -> tuple[Status, str | None]:
+    def run(self) -> Turns[tuple[Status, str | None]]:
         """Train from the start or from a checkpoint; returns status and reason."""
         task, device, saved = self.task, self.task.settings.device, self.work.saved
         with limited(_WARM_UP_SHARE * self.step_seconds, "the first steps took"):
@@ -146,14 +166,18 @@ class _Training:
         }
         for epoch in itertools.count(first):
             if epoch:
-                with training, limited(self.step_seconds) as another:
-                    for number in range((epoch - 1) * task.steps_per_epoch, epoch * task.steps_per_epoch):
-                        another()
-                        if self.out_of_time():
-                            return "stopped", f"out of time in epoch {epoch}"
-                        schedule.set(number)
-                        step()
-                        accounts.watch()
+                numbers = range((epoch - 1) * task.steps_per_epoch, epoch * task.steps_per_epoch)
+                with training:
+                    for turn in range(0, task.steps_per_epoch, _TURN_STEPS):
+                        with limited(self.step_seconds) as another:
+                            for number in numbers[turn : turn + _TURN_STEPS]:
+                                another()
+                                if self.out_of_time():
+                                    return "stopped", f"out of time in epoch {epoch}"
+                                schedule.set(number)
+                                step()
+                                accounts.watch()
+                        yield
             with evaluation:
                 measured = self._measure(step)
             point = Point(

@@ -1,7 +1,8 @@
 """The main job: several optimizers on one problem with several seeds, to records, a table and pictures."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.progress import Progress
@@ -18,7 +19,8 @@ from suites.harness.show.table import markdown
 from suites.harness.training.catalog import Choice, choose
 from suites.harness.training.experiment import Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
-from suites.harness.training.runner import run
+from suites.harness.training.runner import run_in_turns
+from suites.harness.training.turns import Turns, at_once
 from suites.harness.tuning.progress import progress_bars
 
 DEFAULT_OPTIMIZERS = ("sgd", "torch.optim.Adam", "kfac", "kfra", "ea_cg", "ea_cg[gamma=0]")
@@ -82,48 +84,56 @@ def train(
     workers: Workers | None = None,
     after_seed: Callable[[Sequence[Record]], None] = lambda done: None,
 ) -> list[Record]:
-    """Train each task's choice with its seed, in turn here or by workers; returns the records in that order.
+    """Train each task's choice with its seed, here or by workers; returns the records in that order.
 
     Args:
         folder: of the records.
-        progress: gets a bar that counts runs.
-        workers: None, or one worker of this machine, is this process, which shows how far each run is.
-        after_seed: called with the runs so far before the next seed begins; of workers, which do seeds in any order,
-            as often when all is done.
+        progress: gets a bar that counts runs; of those that this process does, it shows how far each is.
+        after_seed: called with the runs so far before the next seed begins; of runs at a time, which do seeds in any
+            order, as often when all is done.
     """
+    workers = workers or Workers()
+    alone = workers.here and workers.at_a_time == 1
     bar = progress.add_task("runs".ljust(36), total=len(runs))
-    if workers not in (None, Workers()):
+    records: dict[int, Record] = {}
+    done = dict.fromkeys(range(len(runs)), 0.0)  # the share of each run
+
+    def begun() -> Iterator[Turns[Record]]:
+        for number, (task, choice, seed) in enumerate(runs):
+            progress.update(bar, description=f"runs: {choice.spec}, seed {seed}".ljust(36))
+            yield run_in_turns(
+                *(task, choice, seed, epochs, folder, partial(on_point, number)),
+                resume=resume,
+                at_a_time=workers.at_a_time,
+                step_seconds=workers.step_seconds,
+            )
+
+    def on_point(number: int, point: Point) -> None:
+        budget = runs[number][0].settings.budget_seconds
+        shares = [point.epoch / epochs] if epochs else []
+        shares += [point.training_seconds / budget] if budget else []
+        done[number] = min(1, max(shares))
+        progress.update(bar, completed=sum(done.values()))
+
+    if workers.here:
+        for number, record in at_once(begun(), workers.at_a_time, runs[0][0].settings.device):
+            records[number] = record
+            done[number] = 1.0
+            progress.update(bar, completed=sum(done.values()))
+            if alone and (number + 1 == len(runs) or runs[number + 1][2] != runs[number][2]):
+                after_seed(list(records.values()))
+    else:
         jobs = [
             Job(
-                task.settings,
-                data_root,
-                choice.given,
-                seed,
-                epochs,
-                folder.resolve(),
-                resume,
+                *(task.settings, data_root, choice.given, seed, epochs, folder.resolve(), resume),
                 choice.tuning,
                 choice.edge,
                 choice.trials,
             )
             for task, choice, seed in runs
         ]
-        records = run_jobs(jobs, workers, lambda record: progress.advance(bar))
-        for _ in {seed for _, _, seed in runs}:
-            after_seed(records)
-        return records
-    records = []
-    for number, (task, choice, seed) in enumerate(runs):
-        progress.update(bar, description=f"runs: {choice.spec}, seed {seed}".ljust(36))
-        budget = task.settings.budget_seconds
-
-        def on_point(point: Point, number: int = number, budget: float | None = budget) -> None:
-            done = [point.epoch / epochs] if epochs else []
-            done += [point.training_seconds / budget] if budget else []
-            progress.update(bar, completed=number + min(1, max(done)))
-
-        records.append(run(task, choice, seed, epochs, folder, on_point, resume=resume))
-        progress.update(bar, completed=number + 1)
-        if number + 1 == len(runs) or runs[number + 1][2] != seed:
-            after_seed(records)
-    return records
+        records.update(enumerate(run_jobs(jobs, workers, lambda record: progress.advance(bar))))
+    in_order = [records[number] for number in range(len(runs))]
+    for _ in () if alone else {seed for _, _, seed in runs}:
+        after_seed(in_order)
+    return in_order

@@ -183,7 +183,7 @@ class _Runs:
                 runs=len(self.records),
                 unfinished=len(unfinished),
                 epochs=sum(point.epoch for point in last),
-                seconds=sum(point.training_seconds for point in last),
+                seconds=sum(r.points[-1].training_seconds / r.header.at_a_time for r in self.records if r.points),
                 gradient_equivalents=sum(point.gradient_equivalents or 0.0 for point in last),
                 rule=RULE,
                 machine=environment.processor,
