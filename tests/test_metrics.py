@@ -34,6 +34,7 @@ def test_a_run_that_finished():
         {
             "train_loss": 1.1,
             "test_accuracy": 0.9,
+            "test_loss": 1.1,
             "epochs": 2,
             "seconds": 0.2,
             "gradients": 28.0,

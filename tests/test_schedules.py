@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from suites.harness.commands.options import accuracies, budget_of
+from suites.harness.commands.options import budget_of
 from suites.harness.measure.step import Step
 from suites.harness.records.record import read
 from suites.harness.training import resumable
@@ -244,8 +244,3 @@ def test_times_are_read(text, seconds):
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(ValueError, match=r"^budget: a time must be a number with a unit, such as 60s, 2m or 1h, got"):
         budget_of(text)
-
-
-def test_targets_are_sorted():
-    assert accuracies([0.97, 0.95, 0.97]) == (0.95, 0.97)
-    assert accuracies(None) == accuracies([]) == ()

@@ -13,6 +13,7 @@ Those below have closed forms; any other twice-differentiable one gets its deriv
 :func:`from_function`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +38,7 @@ class Criterion:
     draw: targets from the distribution that the logits stand for, for the Fisher matrix; None if there is none.
     roots: of those targets' exact Fisher matrix in the logits: some S [B, C] with E_y[grad grad^T] = sum S S^T.
     vectors: whether targets are vectors [B, C] rather than class indices [B].
+    least, most: what their entries may be.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Criterion:
     draw: Callable[[Logits, Generator], Targets] | None = None
     roots: Callable[[Logits], Iterator[Float[Tensor, "B C"]]] | None = None
     vectors: bool = False
+    least: float = -math.inf
+    most: float = math.inf
 
 
 def from_function(
@@ -161,7 +165,7 @@ def _bernoulli_hessians(logits: Logits) -> Float[Tensor, "B C"]:
     return torch.addcmul(p, p, p, value=-1)
 
 
-# C = -sum_c log P(y_c), y_c ~ Bernoulli(p_c) with p = sigmoid(z): binary cross-entropies; targets are in [0, 1]
+# C = -sum_c log P(y_c), y_c ~ Bernoulli(p_c) with p = sigmoid(z): binary cross-entropies
 BERNOULLI = Criterion(
     "bernoulli",
     True,
@@ -172,6 +176,8 @@ BERNOULLI = Criterion(
     lambda logits, generator: torch.bernoulli(logits.sigmoid(), generator=generator),
     lambda logits: _roots_of_diagonal(_bernoulli_hessians(logits)),
     vectors=True,
+    least=0.0,
+    most=1.0,
 )
 
 

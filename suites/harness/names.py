@@ -1,4 +1,4 @@
-"""Looking things up by name, with the nearest name suggested; importing a user's own file; names of files."""
+"""Looking things up by name, with the nearest name suggested; importing a user's own file; names of files; errors."""
 
 import re
 import sys
@@ -109,6 +109,11 @@ def flag_of_today(name: str) -> str:
     return _FORMER_FLAGS.get(name, name)
 
 
+def said(error: BaseException) -> str:
+    """The kind of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+
+
 def import_file(kind: str, path: Path) -> tuple[ModuleType, str]:
     """Import one Python file from anywhere; returns the module and the text that was run.
 
@@ -130,6 +135,5 @@ def import_file(kind: str, path: Path) -> tuple[ModuleType, str]:
     try:
         exec(compile(source, str(path), "exec"), vars(module))
     except Exception as error:
-        said = (str(error).strip().splitlines() or [""])[0]
-        raise ValueError(f"{kind} {path}: importing it failed: {type(error).__name__}: {said}") from error
+        raise ValueError(f"{kind} {path}: importing it failed: {said(error)}") from error
     return module, source

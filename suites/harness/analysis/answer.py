@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from suites.harness.analysis.metrics import METRICS, Metric
+from suites.harness.analysis.metrics import METRICS, Metric, judged_by
 from suites.harness.analysis.statistics import LEVEL, Estimate, Interval, median_interval, probability_of_improvement
 from suites.harness.analysis.verdicts import SMALLEST_EFFECT, paired
 from suites.harness.records.conventions import REFERENCE
@@ -79,11 +79,13 @@ class Lead:
 class Answer:
     """The answer of one experiment.
 
+    judged: the metric that the target is of.
     leads: by cost, of those that any method's median run reached the target in; empty if none did.
     experiment, environment: of the first run. at_a_time: runs that shared the machine.
     """
 
     target: float
+    judged: Metric
     methods: dict[str, Method]
     leads: dict[str, Lead]
     experiment: Experiment
@@ -106,6 +108,7 @@ def answer(groups: Groups, target: float) -> Answer:
     leads = {key: found for key, values in costs.items() if (found := _lead(METRICS[key].at(target), values))}
     return Answer(
         target,
+        judged_by(runs),
         {name: _method(name, group) for name, group in groups.items()},
         leads,
         runs[0].experiment,

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from suites.harness.analysis.metrics import METRICS, STEP_RATIO, Metric
+from suites.harness.analysis.metrics import STEP_RATIO, Metric, metrics_of
 from suites.harness.analysis.statistics import Interval, median_interval
 from suites.harness.analysis.verdicts import (
     SMALLEST_EFFECT,
@@ -203,7 +203,7 @@ def _rows(pair: Pair, before: Side, after: Side, target: float, smallest: float)
     """All metrics. ``reason`` stays empty where there is none against comparing."""
     rows = []
     alone = all(record.header.alone for side in (before, after) for record in side.records)
-    for metric in (metric.at(target) for metric in METRICS.values()):
+    for metric in (metric.at(target) for metric in metrics_of(after.records)):
         old, new = (metric.by_seed(side.records, target) for side in (before, after))
         reason = ("seconds of two runs" if alone else "other runs shared the machine") if metric.timed else ""
         rows.append(_row(pair, metric, old.values(), new.values(), paired(old, new, metric.kind, metric.exact), reason))

@@ -34,7 +34,7 @@ class Experiment:
     """The runs of one experiment in a folder with ``runs/*.jsonl``, which may hold several.
 
     name: the folder from the results on, with a number for all but its newest experiment.
-    target: test accuracy to reach.
+    target: value of the problem's metric to reach.
     configs: the flags of the commands that made it, by their files beside the runs.
     step_seconds: of interleaved steps. tunings: by those optimizers whose very setting was searched.
     """

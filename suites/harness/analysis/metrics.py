@@ -4,12 +4,13 @@ Tables, pictures, verdicts and the page take names, labels and formats from here
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from suites.harness.analysis.verdicts import Kind, by_seed
-from suites.harness.records.groups import to_reach
+from suites.harness.records.facts import GOALS
+from suites.harness.records.groups import goal_of, to_reach
 from suites.harness.records.record import Record
 from suites.harness.units import shown_bytes
 
@@ -54,6 +55,11 @@ class Metric:
     def label(self) -> str:
         """Its name where no unit stands beside it: ``seconds to 0.95``, ``train loss``."""
         return f"{self.unit} {self.until}" if self.until else self.quantity
+
+    @property
+    def axis(self) -> str:
+        """Its name with the unit, for an axis: ``test loss, nats an image``."""
+        return ", ".join(filter(None, (self.quantity, self.unit)))
 
     @property
     def short(self) -> str:
@@ -121,6 +127,7 @@ METRICS = {
             kind="difference",
             larger_is_better=True,
         ),
+        Metric("test_loss", "test loss", _last("test_loss"), ".4g"),
         Metric(
             key="epochs",
             quantity="training",
@@ -192,6 +199,21 @@ METRICS = {
         ),
     )
 }
+
+
+def judged_by(records: Sequence[Record]) -> Metric:
+    """The metric that the targets of these runs are of, with its unit where the problem has one of its own."""
+    goal, problem = goal_of(records[0]), records[0].header.problem
+    unit = problem.unit if problem else goal.unit
+    return replace(METRICS[goal.field], unit="" if unit == goal.unit else unit)
+
+
+def metrics_of(records: Sequence[Record]) -> list[Metric]:
+    """All but those by which other problems are judged."""
+    others = {goal.field for goal in GOALS.values()} - {goal_of(records[0]).field}
+    return [metric for key, metric in METRICS.items() if key not in others]
+
+
 STEP_RATIO = Metric(  # of a run of the command, not of a record
     key="step_ratio",
     quantity="step time / SGD",

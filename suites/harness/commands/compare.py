@@ -27,7 +27,6 @@ from suites.harness.commands.options import (
     ProblemName,
     ScheduleName,
     Targets,
-    accuracies,
     activations,
     at_least_one,
     bad_input_is_one_line,
@@ -95,7 +94,7 @@ def compare(
             initialization=initialization,
             schedule=schedule,
             budget_seconds=budget_of(budget),
-            targets=accuracies(target),
+            targets=tuple(target or ()),
         )
         task = Task.load(settings, data_root)
         epochs = epochs or (task.problem.epochs or EPOCHS if budget is None else None)
@@ -104,7 +103,7 @@ def compare(
         if not optimizer and not task.criterion.convex:
             choices = [choice for choice in choices if choice.entry.name != "kfra"]
             typer.echo(
-                f"kfra is left out: Gauss-Newton needs a convex criterion, and {task.settings.criterion} is not",
+                f"kfra is left out: it needs a criterion known to be convex, and {task.settings.criterion} is not",
                 err=True,
             )
         catalog.refuse_repeated(choices)

@@ -95,7 +95,10 @@ def list_() -> None:
         "curvatures (curvature+solver is an optimizer)": {name: _summary(value) for name, value in CURVATURES.items()},
         "solvers": {name: _summary(value) for name, value in SOLVERS.items()},
         "problems": {name: _described(problem) for name, problem in problems().items()},
-        "criteria": {name: "convex" if value.convex else "not convex" for name, value in CRITERIA.items()},
+        "criteria": {
+            name: f"of {'vectors' if value.vectors else 'classes'}, {'' if value.convex else 'not '}convex"
+            for name, value in CRITERIA.items()
+        },
         "activations": dict.fromkeys(ACTIVATIONS, ""),
         "schedules of the learning rate": dict.fromkeys(SCHEDULES, ""),
         "optimizers of libraries (any other importable one works as well)": {
@@ -130,7 +133,7 @@ def _of_entry_point(name: str, value: str) -> str:
 def _described(problem: Problem) -> str:
     sizes, targets = "-".join(map(str, problem.network)), ", ".join(f"{target:g}" for target in problem.targets)
     aim = f"; target {targets} {problem.metric}" if not problem.synthetic else ""
-    return f"{problem.summary}; network {sizes}; {problem.criterion}{aim}"
+    return f"{problem.summary}; network {sizes}; {problem.criterion_name}{aim}"
 
 
 def _summary(named: Curvature | Solver) -> str:

@@ -36,14 +36,6 @@ def at_least_one(**values: int | None) -> None:
             raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, got {value}")
 
 
-def accuracies(targets: Sequence[float] | None) -> tuple[float, ...]:
-    """Targets from the easiest to the hardest; empty for the problem's own."""
-    for target in targets or ():
-        if not 0 < target <= 1:
-            raise ValueError(f"target must be an accuracy in (0, 1], got {target}")
-    return tuple(sorted(set(targets or ())))
-
-
 def budget_of(text: str | None) -> float | None:
     """A budget in seconds, as ``60s`` or ``2m`` on the command line."""
     try:
@@ -148,7 +140,8 @@ Budget = Annotated[
 Targets = Annotated[
     list[float] | None,
     typer.Option(
-        "--target", help="Repeatable: test accuracy to reach; by default the problem's own. The hardest reached counts."
+        "--target",
+        help="Repeatable: value of the problem's metric to reach; by default its own. The hardest reached counts.",
     ),
 ]
 ScheduleName = Annotated[str, typer.Option(help="Of the learning rate; one that kronbench list shows.")]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from suites.harness.data.images import cache_folder
 from suites.harness.data.problem import Arrays, DataError, Problem
+from suites.harness.names import said
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +134,7 @@ def load(
     except DataError:
         raise
     except Exception as error:
-        said = (str(error).strip().splitlines() or [""])[0]
-        raise DataError(f"problem {problem.name}: reading its data failed: {type(error).__name__}: {said}") from error
+        raise DataError(f"problem {problem.name}: reading its data failed: {said(error)}") from error
     if not isinstance(arrays, Arrays):
         raise DataError(f"problem {problem.name}: read must return Arrays, returned {type(arrays).__name__}")
     (train, train_targets), (test, test_targets) = (

@@ -7,6 +7,7 @@ mine.py, folder/mine.py    a file with one ``Problem`` in it
 Readers of records use this module, so it imports no torch.
 """
 
+import math
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -102,6 +103,11 @@ class Problem:
             )
         pick("metric", self.metric, GOALS)
         pick("scaling", self.scaling, dict.fromkeys(("channel", "unit"), True))
+        for target in self.targets:
+            if self.larger_is_better and not 0 < target <= 1:
+                raise ValueError(f"target must be an accuracy in (0, 1], got {target}")
+            if not math.isfinite(target):
+                raise ValueError(f"target must be a finite number, got {target}")
         for name in ("batch_size", "epochs"):
             if (count := getattr(self, name)) is not None and not (isinstance(count, int) and count > 0):
                 raise ValueError(f"{name} must be a whole number from 1, or None, got {count!r}")

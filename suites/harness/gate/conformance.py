@@ -23,6 +23,7 @@ from suites.harness.measure.contract import rest_of
 from suites.harness.measure.limits import limited
 from suites.harness.measure.live_bytes import LiveBytes, state_bytes
 from suites.harness.measure.step import WARM_UP_STEPS, CapturedStep, Step
+from suites.harness.names import said
 from suites.harness.training.catalog import Choice
 from suites.harness.training.experiment import Settings, Task
 
@@ -68,8 +69,7 @@ def _outcome(check: Callable[[Choice, str], str], choice: Choice, device: str, s
     except Failed as error:
         return "FAILED", str(error)
     except (Exception, SystemExit) as error:
-        said = (str(error).strip().splitlines() or [""])[0]
-        return "FAILED", f"{type(error).__name__}: {said}"
+        return "FAILED", said(error)
 
 
 def refuses_bad_options(choice: Choice, device: str) -> str:

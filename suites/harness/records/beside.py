@@ -1,5 +1,6 @@
 """What lies beside records, as types: what memory took, what pytest-benchmark measured."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -146,15 +147,15 @@ def checked_flags(path: Path, flags: dict[str, Any]) -> dict[str, Any]:
     """The flags of a file, if those that are shown are what they must be.
 
     Raises:
-        ValueError: one line, if a target is no accuracy, or the optimizers are no texts.
+        ValueError: one line, if a target is no number, or the optimizers are no texts.
     """
     target, optimizers = flags.get("target", 1), flags.get("optimizer", [])
-    if not all(_is_accuracy(one) for one in (target if isinstance(target, list) and target else [target])):
-        raise ValueError(f"config {path}: target must be an accuracy in (0, 1], or a list of them, got {target!r}")
+    if not all(_is_number(one) for one in (target if isinstance(target, list) and target else [target])):
+        raise ValueError(f"config {path}: target must be a number, or a list of them, got {target!r}")
     if not isinstance(optimizers, list) or not all(isinstance(one, str) for one in optimizers):
         raise ValueError(f"config {path}: optimizer must be a list of texts, got {optimizers!r}")
     return flags
 
 
-def _is_accuracy(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -51,13 +51,18 @@ class Setup:
         budget = f"{self.budget_seconds:g} s of training" if self.budget_seconds is not None else ""
         return " or ".join(filter(None, (epochs, budget)))
 
+    @property
+    def layers(self) -> str:
+        """The activations of the hidden layers, and how weights begin where that is not the usual way."""
+        begin = "" if self.initialization == "xavier" else f", {self.initialization} initialization"
+        return f"{_shown(self.activation)}{begin}"
+
     def __str__(self) -> str:
         what = "samples" if self.source else "images"  # a user's own problem may hold anything
         images = f"{self.train_images} + {self.test_images} {'synthetic ' if self.synthetic else ''}{what}"
         schedule = "" if self.schedule == "constant" else f", schedule {self.schedule}"
-        begin = "" if self.initialization == "xavier" else f", {self.initialization} initialization"
         return (
-            f"{self.dataset} ({images}), {self.criterion}, {_shown(self.activation)}, {_shown(self.network)}{begin}, "
+            f"{self.dataset} ({images}), {self.criterion}, {self.layers}, {_shown(self.network)}, "
             f"batch {self.batch_size}, {self.dtype}, {self.length}{schedule}"
         )
 

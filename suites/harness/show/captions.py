@@ -7,6 +7,7 @@ from pathlib import Path
 
 from suites.harness.analysis.answer import Answer, Gain, Lead, answer
 from suites.harness.analysis.experiment import Experiment
+from suites.harness.analysis.metrics import Metric, judged_by
 from suites.harness.analysis.statistics import Interval, attained_level
 from suites.harness.records.facts import Environment
 from suites.harness.records.groups import Setup
@@ -30,20 +31,25 @@ def caption(records: Sequence[Record], target: float) -> str:
 
 def measured(records: Sequence[Record], target: float) -> str:
     """The machine that records were measured on, and what medians, a target and gradient-equivalents mean."""
-    experiment = records[0].experiment
+    experiment, setup = records[0].experiment, Setup.of(records[0])
     seeds = len({record.experiment.seed for record in records})
     batches = sorted({record.experiment.batch_size for record in records})
     level = f" with intervals that cover {100 * attained_level(seeds):.3g} %" if seeds > 1 else ""
     kind = "synthetic data" if experiment.synthetic else "real data"
     return (
         f"{experiment.dataset} ({kind}: {experiment.train_images} train, {experiment.test_images} test), "
-        f"{experiment.criterion}, {experiment.activation}, network {'-'.join(map(str, experiment.network))}, "
-        f"batch {' or '.join(map(str, batches))}, {Setup.of(records[0]).length}, "
+        f"{experiment.criterion}, {setup.layers}, network {'-'.join(map(str, experiment.network))}, "
+        f"batch {' or '.join(map(str, batches))}, {setup.length}, "
         f"{seeds} seed{'s' if seeds > 1 else ''}; {machine(records[0].environment)}. {_shared(records)}"
-        f"Medians over seeds{level}; a run that never reached test accuracy "
-        f"{target:g} counts as infinite. Gradient-equivalents: operations, counted, over those of one forward and "
+        f"Medians over seeds{level}; a run that never reached {_goal(judged_by(records), target)} counts as infinite. "
+        f"Gradient-equivalents: operations, counted, over those of one forward and "
         "backward pass with weight gradients."
     )
+
+
+def _goal(metric: Metric, target: float) -> str:
+    """``test accuracy 0.95``, or with a unit ``test loss 60 (nats an image)``."""
+    return f"{metric.quantity} {target:g}{metric.unit and f' ({metric.unit})'}"
 
 
 def _shared(records: Sequence[Record]) -> str:
@@ -77,16 +83,15 @@ def sentences(found: Answer) -> list[str]:
     names = labels(found.methods)
     tuned = ". ".join(_tuned(found, names)) + "."
     if not found.leads:
-        return [f"In the median nobody reached test accuracy {found.target:g}.", tuned]
+        return [f"In the median nobody reached {_goal(found.judged, found.target)}.", tuned]
     return [*(". ".join(_lead(lead, names)) + "." for lead in found.leads.values()), tuned]
 
 
 def verdict(found: Answer, width: int = 80) -> list[str]:
     """The answer for a terminal: at most five lines, each within the width."""
     names, facts = labels(found.methods), found.experiment
-    goal = f"best to test accuracy {found.target:g}"
-    if not found.leads:
-        goal = f"in the median nobody reached test accuracy {found.target:g}"
+    goal = f"{found.judged.quantity} {found.target:g}"
+    goal = f"best to {goal}" if found.leads else f"in the median nobody reached {goal}"
     seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
     return [
         _fitting(width, [f"{facts.dataset}, {facts.criterion}: {goal}, {seeds}"]),

@@ -9,7 +9,7 @@ from statistics import median
 
 from suites.harness.analysis.answer import Answer, told
 from suites.harness.analysis.experiment import Experiment, Tuning
-from suites.harness.analysis.metrics import METRICS, STEP_RATIO
+from suites.harness.analysis.metrics import METRICS, STEP_RATIO, judged_by
 from suites.harness.analysis.profiles import LARGEST_RATIO, Scoreboard
 from suites.harness.analysis.statistics import Estimate, improvements, median_interval
 from suites.harness.analysis.verdicts import StepSeconds, step_ratios
@@ -21,8 +21,13 @@ from suites.harness.show.looks import by_label, labels
 from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
 
 _TROUBLE = ("failed_factorizations", "negative_curvature", "not_finite", "ill_conditioned")
-_BRIEF = {"test_accuracy": "test accuracy", "gradients": "grad.-equiv.", "seconds": "seconds"}  # in a paper
-_TRAINED = ("train_loss", "test_accuracy", "epochs", "seconds", "gradients", "gradients_a_step")
+_BRIEF = {
+    "test_accuracy": "test accuracy",
+    "test_loss": "test loss",
+    "gradients": "grad.-equiv.",
+    "seconds": "seconds",
+}  # in a paper
+_COSTS = ("epochs", "seconds", "gradients", "gradients_a_step")
 
 
 def comparison_table(records: Sequence[Record], step_seconds: StepSeconds, target: float) -> Table:
@@ -34,13 +39,14 @@ def comparison_table(records: Sequence[Record], step_seconds: StepSeconds, targe
     Args:
         step_seconds: by optimizer, see :func:`suites.harness.analysis.verdicts.step_ratios`. Optimizers whose steps
             fail have none.
-        target: test accuracy to reach.
+        target: value of the problem's metric to reach.
     """
+    trained = ("train_loss", judged_by(records).key, *_COSTS)
     columns = [
         Column("method", "method", brief="method"),
         Column("optimizer", "setting"),
         Column("tuning", "tuning", brief="setting"),
-        *(metric_column(key, target) for key in _TRAINED),
+        *(metric_column(key, target) for key in trained),
         Column(STEP_RATIO.key, STEP_RATIO.label, STEP_RATIO.form),
         metric_column("peak_state", target),
         Column("runs", "runs"),
@@ -56,7 +62,7 @@ def short_table(found: Answer, groups: Mapping[str, Sequence[Record]]) -> Table:
 
     Each method has its setting below its name, where it is not that of the defaults.
     """
-    columns = [metric_column(key, found.target) for key in ("test_accuracy", *(found.leads or ["train_loss"]))]
+    columns = [metric_column(key, found.target) for key in (found.judged.key, *(found.leads or ["train_loss"]))]
     columns = [replace(column, form=".2g") if column.key == "seconds" else column for column in columns]  # 80 signs
     return Table([Column("method", "method"), *columns], [_short_row(found, m, groups[m]) for m in found.methods])
 
@@ -69,7 +75,7 @@ def _short_row(found: Answer, spec: str, group: Sequence[Record]) -> dict[str, C
     if any(record.status != "finished" for record in group):
         lines.append(statuses(group))
     row: dict[str, Content] = {"method": "\n".join(filter(None, lines))}
-    for key in ("test_accuracy", "train_loss"):
+    for key in (found.judged.key, "train_loss"):
         cell = metric_cell(key, group, found.target)
         row[key] = cell and cell.value
     for key, lead in found.leads.items():
@@ -86,7 +92,7 @@ def _row(name: str, group: Sequence[Record], step_seconds: StepSeconds, target: 
     return {
         "optimizer": name,
         "tuning": shown_tuning(group),
-        **{key: metric_cell(key, group, target) for key in (*_TRAINED, "peak_state")},
+        **{key: metric_cell(key, group, target) for key in ("train_loss", judged_by(group).key, *_COSTS, "peak_state")},
         "step_ratio": median_cell(step_ratios(step_seconds, name)),
         "runs": statuses(group),
     }

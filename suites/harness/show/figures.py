@@ -16,7 +16,7 @@ import numpy as np
 
 from suites.harness.analysis.curves import AXES, Curve, common_end, curve, points_of
 from suites.harness.analysis.experiment import Experiment
-from suites.harness.analysis.metrics import METRICS, Metric
+from suites.harness.analysis.metrics import Metric, judged_by
 from suites.harness.analysis.profiles import Profile
 from suites.harness.names import shown_name
 from suites.harness.records.facts import Point
@@ -58,7 +58,7 @@ def line(label: str, look: Look) -> Trace:
     }
 
 
-def convergence(experiment: Experiment, metric: Metric, log: bool) -> Figure:
+def convergence(experiment: Experiment, metric: Metric) -> Figure:
     """A metric over training by method: medians with bands, and every interrupted run up to its last point."""
     traces: list[Trace] = []
     names, of_method = marked(experiment.methods), looks(experiment.methods)
@@ -70,13 +70,13 @@ def convergence(experiment: Experiment, metric: Metric, log: bool) -> Figure:
         for record in group:
             if not record.completed and record.points:
                 traces.append(_broken_off(record, metric.key, label, look))
-    layout: dict[str, Any] = {"yaxis": {"type": "log" if log else "linear"}}
+    layout: dict[str, Any] = {"yaxis": {"type": "linear" if metric.larger_is_better else "log"}}
     layout["ends"] = {"seconds": _rounded(common_end([r for r in experiment.records if r.points and r.end]))}
-    if metric is METRICS["test_accuracy"]:
+    if metric.key == judged_by(experiment.records).key:
         layout["shapes"] = [rule("y", experiment.target)]
     who = ", ".join(names.values())
     return Figure(
-        metric.label, f"{metric.label} of {who} on {experiment.name}, against what is chosen above", traces, layout
+        metric.axis, f"{metric.axis} of {who} on {experiment.name}, against what is chosen above", traces, layout
     )
 
 

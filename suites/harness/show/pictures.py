@@ -1,4 +1,4 @@
-"""Pictures as files: loss and accuracy over training with bands over the seeds, costs of the target, growth."""
+"""Pictures as files: curves of training with bands over the seeds, costs of the target, growth."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from matplotlib.patches import Polygon
 from matplotlib.ticker import LogLocator, NullLocator
 
 from suites.harness.analysis.curves import AXES, Curve, common_end, curve, points_of
-from suites.harness.analysis.metrics import METRICS
+from suites.harness.analysis.metrics import METRICS, Metric, judged_by
 from suites.harness.analysis.statistics import Interval, median_interval
 from suites.harness.names import shown_name
 from suites.harness.records.groups import by_optimizer, to_reach
@@ -58,7 +58,7 @@ def draw_curves(
     target: float,
     suffixes: Sequence[str] = ("png", "svg"),
 ) -> list[Path]:
-    """Write train loss and test accuracy of the finished runs in each format, a row of panels for each axis.
+    """Write train loss and the metric that runs are judged by, in each format, a row of panels for each axis.
 
     A line is the median over the seeds. Its band reaches from the lowest to the highest seed. Against seconds, a point
     stands at the median time of its epoch. A ring marks where the median run reaches the target.
@@ -70,8 +70,9 @@ def draw_curves(
     """
     finished = {name: [record for record in group if record.completed] for name, group in groups.items()}
     finished = {name: group for name, group in finished.items() if group}
+    judged = judged_by([record for group in groups.values() for record in group])
     curves = {
-        name: [curve(list(map(points_of, group)), attrgetter(of)) for of in ("train_loss", "test_accuracy")]
+        name: [curve(list(map(points_of, group)), attrgetter(of)) for of in ("train_loss", judged.key)]
         for name, group in finished.items()
     }
     spec_of = {name: group[0].experiment.optimizer for name, group in finished.items()}
@@ -89,10 +90,12 @@ def draw_curves(
                         _draw(panel, name, drawn, axis, look, place)
                 if axis in curves[name][1].along:
                     _mark(panels[1], group, axis, target, COLOURS[look.colour])
-            _label(panels[0], panels[1], axis, target)
+            _label(panels, axis, judged, target)
             if axis == "seconds":
                 _limit(panels, [record for group in finished.values() for record in group])
-            _plain_ticks(panels[0].yaxis)
+            for panel in panels:
+                if panel.get_yscale() == "log":
+                    _plain_ticks(panel.yaxis)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         return _save(figure, path, suffixes)
@@ -179,12 +182,14 @@ def _mark(axes: Axes, group: Sequence[Record], axis: str, target: float, colour:
         axes.plot(middle, target, "o", color=colour, markersize=10, fillstyle="none", markeredgewidth=1.5)
 
 
-def _label(loss: Axes, accuracy: Axes, axis: str, target: float) -> None:
-    loss.set(xlabel=AXES[axis][1], ylabel=METRICS["train_loss"].label, yscale="log")
-    accuracy.set(xlabel=AXES[axis][1], ylabel=METRICS["test_accuracy"].label)
-    accuracy.axhline(target, color="grey", linewidth=1, linestyle=":")
-    accuracy.annotate(
-        f"target {target:g}", (1, target), xycoords=("axes fraction", "data"), ha="right", va="top", fontsize=8
+def _label(panels: Sequence[Axes], axis: str, judged: Metric, target: float) -> None:
+    for panel, metric in zip(panels, (METRICS["train_loss"], judged), strict=True):
+        scale = "linear" if metric.larger_is_better else "log"
+        panel.set(xlabel=AXES[axis][1], ylabel=metric.axis, yscale=scale)
+    above = "top" if judged.larger_is_better else "bottom"  # the side that curves come from
+    panels[1].axhline(target, color="grey", linewidth=1, linestyle=":")
+    panels[1].annotate(
+        f"target {target:g}", (1, target), xycoords=("axes fraction", "data"), ha="right", va=above, fontsize=8
     )
 
 

@@ -80,8 +80,8 @@ def _experiment(row: Row) -> Section:
         axes=True,
         methods={label: of_spec[spec] for spec, label in marked(experiment.methods).items()},
         figures=[
-            figures.convergence(experiment, METRICS["train_loss"], log=True),
-            figures.convergence(experiment, METRICS["test_accuracy"], log=False),
+            figures.convergence(experiment, METRICS["train_loss"]),
+            figures.convergence(experiment, row.answer.judged),
             measurements.phases(experiment),
             *figures.solver_health(experiment.methods, row.problem),
         ],

@@ -1,6 +1,8 @@
 """Experiments: all that decides the numbers of a run, and the task that several runs share."""
 
 import itertools
+import math
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ from optimizers.core.network import INITIALIZATIONS
 from suites.harness.data.dataset import Dataset, load
 from suites.harness.data.problem import Problem, find
 from suites.harness.measure.step import CapturedStep, Step
-from suites.harness.names import pick
-from suites.harness.records.facts import Experiment
+from suites.harness.names import pick, said
+from suites.harness.records.facts import GOALS, Experiment
 from suites.harness.training.catalog import Choice
 from suites.harness.training.schedule import CONSTANT, SCHEDULES, Schedule
 
@@ -69,7 +71,8 @@ class Task:
         """
         problem = find(settings.problem)
         if settings.targets:
-            problem = replace(problem, targets=settings.targets)
+            hardest_first = GOALS[problem.metric].hardest_first(set(settings.targets))
+            problem = replace(problem, targets=tuple(reversed(hardest_first)))
         pick("schedule", settings.schedule, SCHEDULES)
         settings = replace(
             settings,
@@ -81,14 +84,7 @@ class Task:
             batch_size=settings.batch_size or problem.batch_size or BATCH_SIZE,
             device=resolve_device(settings.device),
         )
-        activations, hidden = settings.activation, len(settings.network) - 2
-        for name in (activations,) if isinstance(activations, str) else activations:
-            pick("activation", name, ACTIVATIONS)
-        if not isinstance(activations, str) and len(activations) != hidden:
-            raise ValueError(f"activation must be one, or one for each of {hidden} hidden layers, got {activations}")
-        pick("initialization", settings.initialization, INITIALIZATIONS)
-        criteria = _criteria(problem)
-        named = pick("criterion", settings.criterion, criteria)
+        named = pick("criterion", settings.criterion, _criteria(problem))
         dtype = pick("dtype", settings.dtype, DTYPES)
         if settings.cuda_graph and settings.device != "cuda":
             raise ValueError("cuda graph: there is no capture on a CPU; use --device cuda, or leave it out")
@@ -98,23 +94,8 @@ class Task:
         criterion = named
         if not isinstance(named, Criterion):
             criterion = from_function(named, convex=False, vectors=dataset.vectors)
-        if criterion.vectors != dataset.vectors:
-            kinds = "classes", "vectors"
-            raise ValueError(
-                f"criterion {criterion.name} takes targets that are {kinds[criterion.vectors]}, and {problem.name} has "
-                f"{kinds[dataset.vectors]}"
-            )
-        if dataset.vectors and problem.metric == "test accuracy":
-            raise ValueError(f'problem {problem.name}: of vectors there is no accuracy; give it metric="test loss"')
-        network, outputs = settings.network, dataset.outputs
-        if len(network) < 2 or min(network) < 1:
-            raise ValueError(f"network must be two or more sizes of at least 1, got {list(network)}")
-        if network[0] != dataset.features or network[-1] < outputs or (dataset.vectors and network[-1] > outputs):
-            end = f"the {outputs} entries of its targets" if dataset.vectors else f"at least its {outputs} classes"
-            raise ValueError(
-                f"network must begin with {dataset.features}, the inputs of {dataset.name}, and end with {end}, got "
-                f"{list(network)}"
-            )
+        _check_network(settings, dataset)
+        _check_targets(problem, dataset, criterion)
         if not 1 <= settings.batch_size <= len(dataset.train):
             raise ValueError(
                 f"batch size must be from 1 to the {len(dataset.train)} training images of {dataset.name}, "
@@ -205,6 +186,54 @@ def _criteria(problem: Problem) -> dict[str, Any]:
     if name in CRITERIA and own is not CRITERIA[name]:
         raise ValueError(f"problem {problem.name}: there is a criterion {name} already; give its own another name")
     return {**CRITERIA, name: own}
+
+
+def _check_network(settings: Settings, dataset: Dataset) -> None:
+    """Refuse a network that does not fit the data, or cannot be."""
+    network, outputs = settings.network, dataset.outputs
+    if len(network) < 2 or min(network) < 1:
+        raise ValueError(f"network must be two or more sizes of at least 1, got {list(network)}")
+    if network[0] != dataset.features or network[-1] < outputs or (dataset.vectors and network[-1] > outputs):
+        end = f"the {outputs} entries of its targets" if dataset.vectors else f"at least its {outputs} classes"
+        raise ValueError(
+            f"network must begin with {dataset.features}, the inputs of {dataset.name}, and end with {end}, got "
+            f"{list(network)}"
+        )
+    activations, hidden = settings.activation, len(network) - 2
+    for name in (activations,) if isinstance(activations, str) else activations:
+        pick("activation", name, ACTIVATIONS)
+    if not isinstance(activations, str) and len(activations) != hidden:
+        raise ValueError(f"activation must be one, or one for each of {hidden} hidden layers, got {activations}")
+    pick("initialization", settings.initialization, INITIALIZATIONS)
+
+
+def _check_targets(problem: Problem, dataset: Dataset, criterion: Criterion) -> None:
+    """Refuse a criterion that does not take the targets of the data."""
+    where, kinds = f"problem {problem.name}, criterion {criterion.name}", ("classes", "vectors")
+    if criterion.vectors != dataset.vectors:
+        raise ValueError(f"{where}: it takes {kinds[criterion.vectors]}, and the targets are {kinds[dataset.vectors]}")
+    if dataset.vectors and problem.metric == "test accuracy":
+        raise ValueError(f'problem {problem.name}: vectors have no accuracy; give it metric="test loss"')
+    if (criterion.least, criterion.most) != (-math.inf, math.inf):
+        chunks = itertools.chain(dataset.chunks(dataset.train, 2048), dataset.chunks(dataset.test, 2048))
+        ends = torch.stack([torch.stack(targets.aminmax()) for _, targets in chunks])
+        least, most = ends[:, 0].min().item(), ends[:, 1].max().item()
+        if least < criterion.least or most > criterion.most:
+            raise ValueError(
+                f"{where}: targets must be from {criterion.least:g} to {criterion.most:g}, got {least:g} to {most:g}; "
+                'inputs that are targets go from 0 to 1 with scaling="unit"'
+            )
+    _, targets = next(dataset.chunks(dataset.test, 1))
+    logits = torch.zeros(1, dataset.outputs, dtype=dataset.scale.dtype, device=dataset.scale.device)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, when torch.func is used first
+            of_one = criterion.value(logits, targets), criterion.gradient(logits, targets)
+            found = [*of_one, criterion.mean_hessian(logits, targets)]
+    except Exception as error:
+        raise ValueError(f"{where}: it failed on a sample: {said(error)}") from error
+    if not all(one.isfinite().all() for one in found):
+        raise ValueError(f"{where}: value, gradient and Hessian must be finite for outputs of zero")
 
 
 def resolve_device(name: str) -> str:
