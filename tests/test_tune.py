@@ -73,6 +73,7 @@ def test_a_file_of_ones_own_declares_its_space(tmp_path):
 
 
 def test_a_space_that_is_given_takes_the_place_of_the_declared(task):
+    assert parse("momentum=0:0.9:linear") == ("momentum", Span(0, 0.9, "linear"))
     given = dict([parse("lr=1e-4:1:log"), parse(" max_iter = 5:50:log")])
     assert space_of(choose("sgd"), given) == {"lr": Span(1e-4, 1)}
     assert set(space_of(choose("ea_cg"), given)) == {"lr", "damping", "max_iter"}

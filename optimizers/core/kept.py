@@ -59,12 +59,12 @@ class Kept(Dense):
     due: bool
 
     def damped(self, *dampings: Damping) -> list[Damped]:
-        found = []
-        for name, damping in zip(self.names, dampings, strict=True):
-            info = torch.zeros((), dtype=torch.int32, device=self.matrix.device)
-            if self.due:
-                (fresh,) = super().damped(damping)
-                eye, info = torch.eye(self.size, dtype=self.matrix.dtype, device=self.matrix.device), fresh.info
-                self.state[name] = torch.where(info == 0, fresh.factor.solve(eye), eye)
-            found.append(Damped(self, Inverse(damping, self.state[name], info)))
-        return found
+        return [self._inverse(*one) for one in zip(self.names, dampings, strict=True)]
+
+    def _inverse(self, name: str, damping: Damping) -> Damped:
+        info = torch.zeros((), dtype=torch.int32, device=self.matrix.device)
+        if self.due:
+            (fresh,) = super().damped(damping)
+            eye, info = torch.eye(self.size, dtype=self.matrix.dtype, device=self.matrix.device), fresh.info
+            self.state[name] = torch.where(info == 0, fresh.factor.solve(eye), eye)
+        return Damped(self, Inverse(damping, self.state[name], info))

@@ -65,7 +65,8 @@ def with_momentum(tape: Tape, group: dict[str, Any], directions: Directions, sta
     lr, basis = group["lr"], [[_dense(d) for d in directions.values()]]
     if group["momentum"] or group["quadratic"]:
         for param in directions:
-            state[param].setdefault("momentum_buffer", torch.zeros_like(param))
+            if "momentum_buffer" not in state[param]:
+                state[param]["momentum_buffer"] = torch.zeros_like(param)
         basis.append([state[param]["momentum_buffer"] for param in directions])
     is_due = group["damping_interval"] and count(state, "damping") % group["damping_interval"] == 0
     model = Model(tape, [*directions], basis, group["damping"])
@@ -137,8 +138,8 @@ class Model:
 
     def minimum(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """The c_1 and c_2 of the least M. What adds nothing to the other, as a first momentum of 0, gets 0."""
-        (of_first, mixed), (_, of_second) = self.curvature
         first, second = self.slopes
+        (of_first, mixed), (_, of_second) = self.curvature
         share = _over(mixed, of_first)
         rest = of_second - share * mixed
         rest = torch.where(rest > 8 * torch.finfo(rest.dtype).eps * of_second, rest, 0)

@@ -22,6 +22,7 @@ from functools import partial
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from optimizers.core.cholesky import LARGE, Damping, Factor
 from optimizers.core.kept import Kept
@@ -170,9 +171,11 @@ def _layer(
         rows, bias, info, bias_info = _of_outputs(layer, of_outputs, right, joint)
         solved, info = A.solve(Product(None, rows.T)).dense(), info + A.info
         del rows
-        dense = torch.where(info == 0, solved, gradient).neg_()
-        direction, total = Product(None, dense[:, : layer.inputs]), dense.sum()
-        bias = dense[:, -1] if bias is None else bias
+        dense = torch.where(info == 0, solved, gradient, out=torch.empty_like(gradient)).neg_()  # row by row
+        total = dense.sum()
+        if bias is None:
+            dense, bias = dense[:, :-1].contiguous(), dense[:, -1].contiguous()
+        direction = Product(None, dense)
     infos = [info, info if bias_info is None else bias_info]
     return direction, bias, torch.stack(infos), torch.stack([total, bias.sum()])
 
@@ -195,7 +198,7 @@ def _of_outputs(
 
 def with_ones(rows: Float[Tensor, "B I"]) -> Float[Tensor, "B n"]:
     """(h, 1): the inputs of a bias are ones."""
-    return torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
+    return pad(rows, (0, 1), value=1.0)
 
 
 def _rows(layer: Layer, inputs: Operator) -> Float[Tensor, "B n"]:

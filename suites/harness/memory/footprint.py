@@ -1,15 +1,20 @@
 """Memory footprints: the bytes of one training step, by formula."""
 
+import inspect
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from optimizers import SGD
 from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder
-from optimizers.core.update import PLAIN
-from suites.harness.memory.formulas import CURVATURES, SOLVERS, Net, second_order, sgd
+from suites.harness.memory import formulas, practised
+from suites.harness.memory.formulas import Formula, Net, second_order, sgd
 from suites.harness.memory.ledger import Footprint, Ledger
 from suites.harness.names import pick
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import DTYPES
+
+FORMULAS: dict[str, Formula] = {**formulas.FORMULAS, **practised.FORMULAS}  # by the names of parts
 
 
 def predict(
@@ -45,15 +50,19 @@ def predict(
         ledger.hold(parameters=parameters, state=parameters)
         step = sgd
     elif isinstance(optimizer, SecondOrder):
-        curvature, solver = CURVATURES.get(optimizer.curvature.name), SOLVERS.get(optimizer.solver.name)
-        if curvature is None or solver is None or optimizer.update is not PLAIN:
-            return None
-        ledger.hold(parameters=parameters)
         (group,) = optimizer.param_groups
-        options = {name: group[name] for name in ("inverse", "max_iter", "factor") if name in group}
-        step = partial(second_order, curvature=curvature, solver=partial(solver, **options))
+        parts = {"curvature": optimizer.curvature, "solver": optimizer.solver, "update": optimizer.update}
+        if any(part.name not in FORMULAS for part in parts.values()):
+            return None
+        ledger.hold(parameters=parameters, state=practised.state(net, group) if "decay" in group else 0)
+        step = partial(second_order, **{kind: _given(FORMULAS[part.name], group) for kind, part in parts.items()})
     else:
         return None
     for _ in range(2):  # from the second step on, the last one's directions are there at first
         step(net, ledger)
     return ledger.footprint()
+
+
+def _given(formula: Formula, group: Mapping[str, Any]) -> Formula:
+    """The formula with the hyper-parameters that it takes."""
+    return partial(formula, **{name: group[name] for name in inspect.signature(formula).parameters if name in group})

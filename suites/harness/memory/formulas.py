@@ -34,6 +34,7 @@ import torch
 
 from optimizers.core.cholesky import LARGE, blocks_of, by_blocks
 from optimizers.core.counts import factors_are_cheaper
+from optimizers.core.kept import Kept
 from optimizers.core.operators import Dense, Gram, Operator, cheapest, stacked
 from optimizers.core.solvers.kfi import INVERSES, are_together, one_by_one
 from optimizers.core.symmetric import STRIP
@@ -72,18 +73,19 @@ def sgd(net: Net, ledger: Ledger) -> None:
     ledger.end_step()
 
 
-def second_order(net: Net, ledger: Ledger, curvature: "Formula", solver: "Formula") -> None:
+def second_order(net: Net, ledger: Ledger, curvature: "Formula", solver: "Formula", update: "Formula") -> None:
     _record(net, ledger)
     ledger.forget_directions()
     ledger.begin("curvature")
     operators = curvature(net, ledger)
     ledger.begin("solve")
-    solver(net, ledger, operators)
+    are_formed = solver(net, ledger, operators)
     ledger.begin("update")
+    update(net, ledger, are_formed)
     ledger.end_step()
 
 
-def _symmetric(net: Net, ledger: Ledger, n: int, part: str, temporaries: int = 1) -> None:
+def symmetric(net: Net, ledger: Ledger, n: int, part: str, temporaries: int = 1) -> None:
     """A symmetric [n, n] matrix, as one product whose first temporary is the result, or in strips of rows."""
     whole = not net.by_blocks or n <= STRIP
     ledger.hold(**{part: n**2})
@@ -91,31 +93,31 @@ def _symmetric(net: Net, ledger: Ledger, n: int, part: str, temporaries: int = 1
         pass
 
 
-def _rows(batch: int, width: int) -> Gram:
+def rows(batch: int, width: int) -> Gram:
     """A Gram matrix of rows that have a shape and no numbers."""
     return Gram(torch.empty(batch, width, device="meta"))
 
 
-def _matrix(width: int) -> Dense:
+def matrix(width: int) -> Dense:
     return Dense(torch.empty(width, width, device="meta"))
 
 
-def _fisher(net: Net, ledger: Ledger) -> list[Operator]:
+def fisher(net: Net, ledger: Ledger) -> list[Operator]:
     """The deltas, of which a solver may form E[delta delta^T]."""
-    return [_rows(net.batch, o) for _, o in net.layers]
+    return [rows(net.batch, o) for _, o in net.layers]
 
 
-def _formed_fisher(net: Net, ledger: Ledger) -> list[Operator]:
+def formed_fisher(net: Net, ledger: Ledger) -> list[Operator]:
     """E[delta delta^T]."""
     for _, o in net.layers:
-        _symmetric(net, ledger, o, "curvature")
-    return [_matrix(o) for _, o in net.layers]
+        symmetric(net, ledger, o, "curvature")
+    return [matrix(o) for _, o in net.layers]
 
 
-def _sampled_fisher(net: Net, ledger: Ledger) -> list[Operator]:
+def sampled_fisher(net: Net, ledger: Ledger) -> list[Operator]:
     """E[delta delta^T] of deltas for sampled labels, which are held beside those of the tape meanwhile."""
     with ledger.during(gradients=net.batch * sum(net.sizes[1:])):
-        return _formed_fisher(net, ledger)
+        return formed_fisher(net, ledger)
 
 
 def _recursion(net: Net, ledger: Ledger, *, bends: bool) -> list[Operator]:
@@ -125,20 +127,35 @@ def _recursion(net: Net, ledger: Ledger, *, bends: bool) -> list[Operator]:
         ledger.hold(curvature=C**2)
     for i, o in net.layers[:0:-1]:
         with ledger.during(workspace=o * i):
-            _symmetric(net, ledger, i, "curvature", temporaries=2)
+            symmetric(net, ledger, i, "curvature", temporaries=2)
             if bends:
                 ledger.hold(activations=B * i)
                 with ledger.during(workspace=B * i):  # 1 - 2 h, then phi'' * W^T delta
                     ledger.hold(activations=i)
-    return [_matrix(o) for _, o in net.layers]
+    return [matrix(o) for _, o in net.layers]
 
 
-def _kfi(net: Net, ledger: Ledger, curvature: Sequence[Operator], inverse: str) -> None:
-    """The factors in the space of the batch, of all layers; then those of each layer, and its solves."""
+def _kfi(net: Net, ledger: Ledger, curvature: Sequence[Operator], inverse: str) -> list[bool]:
+    inputs = [INVERSES[inverse](rows(net.batch, i).rows) for i, _ in net.layers]
+    return kronecker(net, ledger, curvature, inputs, inverse)
+
+
+def kronecker(
+    net: Net,
+    ledger: Ledger,
+    curvature: Sequence[Operator],
+    inputs: Sequence[Operator],
+    inverse: str,
+    joint: bool = False,
+) -> list[bool]:
+    """The factors in the space of the batch, of all layers; then those of each layer, and its solves.
+
+    Returns:
+        Of each layer whether the gradient of the weight, and a direction of its size, is formed.
+    """
     B = net.batch
-    inputs = [INVERSES[inverse](_rows(B, i).rows) for i, _ in net.layers]
     at_once = are_together(B, "cpu" if net.by_blocks else "cuda", curvature, inputs)
-    sides = [*((G, 2, one) for G, one in zip(curvature, at_once, strict=True))]
+    sides = [*((G, 1 if joint else 2, one) for G, one in zip(curvature, at_once, strict=True))]
     sides += [(A, 1, one) for A, one in zip(inputs, at_once, strict=True)]
     sides = [(one, systems) for one, systems, together in sides if together and one.is_in_batch]
     together = Counter[int]()
@@ -152,76 +169,109 @@ def _kfi(net: Net, ledger: Ledger, curvature: Sequence[Operator], inverse: str) 
     for (i, o), G, A in zip(net.layers, curvature, inputs, strict=True):
         held = 0
         if not A.is_in_batch:
-            more = _factor_within_budget(net, ledger, i) if inverse == "auto" else _factorize(net, ledger, i, 1, 1)
+            more = _factor_within_budget(net, ledger, A) if inverse == "auto" else _factorize_of(net, ledger, A)
             if more is None:
-                A = INVERSES["rank_one"](_rows(B, i).rows)
+                A = INVERSES["rank_one"](rows(B, A.size).rows)
             held += more or 0
-        _of_outputs(net, ledger, i, o, G, A, G in ready)
-        if A.is_in_batch and A not in ready:
-            held += _factorize(net, ledger, A.core_size, 1, 1) if A.core_size > 1 else 0
-        _direction(net, ledger, i, o, A)
+        with ledger.during(workspace=o * A.size if joint and not A.is_in_batch else 0):  # [grad W, grad b]
+            _of_outputs(net, ledger, i, o, G, A, G in ready, joint)
+            if A.is_in_batch and A not in ready:
+                held += _factorize_of(net, ledger, A) if A.core_size > 1 else 0
+            _direction(net, ledger, i, o, A, joint)
         ledger.let_go(inverse=held)
     ledger.let_go(inverse=kept)
+    return [not A.is_in_batch for A in inputs]
 
 
-def _factor_within_budget(net: Net, ledger: Ledger, n: int) -> int | None:
+def _factor_within_budget(net: Net, ledger: Ledger, A: Operator) -> int | None:
     """The numbers kept; None where they do not fit."""
     ledger.enforced = True
     try:
         with ledger.during():
-            return _factorize(net, ledger, n, 1, 1)
+            return _factorize_of(net, ledger, A)
     except MemoryError:
         return None
     finally:
         ledger.enforced = False
 
 
-def _of_outputs(net: Net, ledger: Ledger, i: int, o: int, G: Operator, A: Operator, is_ready: bool) -> None:
+def _of_outputs(
+    net: Net, ledger: Ledger, i: int, o: int, G: Operator, A: Operator, is_ready: bool, joint: bool
+) -> None:
     """What is solved with G: the bias, and the rows of delta, or of the gradient, which are held as workspace."""
     B = net.batch
     if not A.is_in_batch:
-        ledger.hold(gradients=o * i)
+        ledger.hold(gradients=o * A.size)
     formed, held = 0, 0
-    by_itself = not is_ready and one_by_one("cpu" if net.by_blocks else "cuda", G)
+    by_itself = not is_ready and not joint and one_by_one("cpu" if net.by_blocks else "cuda", G)
     if by_itself:
         if isinstance(G, Gram):
-            _symmetric(net, ledger, o, "inverse")
+            symmetric(net, ledger, o, "inverse")
             formed = o**2
         held = _factorize(net, ledger, o, 1, formed=0)
     elif not is_ready:
-        held = _factorize(net, ledger, G.core_size, 2, formed=int(isinstance(G, Gram)))
-    with ledger.during(workspace=B):  # as many times 1 / B
-        _solve(net, ledger, G.core_size, 1)
-        ledger.let_go(workspace=G.core_size)
-        ledger.hold(gradients=o, directions=o)
+        held = _factorize_of(net, ledger, G, 1 if joint else 2)
+    with ledger.during(workspace=0 if joint else B):  # as many times 1 / B
+        if not joint:
+            _solve_with(net, ledger, G, 1)
+            ledger.let_go(workspace=G.core_size)
+            ledger.hold(gradients=o, directions=o)
         if by_itself:
             ledger.let_go(inverse=held)
             held = _factorize(net, ledger, o, 1, formed=0)
         if A.is_in_batch:
-            _solve(net, ledger, G.core_size, B if G.core_size == o else o)
+            _solve_with(net, ledger, G, B if G.core_size == o else o)
         elif G.is_in_batch:
-            with ledger.during(workspace=B * i):
-                _solve(net, ledger, B, i)
-            ledger.hold(workspace=o * i)
-            ledger.let_go(workspace=B * i)
+            with ledger.during(workspace=B * A.size):
+                _solve(net, ledger, B, A.size)
+            ledger.hold(workspace=o * A.size)
+            ledger.let_go(workspace=B * A.size)
         else:
-            _solve(net, ledger, o, i)
+            _solve_with(net, ledger, G, A.size)
     ledger.let_go(inverse=held + formed)
 
 
-def _direction(net: Net, ledger: Ledger, i: int, o: int, A: Operator) -> None:
+def _direction(net: Net, ledger: Ledger, i: int, o: int, A: Operator, joint: bool) -> None:
     """The solve with A of those rows, and the gradient where it failed."""
-    B, m = net.batch, net.batch if A.is_in_batch else i
+    B, m = net.batch, net.batch if A.is_in_batch else A.size
     if A.core_size == 1:
         with ledger.during(workspace=2 * o + B * o):
             ledger.hold(workspace=B * o)
     else:
-        _solve(net, ledger, A.core_size, o)
+        _solve_with(net, ledger, A, o)
     ledger.let_go(workspace=o * m)
     ledger.hold(directions=o * m)
+    if joint and A.is_in_batch:
+        ledger.hold(directions=o)
+    elif joint:
+        with ledger.during(workspace=o * m):  # the columns of the weight by themselves, and that of the bias
+            pass
     ledger.let_go(workspace=o * m)
     if A.is_in_batch:
         ledger.borrow(B * i)
+
+
+def _factorize_of(net: Net, ledger: Ledger, matrix: Operator, systems: int = 1) -> int:
+    """The Cholesky factors of a damped operator, or inverses that go into the state; returns the numbers kept."""
+    n = matrix.core_size
+    if not isinstance(matrix, Kept):
+        return _factorize(net, ledger, n, systems, formed=int(isinstance(matrix, Gram)))
+    for _ in range(systems):
+        factor = _factorize(net, ledger, n, 1, formed=0)
+        with ledger.during(workspace=n**2):  # I
+            _solve(net, ledger, n, n)
+            with ledger.during(workspace=n**2):  # the new inverse, while the old one is there
+                pass
+            ledger.let_go(workspace=n**2, inverse=factor)
+    return 0
+
+
+def _solve_with(net: Net, ledger: Ledger, matrix: Operator, m: int) -> None:
+    """Of m right sides; the solution is held as workspace."""
+    if isinstance(matrix, Kept):
+        ledger.hold(workspace=matrix.size * m)
+    else:
+        _solve(net, ledger, matrix.core_size, m)
 
 
 def _factorize(net: Net, ledger: Ledger, n: int, systems: int, formed: int) -> int:
@@ -230,11 +280,11 @@ def _factorize(net: Net, ledger: Ledger, n: int, systems: int, formed: int) -> i
     formed: how many M are computed for it, one after the other.
     """
     if formed:
-        _symmetric(net, ledger, n, "inverse")
+        symmetric(net, ledger, n, "inverse")
     ledger.hold(inverse=systems * n**2)
     if formed > 1:
         ledger.let_go(inverse=n**2)
-        _symmetric(net, ledger, n, "inverse")
+        symmetric(net, ledger, n, "inverse")
     ledger.let_go(inverse=n**2 if formed else 0)
     if not (net.by_blocks and n > LARGE):
         return systems * n**2
@@ -274,7 +324,7 @@ def _ea_cg(net: Net, ledger: Ledger, curvature: Sequence[Operator], max_iter: in
         operators = [cheapest(G, 2 * max_iter) for G in curvature]
         formed = [G.size if G is not given else 0 for G, given in zip(operators, curvature, strict=True)]
         for size in filter(None, formed):
-            _symmetric(net, ledger, size, "curvature")
+            symmetric(net, ledger, size, "curvature")
         by_rows = stacked(operators)
         padded = [(of_rows, G.matrix.numel()) for of_rows, G in by_rows if isinstance(G, Dense) and G.matrix.ndim == 3]
         with ledger.during(workspace=sum(numbers for _, numbers in padded)):
@@ -298,15 +348,19 @@ def _ea_cg(net: Net, ledger: Ledger, curvature: Sequence[Operator], max_iter: in
         ledger.let_go(curvature=sum(size**2 for size in formed))
 
 
+def _plain(net: Net, ledger: Ledger, are_formed: Any) -> None:
+    """Directions are added to the parameters."""
+
+
 def _full_factor(net: Net, ledger: Ledger, curvature: Sequence[Operator]) -> None:
     """Layer by layer: what stands for G and E[h h^T], CG on two rows of a b numbers, and the direction."""
     B = net.batch
     for (i, o), G in zip(net.layers, curvature, strict=True):
-        A = _rows(B, i)
+        A = rows(B, i)
         a, b = G.core_size, A.core_size
         if isinstance(G, Gram):
-            _symmetric(net, ledger, a, "curvature")
-        _symmetric(net, ledger, b, "inverse")
+            symmetric(net, ledger, a, "curvature")
+        symmetric(net, ledger, b, "inverse")
         if not (A.is_in_batch or G.is_in_batch):
             ledger.hold(gradients=o * i)
         vectors = 5 if A.is_in_batch or G.is_in_batch else 3  # r, p, q, and M r, M p if M is not I
@@ -324,19 +378,21 @@ def _gradient_norm(net: Net, ledger: Ledger, i: int, o: int) -> None:
     B = net.batch
     if factors_are_cheaper(B, i, o):
         with ledger.during(workspace=B * o + B**2):
-            _symmetric(net, ledger, B, "inverse")
+            symmetric(net, ledger, B, "inverse")
     else:
         ledger.hold(gradients=o * i)
         with ledger.during(workspace=o * i):
             pass
 
 
-# by the names of curvatures and solvers
-CURVATURES: dict[str, Formula] = {
-    "fisher": _fisher,
-    "formed_fisher": _formed_fisher,
-    "sampled_fisher": _sampled_fisher,
+# by the names of curvatures, solvers and update rules; the hyper-parameters that one needs are its other parameters
+FORMULAS: dict[str, Formula] = {
+    "fisher": fisher,
+    "formed_fisher": formed_fisher,
+    "sampled_fisher": sampled_fisher,
     "gauss_newton": partial(_recursion, bends=False),
     **dict.fromkeys(("pch", "pch1", "pch2"), partial(_recursion, bends=True)),
+    "kfi": _kfi,
+    "ea_cg": _ea_cg,
+    "plain": _plain,
 }
-SOLVERS: dict[str, Formula] = {"kfi": _kfi, "ea_cg": _ea_cg}
