@@ -158,3 +158,16 @@ def kronbench(
         return stop.value.code or 0, printed.out, printed.err
 
     return call
+
+
+@pytest.fixture
+def refused(kronbench: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
+    """The one line that the command line says of bad input; it prints nothing else, and the exit code is 2."""
+
+    def call(*arguments: object) -> str:
+        code, out, error = kronbench(*arguments)
+        assert (code, out) == (2, "")
+        assert len(error.strip().splitlines()) == 1
+        return error
+
+    return call

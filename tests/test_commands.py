@@ -28,7 +28,7 @@ BAD_INPUT = [
     ("gpu --minutes 0", "minutes must be above 0"),
     ("gpu --device tpu", "device must be auto, cpu or cuda"),
     ("gpu --data-root nowhere", "there is no such folder"),
-    ("reproduce", "which result? there are: table1"),
+    ("reproduce", "which result? there are: figure1"),
     ("reproduce tabel2", "unknown result 'tabel2': did you mean 'table2'"),
     ("reproduce figures", "unknown result 'figures': did you mean 'figure"),
     *((f"reproduce {n} --scale smok", "unknown scale 'smok': did you mean 'smoke'") for n in ("table1", "table2")),
@@ -53,12 +53,10 @@ BAD_INPUT = [
 
 
 @pytest.mark.parametrize(("command", "message"), BAD_INPUT)
-def test_bad_input_is_one_line(kronbench, tmp_path, command, message):
+def test_bad_input_is_one_line(refused, tmp_path, command, message):
     """Of compare and tune, the tests lie with theirs."""
-    code, out, error = kronbench(*command.split(), "--output", tmp_path / "out")
-    assert (code, out) == (2, "")
+    error = refused(*command.split(), "--output", tmp_path / "out")
     assert error.startswith("error: ")
-    assert error.count("\n") == 1
     assert message in error
     assert not (tmp_path / "out").exists()
 
@@ -78,22 +76,18 @@ def test_it_has_a_version(kronbench):
 
 @pytest.mark.parametrize("below", ["", "below", "below/it"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_output_that_is_no_folder_is_refused(kronbench, tmp_path, command, below):
+def test_an_output_that_is_no_folder_is_refused(refused, tmp_path, command, below):
     (tmp_path / "file").touch()
-    code, out, error = kronbench(command, *COMMANDS[command], "--output", tmp_path / "file" / below)
-    assert (code, out) == (2, "")
+    error = refused(command, *COMMANDS[command], "--output", tmp_path / "file" / below)
     assert error.startswith("error: output ")
     assert f"{tmp_path / 'file'} is a file" in error
-    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_output_that_may_not_be_written_is_refused(kronbench, monkeypatch, tmp_path, command):
+def test_an_output_that_may_not_be_written_is_refused(refused, monkeypatch, tmp_path, command):
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
-    code, out, error = kronbench(command, *COMMANDS[command], "--output", tmp_path / "out" / "below")
-    assert (code, out) == (2, "")
+    error = refused(command, *COMMANDS[command], "--output", tmp_path / "out" / "below")
     assert f"no permission to write into {tmp_path}" in error
-    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "gpu"])

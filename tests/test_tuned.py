@@ -82,15 +82,13 @@ def test_settings_are_written_and_read_back(tmp_path):
         (("settings", "other"), "Expected `array`, got `null`"),
     ],
 )
-def test_a_damaged_file_is_one_line_that_names_it(kronbench, tmp_path, damage, message):
+def test_a_damaged_file_is_one_line_that_names_it(refused, tmp_path, damage, message):
     path = tmp_path / "digits.toml"
     write_tuned(path, [SGD, PCH2])
     text = path.read_text()
     assert damage[0] in text
     path.write_text(text.replace(*damage))
-    code, out, error = kronbench("compare", "--tuned", path, "--output", tmp_path / "out")
-    assert (code, out) == (2, "")
-    assert len(error.strip().splitlines()) == 1
+    error = refused("compare", "--tuned", path, "--output", tmp_path / "out")
     assert str(path) in error
     assert message in error
     assert not (tmp_path / "out").exists()

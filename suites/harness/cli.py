@@ -24,7 +24,7 @@ class _Commands(TyperGroup):
         super().__init__(**settings)
         self.commands = dict.fromkeys(_COMMANDS)  # for suggestions where a name is misspelt
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: object) -> list[str]:
         return list(_COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -64,7 +64,7 @@ def main() -> None:
     """
     stopped: list[int] = []
 
-    def stop(number: int, frame: Any) -> None:
+    def stop(number: int, frame: object) -> None:
         stopped.append(number)
         signal.signal(number, signal.SIG_DFL)  # the second one is not waited for
         raise KeyboardInterrupt

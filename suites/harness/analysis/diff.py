@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from suites.harness.analysis.metrics import STEP_RATIO, Metric, metrics_of
 from suites.harness.analysis.statistics import Interval, median_interval
@@ -228,7 +228,7 @@ def _folder(record: Record) -> Path:
     return record.path.parent.parent
 
 
-def _conditions(record: Record) -> dict[str, Any]:
+def _conditions(record: Record) -> dict[str, object]:
     environment, experiment = record.environment, record.experiment
     return {
         **{name: getattr(environment, name) for name in _ENVIRONMENT},
@@ -238,7 +238,7 @@ def _conditions(record: Record) -> dict[str, Any]:
     }
 
 
-def _software(record: Record) -> dict[str, Any]:
+def _software(record: Record) -> dict[str, object]:
     environment = record.environment
     return {
         "commit": environment.commit,
@@ -249,7 +249,7 @@ def _software(record: Record) -> dict[str, Any]:
 
 
 def _changes(
-    facts: Callable[[Record], Mapping[str, Any]],
+    facts: Callable[[Record], Mapping[str, object]],
     before: Side,
     after: Side,
     missing_counts: bool = True,

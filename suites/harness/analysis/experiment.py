@@ -85,7 +85,7 @@ class Experiment:
         return "; ".join(f"kronbench {_command_of(flags)} --config {path}" for path, flags in self.configs.items())
 
 
-def _command_of(flags: Mapping[str, Any]) -> str:
+def _command_of(flags: Mapping[str, object]) -> str:
     """The command that wrote them; old files do not say, and are told by their flags."""
     if "command" in flags:
         return str(flags["command"])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -62,7 +62,7 @@ class _OfCommit:
     commit_hash: str = ""
     date: int = 0
     result_columns: list[str] = field(default_factory=list)
-    results: dict[str, list[Any]] = field(default_factory=dict)
+    results: dict[str, list[object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

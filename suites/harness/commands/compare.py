@@ -1,7 +1,7 @@
 """``kronbench compare``: train optimizers on one problem and print who wins, and at what cost."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -112,7 +112,7 @@ def compare(
         workers = Workers(jobs, backend, address, step_seconds, at_once)
         workers.check(task.settings)
         output = writable(output or Path("results/latest") / f"{task.problem.name}-{task.settings.criterion}")
-    effective: dict[str, Any] = {
+    effective: dict[str, object] = {
         **{name: value for name, value in context.params.items() if name != "config"},
         "optimizer": [choice.given if choice.entry.source else choice.spec for choice in choices],
         "problem": task.settings.problem,

@@ -3,9 +3,10 @@
 import http.server
 import webbrowser
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -80,7 +81,7 @@ class _Site(http.server.SimpleHTTPRequestHandler):
     (DNS rebinding) sends its own name, and gets 403.
     """
 
-    def send_head(self) -> Any:
+    def send_head(self) -> BytesIO | BinaryIO | None:
         port = self.server.server_port  # pyright: ignore[reportAttributeAccessIssue]
         if self.headers.get_all("Host") not in ([f"127.0.0.1:{port}"], [f"localhost:{port}"]):
             return self.send_error(403)
@@ -89,10 +90,10 @@ class _Site(http.server.SimpleHTTPRequestHandler):
             return self.send_error(404)
         return super().send_head()
 
-    def list_directory(self, path: Any) -> None:
+    def list_directory(self, path: object) -> None:
         self.send_error(404)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 

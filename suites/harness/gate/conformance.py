@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from optimizers.core import CROSS_ENTROPY, FCNN, SQUARED_ERROR, Tape, TapeOptimizer
+from optimizers.core.ranges import Range
 from suites.harness.measure.contract import rest_of
 from suites.harness.measure.limits import limited
 from suites.harness.measure.live_bytes import LiveBytes, state_bytes
 from suites.harness.measure.step import WARM_UP_STEPS, CapturedStep, Step
 from suites.harness.names import said
+from suites.harness.records.facts import Option
 from suites.harness.training.catalog import Choice
 from suites.harness.training.experiment import Settings, Task
 
@@ -75,7 +77,7 @@ def _outcome(check: Callable[[Choice, str], str], choice: Choice, device: str, s
 def refuses_bad_options(choice: Choice, device: str) -> str:
     """A learning rate below 0, and what the ``ranges`` of an optimizer exclude, is refused when it is built."""
     network = FCNN(_NETWORK, device=device)
-    ranges: Mapping[str, Any] = getattr(choice.build(network, CROSS_ENTROPY), "ranges", {})
+    ranges: Mapping[str, Range] = getattr(choice.build(network, CROSS_ENTROPY), "ranges", {})
     bad = {name: _misfit(ranges[name]) for name in choice.entry.options if name in ranges}
     if "lr" in choice.entry.options:
         bad.setdefault("lr", -1.0)
@@ -87,7 +89,7 @@ def refuses_bad_options(choice: Choice, device: str) -> str:
     return f"it refuses {', '.join(f'{name}={value}' for name, value in bad.items())}"
 
 
-def _builds(choice: Choice, options: Mapping[str, Any], network: FCNN) -> bool:
+def _builds(choice: Choice, options: Mapping[str, Option], network: FCNN) -> bool:
     try:
         replace(choice, options={**choice.options, **options}).build(network, CROSS_ENTROPY)
     except ValueError:
@@ -364,12 +366,12 @@ def remark(choice: Choice) -> str | None:
     return rest and f"it takes matrices alone; biases are trained by {rest}"
 
 
-def _misfit(fits: Any) -> Any:
+def _misfit(fits: Range) -> Option:
     """A value that a range does not take."""
     return next(value for value in (-2, 2, "nonsense", math.nan) if not _takes(fits, value))
 
 
-def _takes(fits: Any, value: Any) -> bool:
+def _takes(fits: Range, value: object) -> bool:
     try:
         return fits.fits(value)
     except TypeError:

@@ -20,6 +20,7 @@ import torch
 from optimizers.core import FCNN, Criterion, TapeOptimizer
 from optimizers.core.solvers.kfi import is_out_of_memory
 from optimizers.core.together import Together
+from suites.harness.records.facts import Option
 
 Make = Callable[..., torch.optim.Optimizer]
 REQUIRED = "?"  # the default of an option that must be given
@@ -39,12 +40,12 @@ class Entry:
     name: str
     summary: str
     make: Make
-    options: Mapping[str, Any]
+    options: Mapping[str, Option]
     source: str | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
 
 
-def entry_of(name: str, found: Any, summary: str | None = None, source: str | None = None) -> Entry:
+def entry_of(name: str, found: object, summary: str | None = None, source: str | None = None) -> Entry:
     """The entry of a class, a factory, or a module that holds one.
 
     Raises:
@@ -65,7 +66,7 @@ def entry_of(name: str, found: Any, summary: str | None = None, source: str | No
     return Entry(name, summary, make, _defaults(found, given), source, _packages(*modules))
 
 
-def build(entry: Entry, network: FCNN, criterion: Criterion, options: Mapping[str, Any]) -> torch.optim.Optimizer:
+def build(entry: Entry, network: FCNN, criterion: Criterion, options: Mapping[str, Option]) -> torch.optim.Optimizer:
     """The optimizer over the parameters of a network.
 
     Raises:
@@ -101,7 +102,9 @@ def rest_of(optimizer: torch.optim.Optimizer) -> str | None:
     return f"{type(rest).__module__.rpartition('.')[0]}.{type(rest).__name__}[lr={float(rest.param_groups[0]['lr']):g}]"
 
 
-def of_class(cls: Callable[..., torch.optim.Optimizer], network: FCNN, criterion: Criterion, **options: Any) -> Any:
+def of_class(
+    cls: Callable[..., torch.optim.Optimizer], network: FCNN, criterion: Criterion, **options: Any
+) -> torch.optim.Optimizer:
     """An optimizer over all parameters, if need be in the way of Muon, which takes no biases.
 
     The second way are groups that say ``use_muon``, as several libraries want them. The third gives the class the
@@ -128,7 +131,7 @@ def of_class(cls: Callable[..., torch.optim.Optimizer], network: FCNN, criterion
         raise error from None
 
 
-def _only(module: ModuleType) -> Any:
+def _only(module: ModuleType) -> object:
     """What a module calls ``optimizer``, or the one class of an optimizer in it."""
     if "optimizer" in vars(module):
         return vars(module)["optimizer"]
@@ -154,7 +157,7 @@ def optimizers_in(module: ModuleType) -> dict[str, type[torch.optim.Optimizer]]:
     }
 
 
-def _defaults(function: Callable[..., Any], given: int) -> dict[str, Any]:
+def _defaults(function: Callable[..., object], given: int) -> dict[str, Option]:
     """Options with their defaults, without the first ``given`` parameters, which the harness fills in."""
     parameters = list(inspect.signature(function).parameters.values())[given:]
     return {
@@ -164,7 +167,7 @@ def _defaults(function: Callable[..., Any], given: int) -> dict[str, Any]:
     }
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Option:
     """A value as a record holds it: numbers, texts and tuples of numbers as they are, of others the name."""
     if value is inspect.Parameter.empty:
         return REQUIRED

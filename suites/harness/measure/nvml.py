@@ -21,7 +21,7 @@ def state(device: torch.device | str) -> dict[str, Any]:
     with _handle(device) as gpu:
         if gpu is None:
             return {}
-        figures: dict[str, Callable[[], Any]] = {
+        figures: dict[str, Callable[[], object]] = {
             "driver": pynvml.nvmlSystemGetDriverVersion,
             "sm_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM),
             "memory_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM),
@@ -55,7 +55,7 @@ def energy_joules(step: Callable[[], object], device: torch.device | str, second
 
 
 @contextmanager
-def _handle(device: torch.device | str) -> Iterator[Any]:
+def _handle(device: torch.device | str) -> Iterator[object]:
     """NVML's handle of a torch device, by its UUID, since CUDA_VISIBLE_DEVICES renumbers; None without NVML."""
     if torch.device(device).type != "cuda":
         yield None

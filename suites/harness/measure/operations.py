@@ -31,12 +31,12 @@ _NONE: Mapping[str, int] = MappingProxyType({})
 aten = torch.ops.aten
 
 
-def _of_vectors(a: Tensor, b: Tensor, *rest: Any, **named: Any) -> int:
+def _of_vectors(a: Tensor, b: Tensor, *rest: object, **named: object) -> int:
     """Two for each number of the larger operand: products of a matrix and a vector, and of two vectors."""
     return 2 * max(a.numel(), b.numel())
 
 
-def _of_triangle(matrix: Tensor, *rest: Any, **named: Any) -> int:
+def _of_triangle(matrix: Tensor, *rest: object, **named: object) -> int:
     """Cholesky: n^3/3 + n^2/2 + n/6."""
     n = matrix.shape[-1]
     return _batch(matrix) * n * (n + 1) * (2 * n + 1) // 6
@@ -45,7 +45,7 @@ def _of_triangle(matrix: Tensor, *rest: Any, **named: Any) -> int:
 def _cubic(square: int, cube: int, divisor: int = 1) -> Callable[..., int]:
     """(square m n^2 + cube n^3) / divisor for a matrix m x n or n x m, m >= n."""
 
-    def formula(matrix: Tensor, *rest: Any, **named: Any) -> int:
+    def formula(matrix: Tensor, *rest: object, **named: object) -> int:
         n, m = sorted(matrix.shape[-2:])
         return _batch(matrix) * (square * m * n * n + cube * n**3) // divisor
 
@@ -61,7 +61,7 @@ def _batch(matrix: Tensor) -> int:
     return prod(matrix.shape[:-2])
 
 
-_FORMULAS: dict[Any, Callable[..., int]] = {
+_FORMULAS: dict[object, Callable[..., int]] = {
     **flop_registry,
     aten.addmm_: flop_registry[aten.addmm],
     aten.baddbmm_: flop_registry[aten.baddbmm],
@@ -74,7 +74,7 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     aten.linalg_solve_triangular: lambda triangle, right, **named: _solves(triangle, right),
     aten.cholesky_inverse: _cubic(0, 2, 3),
 }
-_FACTORIZATIONS: dict[Any, Callable[..., int]] = {
+_FACTORIZATIONS: dict[object, Callable[..., int]] = {
     aten.linalg_cholesky_ex: _of_triangle,
     aten.linalg_lu_factor_ex: _cubic(0, 2, 3),
     aten.linalg_inv_ex: _cubic(0, 2),

@@ -3,7 +3,7 @@
 import math
 import os
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from suites.harness.records.facts import Experiment, Point
 from suites.harness.records.journal import Journal, misfit, read_journal
@@ -37,7 +37,7 @@ def read(path: Path) -> Record:
     return record
 
 
-def finite(value: Any) -> Any:
+def finite(value: object) -> object:
     """The same value with null for every number that JSON cannot hold."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}

@@ -33,7 +33,7 @@ class Figure:
     title: str
     alt: str
     traces: list[Trace]
-    layout: dict[str, Any] = field(default_factory=dict)
+    layout: dict[str, object] = field(default_factory=dict)
     height: int = 340
 
     @property
@@ -70,7 +70,7 @@ def convergence(experiment: Experiment, metric: Metric) -> Figure:
         for record in group:
             if not record.completed and record.points:
                 traces.append(_broken_off(record, metric.key, label, look))
-    layout: dict[str, Any] = {"yaxis": {"type": "linear" if metric.larger_is_better else "log"}}
+    layout: dict[str, object] = {"yaxis": {"type": "linear" if metric.larger_is_better else "log"}}
     layout["ends"] = {"seconds": _rounded(common_end([r for r in experiment.records if r.points and r.end]))}
     if metric.key == judged_by(experiment.records).key:
         layout["shapes"] = [rule("y", experiment.target)]
@@ -128,7 +128,7 @@ def solver_health(groups: Mapping[str, Sequence[Record]], where: str) -> list[Fi
     return found
 
 
-def _solver(name: str, summary: Callable[[Any], Any]) -> Callable[[Point], float | None]:
+def _solver(name: str, summary: Callable[[Sequence[float]], float]) -> Callable[[Point], float | None]:
     """Of the solves since the last measuring point; None before the first step, and of a direct solver."""
 
     def number_of(point: Point) -> float | None:
@@ -174,13 +174,13 @@ def performance_profile(found: Mapping[str, Profile], cost: str) -> Figure:
 
 
 def lines(
-    series: Mapping[str, Sequence[tuple[Any, float]]],
+    series: Mapping[str, Sequence[tuple[str | float, float]]],
     title: str,
     x: str,
     y: str,
     names: Mapping[str, str] | None = None,
     log: bool = True,
-    **axis: Any,
+    **axis: object,
 ) -> Figure:
     """Lines through points in their order.
 
@@ -211,7 +211,7 @@ def lines(
     return Figure(title, f"{title}: {y} against {x}", traces, layout, 380)
 
 
-def rule(axis: str, at: float) -> dict[str, Any]:
+def rule(axis: str, at: float) -> dict[str, object]:
     """A dashed line across the figure."""
     across = "x" if axis == "y" else "y"
     return {

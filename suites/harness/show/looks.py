@@ -9,7 +9,6 @@ and hollow.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from zlib import crc32
 
 from suites.harness.names import plain_name, shown_name
@@ -21,7 +20,7 @@ from suites.harness.records.record import Record
 class Form:
     """A marker or the dash of a line, as matplotlib, plotly and SVG call it."""
 
-    matplotlib: Any
+    matplotlib: str | tuple[int, tuple[int, ...]]
     plotly: str
     svg: str
 

@@ -159,7 +159,7 @@ def errors_by_layer(paper: PaperTable) -> Figure | None:
     layers = [name for name in paper.columns if name.isdigit()]
     if paper.columns[:2] != ["curvature", "by"] or not layers:
         return None
-    series: dict[str, list[tuple[Any, float]]] = {}
+    series: dict[str, list[tuple[str | float, float]]] = {}
     rows = [(str(row[0]), str(row[1]), row[2:]) for row in paper.rows if len(row) > 1]
     for curvature, by, cells in rows:
         points = [(layer, cell) for layer, cell in zip(layers, cells, strict=False) if isinstance(cell, float)]

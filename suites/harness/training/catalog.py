@@ -19,7 +19,6 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -27,7 +26,7 @@ import optimizers
 from optimizers.core import CROSS_ENTROPY, CURVATURES, FCNN, SOLVERS, Criterion, SecondOrder
 from suites.harness.measure.contract import REQUIRED, Entry, build, entry_of, of_class, optimizers_in
 from suites.harness.names import import_file, method_of, pick, unknown
-from suites.harness.records.facts import Tuning
+from suites.harness.records.facts import Option, Tuning
 from suites.harness.training.schedule import SCHEDULES
 
 GROUP = "kronbench.optimizers"
@@ -46,7 +45,7 @@ class Choice:
 
     spec: str
     entry: Entry
-    options: dict[str, Any]
+    options: dict[str, Option]
     given: str
     tuning: Tuning = "untuned"
     edge: tuple[str, ...] = ()
@@ -55,7 +54,8 @@ class Choice:
     @property
     def schedule(self) -> str | None:
         """Of the learning rate, if the specification names one; it is no option of the optimizer's own."""
-        return None if "schedule" in self.entry.options else self.options.get("schedule")
+        given = None if "schedule" in self.entry.options else self.options.get("schedule")
+        return None if given is None else str(given)
 
     def build(self, network: FCNN, criterion: Criterion) -> torch.optim.Optimizer:
         """The optimizer over the parameters of a network.
@@ -125,7 +125,7 @@ def choose(spec: str) -> Choice:
     return _choice(spec, entry, options)
 
 
-def _choice(given: str, entry: Entry, options: dict[str, Any]) -> Choice:
+def _choice(given: str, entry: Entry, options: dict[str, Option]) -> Choice:
     written = ",".join(f"{name}={_written(value)}" for name, value in options.items())
     full = f"{entry.name}[{written}]" if written else entry.name
     return Choice(full, entry, options, given, "untuned" if method_of(full) == full else "given")
@@ -197,7 +197,7 @@ def _from_import(name: str) -> Entry:
     return entry_of(name, getattr(module, attribute))
 
 
-def _options(spec: str, text: str) -> dict[str, Any]:
+def _options(spec: str, text: str) -> dict[str, Option]:
     """Read like the keywords of a call, except that a text needs no quotes."""
     try:
         call = ast.parse(f"f({text})", mode="eval").body
@@ -209,7 +209,7 @@ def _options(spec: str, text: str) -> dict[str, Any]:
     return {str(name): value for name, value in options.items()}
 
 
-def _value(node: ast.expr) -> Any:
+def _value(node: ast.expr) -> Option:
     try:
         value = ast.literal_eval(node)
     except ValueError:
@@ -217,7 +217,7 @@ def _value(node: ast.expr) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _written(value: Any) -> str:
+def _written(value: Option) -> str:
     """As a specification has it: a text without quotes, where it is read as the same text."""
     if not isinstance(value, str):
         return str(value)
