@@ -60,6 +60,8 @@ class KFAC(SecondOrder):
         damping_interval: after so many steps the damping is adapted by Levenberg and Marquardt's rule (their section
             6.5). ``param_groups`` has the damping of now.
         omega: in (0, 1); the damping is then multiplied or divided by omega^damping_interval.
+        min_damping: below which it does not fall. Batches that are a small part of the data need more than the default,
+            since the model predicts the loss of its own batch alone.
         criterion: of the tapes to come. Any fits; with ``quadratic`` or ``damping_interval`` a convex one.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
 
@@ -79,6 +81,7 @@ class KFAC(SecondOrder):
             "kl_clip": or_none(POSITIVE),
             "damping_interval": or_none(COUNT),
             "omega": BETWEEN_0_AND_1,
+            "min_damping": POSITIVE,
         }
     )
 
@@ -98,12 +101,13 @@ class KFAC(SecondOrder):
         quadratic: bool = False,
         damping_interval: int | None = None,
         omega: float = 0.95,
+        min_damping: float = 1e-8,
         criterion: Criterion | None = None,
         capturable: bool = False,
     ) -> None:
         of_factors = {"decay": decay, "factor_interval": factor_interval, "inverse_interval": inverse_interval}
         of_steps = {"momentum": momentum, "kl_clip": kl_clip, "quadratic": quadratic}
-        of_damping = {"damping_interval": damping_interval, "omega": omega}
+        of_damping = {"damping_interval": damping_interval, "omega": omega, "min_damping": min_damping}
         check(self.ranges, {"labels": labels, **of_factors, **of_steps, **of_damping})
         keeps = decay > 0 or factor_interval > 1 or inverse_interval > 1
         has_rule = any(of_steps.values()) or damping_interval is not None

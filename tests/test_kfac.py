@@ -257,10 +257,12 @@ def test_the_reduction_ratio_is_that_of_the_dense_model(problem, rule):
 )
 def test_levenberg_and_marquardts_rule(reduction, change, factor):
     damping = torch.tensor(3.0)
-    adapt(damping, torch.tensor(float(reduction)), torch.tensor(float(change)), 0.5)
+    adapt(damping, torch.tensor(float(reduction)), torch.tensor(float(change)), 0.5, 1e-3)
     assert damping.item() == pytest.approx(3 * factor)
-    adapt(damping, torch.tensor(float("nan")), torch.tensor(-1.0), 0.5)
+    adapt(damping, torch.tensor(float("nan")), torch.tensor(-1.0), 0.5, 1e-3)
     assert damping.item() == pytest.approx(6 * factor)
+    adapt(damping, torch.tensor(-1.0), torch.tensor(-1.0), 1e-9, 1e-3)
+    assert damping.item() == pytest.approx(1e-3)
 
 
 # the whole

@@ -24,7 +24,6 @@ from optimizers.core.product import Product, add_scaled
 from optimizers.core.tape import Tape
 
 Directions = Mapping[Tensor, Product | Tensor]  # of each parameter that moves
-_SMALLEST_DAMPING = 1e-8  # as in kfac-jax
 
 
 @dataclass(frozen=True)
@@ -79,20 +78,27 @@ def with_momentum(tape: Tape, group: dict[str, Any], directions: Directions, sta
         else:
             add_scaled(param, d, lr * weights[0])
     if change is not None:
-        adapt(group["damping"], tape.loss_now() - tape.loss, change, group["omega"] ** group["damping_interval"])
+        damping, omega = group["damping"], group["omega"] ** group["damping_interval"]
+        adapt(damping, tape.loss_now() - tape.loss, change, omega, group["min_damping"])
 
 
-def adapt(damping: Float[Tensor, ""], reduction: Float[Tensor, ""], change: Float[Tensor, ""], omega: float) -> None:
+def adapt(
+    damping: Float[Tensor, ""],
+    reduction: Float[Tensor, ""],
+    change: Float[Tensor, ""],
+    omega: float,
+    min_damping: float,
+) -> None:
     """Levenberg and Marquardt's rule: lambda <- omega lambda if rho > 3/4, lambda / omega if rho < 1/4.
 
     Args:
-        damping: lambda, changed in place; at least 1e-8.
+        damping: lambda, changed in place, and never less than ``min_damping``.
         reduction: what became of the loss, negative if it fell.
         change: what the model promised. Where it promised nothing, lambda stays; a rise counts as rho = 0.
     """
     rho = torch.where(change < 0, reduction / change, 0.5 * (change == 0))
     factor = torch.where(rho > 3 / 4, omega, torch.where(rho >= 1 / 4, 1.0, 1 / omega))  # NaN counts as badly
-    damping.copy_((damping * factor).clamp_min(_SMALLEST_DAMPING))
+    damping.copy_((damping * factor).clamp_min(min_damping))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ _PCH = {"-1": "EA-CG, PCH-1", "-1.0": "EA-CG, PCH-1", "0": "EA-CG, PCH-2", "0.0"
 _SHOWN = {
     "sgd": "SGD",
     "kfac": "KFAC",
+    "kfac_practised": "K-FAC as practised",
     "kfra": "KFRA",
     "ea_cg": "EA-CG, PCH-1",
     "hf": "HF",

@@ -13,10 +13,17 @@ from suites.harness.training.experiment import Task
 
 
 def difference(there: Task, here: Task, choice: Choice, steps: int = 3) -> float:
-    """The difference of the same task on two devices, ``there`` and ``here``, with the same weights and batches."""
+    """The difference of the same task on two devices, ``there`` and ``here``, with the same weights and batches.
+
+    Raises:
+        Skipped: if random numbers of the devices decide.
+    """
     one, other = there.step(choice, seed=0), here.step(choice, seed=0)
     start = _parameters_after(0, other)
-    return _difference(_parameters_after(steps, one), _parameters_after(steps, other), start)
+    ends = _parameters_after(steps, one), _parameters_after(steps, other)
+    if "sampling" in other.optimizer.state:
+        raise Skipped("it draws labels, and each device draws others")
+    return _difference(*ends, start)
 
 
 def step_without_synchronizing(step: Step) -> None:
