@@ -94,6 +94,24 @@ class Problem:
     def record(self) -> Tape:
         return self.network.record(self.criterion, self.x, self.labels)
 
+    def gauss_newton(self) -> Tensor:
+        """E[J^T hess_z C J] by torch.func: J of all parameters, weight and bias of each layer in turn."""
+        names = [name for name, _ in self.network.named_parameters()]
+        sizes = [parameter.numel() for parameter in self.network.parameters()]
+
+        def logits(flat, x):
+            parts = flat.split(sizes)
+            shaped = {n: p.view_as(v) for n, p, v in zip(names, parts, self.network.parameters(), strict=True)}
+            return torch.func.functional_call(self.network, shaped, (x,))
+
+        flat = torch.cat([parameter.detach().flatten() for parameter in self.network.parameters()])
+        total = 0
+        for x, label in zip(self.x, self.labels, strict=True):
+            J = torch.func.jacrev(logits)(flat, x)
+            hessian = torch.func.hessian(lambda z, y=label: self.criterion.value(z[None], y[None])[0])(logits(flat, x))
+            total = total + J.T @ hessian @ J
+        return total / len(self.x)
+
 
 @pytest.fixture(scope="session")
 def problem() -> Callable[..., Problem]:

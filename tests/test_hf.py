@@ -12,25 +12,6 @@ from optimizers.hf import HF, minimize
 CONVEX = [criterion for criterion in CRITERIA.values() if criterion.convex]
 
 
-def _dense_gauss_newton(case):
-    """E[J^T hess_z C J] by torch.func: J of all parameters, weight and bias of each layer in turn."""
-    names = [name for name, _ in case.network.named_parameters()]
-    sizes = [parameter.numel() for parameter in case.network.parameters()]
-
-    def logits(flat, x):
-        parts = flat.split(sizes)
-        shaped = {n: p.view_as(v) for n, p, v in zip(names, parts, case.network.parameters(), strict=True)}
-        return torch.func.functional_call(case.network, shaped, (x,))
-
-    flat = torch.cat([parameter.detach().flatten() for parameter in case.network.parameters()])
-    total = 0
-    for x, label in zip(case.x, case.labels, strict=True):
-        J = torch.func.jacrev(logits)(flat, x)
-        hessian = torch.func.hessian(lambda z, y=label: case.criterion.value(z[None], y[None])[0])(logits(flat, x))
-        total = total + J.T @ hessian @ J
-    return total / len(case.x)
-
-
 @pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
 def test_products_are_those_of_the_dense_matrix(problem, assert_close, criterion):
     """G v = E[J^T hess_z C J] v."""
@@ -38,7 +19,7 @@ def test_products_are_those_of_the_dense_matrix(problem, assert_close, criterion
     shapes = [(torch.randn_like(linear.weight), torch.randn_like(linear.bias)) for linear in case.network.linears]
     found = case.record().gauss_newton_product(shapes)
     flat, product = (torch.cat([part.flatten() for pair in pairs for part in pair]) for pairs in (shapes, found))
-    assert_close(product, _dense_gauss_newton(case) @ flat.detach(), 1e-11)
+    assert_close(product, case.gauss_newton() @ flat.detach(), 1e-11)
 
 
 def test_cg_against_a_dense_solve(assert_close):
@@ -111,7 +92,7 @@ def test_blocks_leave_out_what_lies_between_layers(problem, assert_close):
     """The directions solve each layer's diagonal block of G + lambda I; those of HF solve all of it."""
     case = problem()
     G, tape = (
-        _dense_gauss_newton(case) + 0.3 * torch.eye(sum(p.numel() for p in case.network.parameters())),
+        case.gauss_newton() + 0.3 * torch.eye(sum(p.numel() for p in case.network.parameters())),
         case.record(),
     )
     gradient = torch.cat(

@@ -32,6 +32,10 @@ SPECS = (
     "kfac[inverse=factor,inverse_interval=2]",
     "kfac[quadratic=True,damping_interval=1]",
     "kfac[labels=sampled,decay=0.9,inverse_interval=2,joint_bias=True,quadratic=True,damping_interval=3]",
+    "ekfac",
+    "ekfac[labels=sampled]",
+    "ekfac[interval=2]",
+    "ekfac[labels=sampled,interval=2,decay=0.9]",
     *(f"{name}[inverse={form}]" for name in ("kfac", "kfra") for form in FORMS),
 )
 NETS = (  # each makes another part the largest of a phase
@@ -78,7 +82,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks o
 
 
 def _counted(spec, sizes, batch, dtype):
-    """The peak of each phase of the second step, or of the third if it is the next that inverts, in bytes."""
+    """The peak of each phase of the second step, or of the third if what lasts two steps is renewed in it, in bytes."""
     peaks, phase = {}, None
 
     def begins(next_phase):

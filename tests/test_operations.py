@@ -113,6 +113,7 @@ def test_a_step_of_a_first_order_method_is_one_gradient(task, spec):
         "kfac[quadratic=True,damping_interval=1]",
         "ea_cg[max_iter=1]",
         "ea_cg[factor=full]",
+        "ekfac[labels=exact]",
         "fisher+ea_cg[factor=full]",
     ],
 )

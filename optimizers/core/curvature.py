@@ -48,10 +48,15 @@ def sampled_fisher(tape: Tape, generator: torch.Generator) -> list[Operator]:
     Args:
         generator: a random generator on the tape's device.
     """
+    deltas = sampled_deltas(tape, generator)
+    return [Dense(Gram(delta).dense()) for delta in deltas]  # solves are for other deltas, which are not in its span
+
+
+def sampled_deltas(tape: Tape, generator: torch.Generator) -> list[Float[Tensor, "B _O"]]:
+    """The deltas of each layer for targets drawn from the model, one a sample."""
     assert tape.criterion.draw is not None, "checked when the optimizer was built"
     labels = tape.criterion.draw(tape.logits, generator)
-    deltas = tape.backward(tape.criterion.gradient(tape.logits, labels))
-    return [Dense(Gram(delta).dense()) for delta in deltas]  # solves are for other deltas, which are not in its span
+    return tape.backward(tape.criterion.gradient(tape.logits, labels))
 
 
 def exact_fisher(tape: Tape) -> list[Operator]:

@@ -16,6 +16,7 @@ _SHOWN = {
     "sgd": "SGD",
     "kfac": "KFAC",
     "kfac_practised": "K-FAC as practised",
+    "ekfac": "EKFAC",
     "kfra": "KFRA",
     "ea_cg": "EA-CG, PCH-1",
     "hf": "HF",

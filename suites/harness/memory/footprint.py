@@ -7,14 +7,18 @@ from typing import Any
 
 from optimizers import SGD
 from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder
-from suites.harness.memory import formulas, practised
+from suites.harness.memory import eigenbasis, formulas, practised
 from suites.harness.memory.formulas import Formula, Net, second_order, sgd
 from suites.harness.memory.ledger import Footprint, Ledger
 from suites.harness.names import pick
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import DTYPES
 
-FORMULAS: dict[str, Formula] = {**formulas.FORMULAS, **practised.FORMULAS}  # by the names of parts
+FORMULAS: dict[str, Formula] = {
+    **formulas.FORMULAS,
+    **practised.FORMULAS,
+    **eigenbasis.FORMULAS,
+}  # by the names of parts
 
 
 def predict(
@@ -54,7 +58,11 @@ def predict(
         parts = {"curvature": optimizer.curvature, "solver": optimizer.solver, "update": optimizer.update}
         if any(part.name not in FORMULAS for part in parts.values()):
             return None
-        ledger.hold(parameters=parameters, state=practised.state(net, group) if "decay" in group else 0)
+        ledger.hold(parameters=parameters)
+        if "factor_interval" in group:
+            ledger.hold(state=practised.state(net, group))
+        if optimizer.solver.name == "ekfi":
+            ledger.hold(state=eigenbasis.state(net, group["interval"], group["decay"]))
         step = partial(second_order, **{kind: _given(FORMULAS[part.name], group) for kind, part in parts.items()})
     else:
         return None

@@ -58,6 +58,7 @@ _LOOKS = {  # in the order of columns
     "SGD": Look(_BLACK, _CIRCLE, _SOLID),
     "Adam": Look(_SKY, _SQUARE, _BROKEN),
     "KFAC": Look(_BLUE, _DIAMOND, _DASHED),
+    "EKFAC": Look(_BLUE, _SQUARE, _DASHED),
     "KFRA": Look(_GREEN, _UP, _DASHED),
     "EA-CG, PCH-1": Look(_RED, _STAR, _SOLID),
     "EA-CG, PCH-2": Look(_PINK, _CROSS, _SOLID),
