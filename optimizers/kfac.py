@@ -1,10 +1,9 @@
 """KFAC: the Fisher matrix with the Kronecker-factored inverse."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 from torch import Generator, Tensor
 
@@ -58,7 +57,7 @@ class KFAC(SecondOrder):
         quadratic: learning rate and momentum that minimize the quadratic model of the loss, with exact products with
             the Fisher matrix; ``lr`` is then a factor of the step. Martens and Grosse (2015), sections 6.4 and 7.
         damping_interval: after so many steps the damping is adapted by Levenberg and Marquardt's rule (their section
-            6.5). ``param_groups`` has the damping of now.
+            6.5). ``param_groups`` has the damping of now. Its root damps the factors, as in kfac-jax; they search that.
         omega: in (0, 1); the damping is then multiplied or divided by omega^damping_interval.
         min_damping: below which it does not fall. Batches that are a small part of the data need more than the default,
             since the model predicts the loss of its own batch alone.
@@ -112,47 +111,40 @@ class KFAC(SecondOrder):
         keeps = decay > 0 or factor_interval > 1 or inverse_interval > 1
         has_rule = any(of_steps.values()) or damping_interval is not None
         differ = labels == "sampled" or keeps or (damping_interval or 1) > 1
-        _refuse(
-            {
-                "a captured step cannot differ from the next: leave labels=sampled, decay, intervals": capturable
-                and differ,
-                "inverse_interval must be a multiple of factor_interval": inverse_interval % factor_interval,
-                f"decay and intervals keep the factor A, which inverse={inverse} does not form": keeps
-                and inverse not in ("exact", "factor"),
-                "quadratic finds momentum and length of a step: leave momentum and kl_clip": quadratic
-                and (momentum or kl_clip),
-            }
-        )
+        if capturable and differ:
+            raise ValueError("a captured step cannot differ from the next: leave labels=sampled, decay and intervals")
+        if inverse_interval % factor_interval:
+            raise ValueError("inverse_interval must be a multiple of factor_interval")
+        if keeps and inverse not in ("exact", "factor"):
+            raise ValueError(f"decay and intervals keep the factor A, which inverse={inverse} does not form")
+        if quadratic and (momentum or kl_clip):
+            raise ValueError("quadratic finds momentum and length of a step: leave momentum and kl_clip")
         if criterion is not None and labels != "batch":
             require_draws(criterion)
         if criterion is not None and (quadratic or damping_interval):
             require_convex(criterion)
-        formed = Curvature("formed_fisher", formed_fisher)
         curvature = {
-            "batch": CURVATURES["fisher"] if inverse == "exact" else formed,
+            "batch": CURVATURES["fisher"] if inverse == "exact" else Curvature("formed_fisher", formed_fisher),
             "sampled": Curvature("sampled_fisher", self._sampled_fisher),
             "exact": Curvature("exact_fisher", exact_fisher),
         }[labels]
-        solver = SOLVERS["kfi"]
         if keeps:
             curvature = Curvature(f"kept_{curvature.name}", partial(self._averaged, curvature))
-        if keeps or joint_bias:
-            solver = Solver("kept_kfi", self._solve, solver.ranges)
-        practised = {**of_factors, "joint_bias": joint_bias, **of_steps, **of_damping}
+        kfi, is_practised = SOLVERS["kfi"], keeps or joint_bias or has_rule
         super().__init__(
             params,
             lr=lr,
             curvature=curvature,
-            solver=solver,
+            solver=Solver("kept_kfi", self._solve, kfi.ranges) if keeps or joint_bias else kfi,
             update=Update("with_momentum", with_momentum) if has_rule else PLAIN,
             period=math.lcm(inverse_interval, damping_interval or 1),
             criterion=criterion,
             capturable=None if differ else capturable,
-            settings=practised if keeps or joint_bias or has_rule else {},
+            settings={**of_factors, "joint_bias": joint_bias, **of_steps, **of_damping} if is_practised else {},
             damping=damping,
             inverse=inverse,
         )
-        if len(self.param_groups) > 1 and (keeps or joint_bias or has_rule):
+        if is_practised and len(self.param_groups) > 1:
             raise ValueError(f"K-FAC as practised takes one parameter group, got {len(self.param_groups)}")
         if damping_interval is not None:
             (group,) = self.param_groups
@@ -202,9 +194,3 @@ class KFAC(SecondOrder):
         """That of its weight or, if only the bias is trained here, of its bias."""
         mine = set(self.param_groups[0]["params"])
         return next((self.state[param] for param in (layer.weight, layer.bias) if param in mine), None)
-
-
-def _refuse(faults: Mapping[str, Any]) -> None:
-    for message, is_there in faults.items():
-        if is_there:
-            raise ValueError(message)
