@@ -6,8 +6,7 @@ Where a ratio is above its target, three columns say where the time goes: the op
 rate at which the step does them, and the rate of the first layer's product alone.
 """
 
-import time
-from functools import cache
+from functools import cache, partial
 from statistics import median
 
 import pytest
@@ -96,11 +95,7 @@ def _product_rate(net: Net) -> float:
     """The best rate of W h of the first layer."""
     inputs, outputs, *_ = net.task().network(0).sizes
     h, weight = torch.rand(net.batch_size, inputs), torch.rand(outputs, inputs)
-    seconds = []
-    for _ in range(20):
-        begin = time.perf_counter()
-        torch.mm(h, weight.T)
-        seconds.append(time.perf_counter() - begin)
+    (seconds,) = interleaved_seconds({"product": partial(torch.mm, h, weight.T)}, "cpu", 20).values()
     return 2 * net.batch_size * inputs * outputs / min(seconds) / 1e9
 
 

@@ -13,7 +13,7 @@ from suites.harness.measure.operations import OperationCounter, count, count_gra
 from suites.harness.measure.step import Step
 from suites.harness.training.catalog import choose, grid, named
 from suites.harness.training.experiment import Settings, Task
-from suites.harness.training.step_log import Accounts
+from suites.harness.training.step_log import StepLog
 
 SIZES, BATCH = (64, 20, 15, 10), 50
 PRODUCTS = [2 * BATCH * inputs * outputs for inputs, outputs in pairwise(SIZES)]
@@ -203,14 +203,14 @@ def test_passes_that_differ_from_step_to_step_are_counted(spec):
     task = Task.load(Settings(device="cpu", network=(64, 20, 10)))
     step, seen = task.step(choose(spec), seed=0), Counter()
     cost = probe(task.step(choose(spec), seed=1))
-    accounts = Accounts(step, cost, "cpu")
+    log = StepLog(step, cost, "cpu")
     for _ in range(6):
         with OperationCounter() as counter:
             step()
         seen.update(counter.counts)
-        accounts.watch()
+        log.watch()
     products, forwards = step.passes["products"], step.passes["forwards"]
-    point = accounts.close()
+    point = log.close()
     assert point["gradient_equivalents"] == pytest.approx(seen.total() / cost.gradient, rel=0.02)
     assert point["forwards"] == 6 + products + forwards
     assert point["backwards"] == 6 + products

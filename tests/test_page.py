@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,6 +16,7 @@ import pytest
 
 from suites.harness.analysis.answer import COSTS
 from suites.harness.analysis.experiment import collect
+from suites.harness.records.facts import ProblemFacts
 from suites.harness.show import measurements
 from suites.harness.show.comparison import comparison_table
 from suites.harness.show.looks import COLOURS, look_of, looks
@@ -22,6 +24,7 @@ from suites.harness.show.overview import overview
 from suites.harness.show.page import build
 from suites.harness.show.table import Cell, Column, Table, latex
 from suites.harness.units import shown_bytes
+from tests.example_records import header, point, write
 from tests.pages import elements
 from tests.test_site import HOSTILE, write_run
 
@@ -285,3 +288,12 @@ def test_latex_compiles_and_the_main_tables_fit_a_page(built, tmp_path):
     assert told.returncode == 0, told.stdout[-2000:]
     wide = {one.split()[0] for one in told.stdout.split("TABLE ")[1:] if "Overfull" in one}
     assert not wide & {"hostile", DIGITS, "published-digits-bounded", *(f"overview-{cost}" for cost in COSTS)}
+
+
+def test_a_row_says_that_its_target_is_a_loss(tmp_path):
+    loss = {"metric": "test loss", "unit": "nats an image", "larger_is_better": False, "source": None}
+    facts = replace(header(dataset="mine", epochs=1), problem=ProblemFacts(targets=(0.5, 0.25), **loss))
+    points = [point(epoch, train_loss=1 / (1 + 2 * epoch)) for epoch in range(2)]
+    write(tmp_path / "one" / "runs" / "sgd.jsonl", facts, points)
+    (row,) = overview(collect(tmp_path).experiments).rows
+    assert (row.goal, row.best("gradients")) == ("to test loss 0.5", "14")

@@ -83,6 +83,12 @@ class Row:
         return ", ".join([self.tuning, self.runs, self.answer.environment.processor])
 
     @property
+    def goal(self) -> str:
+        """``to 0.97``; of a loss, ``to test loss 12.3``."""
+        quantity = "" if self.answer.judged.larger_is_better else f"{self.answer.judged.quantity} "
+        return f"to {quantity}{self.answer.target:g}"
+
+    @property
     def mixed(self) -> bool:
         """Whether the settings were chosen in several ways, so that each must say its own."""
         return len({method.tuning for method in self.answer.methods.values()}) > 1

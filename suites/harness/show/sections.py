@@ -72,7 +72,7 @@ def _experiment(row: Row) -> Section:
     return Section(
         name,
         row.problem,
-        f"{row.facts}, to {experiment.target:g}",
+        f"{row.facts}, {row.goal}",
         sentences(row.answer),
         caption(experiment.records, experiment.target),
         experiment.command,

@@ -28,7 +28,7 @@ from suites.harness.training.evaluation import evaluate, negative_curvature, sta
 from suites.harness.training.experiment import Task
 from suites.harness.training.identity import code_id, run_id
 from suites.harness.training.resumable import Work, restore, run_once
-from suites.harness.training.step_log import Accounts
+from suites.harness.training.step_log import StepLog
 from suites.harness.training.turns import Turns, in_one_go
 
 T = TypeVar("T")
@@ -156,7 +156,7 @@ class _Training:
         resumed = [*progress["resumed"], *([first] if saved else [])]
         first_loss, best, train_loss = progress["first_loss"], progress["best"], math.nan
         goal = GOALS[task.problem.metric]
-        accounts = Accounts(step, cost, device, progress.get("total"))
+        log = StepLog(step, cost, device, progress.get("total"))
         training, evaluation = Stopwatch(device, progress["training"]), Stopwatch(device, progress["evaluation"])
         self.work.measured |= {
             "peak_state_bytes": peak,
@@ -176,7 +176,7 @@ class _Training:
                                     return "stopped", f"out of time in epoch {epoch}"
                                 schedule.set(number)
                                 step()
-                                accounts.watch()
+                                log.watch()
                         yield
             with evaluation:
                 measured = self._measure(step)
@@ -186,7 +186,7 @@ class _Training:
                 training_seconds=training.seconds,
                 evaluation_seconds=evaluation.seconds,
                 **measured,
-                **accounts.close(),
+                **log.close(),
             )
             self.work.point(point)
             self.on_point(point)
@@ -203,7 +203,7 @@ class _Training:
                 step,
                 training=training.seconds,
                 evaluation=evaluation.seconds,
-                total=dict(accounts.total),
+                total=dict(log.total),
                 resumed=resumed,
                 first_loss=first_loss,
                 best=best,

@@ -17,7 +17,7 @@ from suites.harness.records.conventions import PHASES
 from suites.harness.records.facts import Phase, SolverHealth
 
 
-class Accounts:
+class StepLog:
     """Watches every step and keeps its findings on the device until :meth:`close` is called, off the clock.
 
     Args:
