@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from optimizers.core import cholesky
 from optimizers.core.cholesky import Request, factorize
 
 
@@ -24,6 +25,45 @@ def test_a_factor_solves_as_a_dense_solve_does(size, many):
         assert (factor.solve(given_side) - one).norm() <= 1e-12 * one.norm()
     assert torch.equal(matrix, before)
     assert all(torch.equal(one, other) for one, other in zip(right, given, strict=True))
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """A CPU takes the ways of a GPU."""
+    monkeypatch.setattr(cholesky, "on_gpu", lambda matrix: True)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("sizes", [(30, 5, 100, 1, 100), (7,), (600,), (600, 3, 600)])
+def test_a_gpu_solves_as_a_dense_solve_does(sizes, monkeypatch):
+    """Small matrices padded to one batch, whose factors are inverted at once; large ones for themselves."""
+    generator = torch.Generator().manual_seed(0)
+    roots = [torch.randn(size, size, generator=generator, dtype=torch.float64) for size in sizes]
+    matrices, calls = [root @ root.T / len(root) for root in roots], []
+    plain = torch.linalg.cholesky_ex
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda a, **named: calls.append(a.shape) or plain(a, **named))
+    requests = [
+        Request(len(one), lambda one=one: one, (0.1, torch.tensor(2.0, dtype=torch.float64))) for one in matrices
+    ]
+    found = factorize(requests, padded=128)
+    small, large = [size for size in sizes if size <= 128], [size for size in sizes if size > 128]
+    batched = [(2 * len(small), max(small), max(small))] if small else []
+    alone = [(600, 600)] * 2 if len(large) == 1 else [(2 * len(large), 600, 600)] * bool(large)
+    assert sorted(calls) == sorted(batched + alone)
+    for one, request, factors in zip(matrices, requests, found, strict=True):
+        for damping, factor in zip(request.dampings, factors, strict=True):
+            assert factor.info == 0
+            for columns in (1, 300):
+                x = torch.randn(len(one), columns, generator=generator, dtype=torch.float64)
+                assert (factor.solve(one @ x + damping * x) - x).norm() <= 1e-12 * x.norm()
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_an_indefinite_matrix_of_a_padded_batch_is_reported_alone():
+    matrices = [torch.eye(size, dtype=torch.float64) for size in (20, 3, 20)]
+    matrices[1][2, 2] = -2.0
+    found = factorize([Request(len(one), lambda one=one: one, (0.5, 2.5)) for one in matrices], padded=128)
+    assert [[int(factor.info != 0) for factor in factors] for factors in found] == [[0, 0], [1, 0], [0, 0]]
 
 
 @pytest.mark.parametrize("position", [0, 130, 299, 590])

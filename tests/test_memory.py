@@ -144,12 +144,14 @@ def test_auto_is_predicted_as_what_the_budget_leaves():
 
 
 def test_a_library_s_copy_of_a_factor_is_counted_where_it_is_made():
-    """``cholesky_solve`` copies it; a CPU that solves by blocks does not. Of two factors, that at the peak counts."""
+    """``cholesky_solve`` copies it; a CPU that solves by blocks, and a GPU that solves with inverses, do not. Of two
+    factors, that at the peak counts.
+    """
     extra = {
         (device, outputs): _predicted("kfac[inverse=factor]", (500, outputs), 20, device=device).parts.get("library", 0)
-        for device, outputs in (("cpu", 10), ("cpu", 400), ("cuda", 400))
+        for device, outputs in (("cpu", 10), ("cpu", 400), ("cuda", 400), ("cuda", 600))
     }
-    assert extra == {("cpu", 10): 4 * 500**2, ("cpu", 400): 0, ("cuda", 400): 4 * 400**2}
+    assert extra == {("cpu", 10): 4 * 500**2, ("cpu", 400): 0, ("cuda", 400): 0, ("cuda", 600): 4 * 600**2}
 
 
 def test_formulas_know_what_is_composed_of_known_parts(tmp_path):

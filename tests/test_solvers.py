@@ -1,6 +1,7 @@
 """Solvers: every direction against conjugate gradients on matrices or a dense solve written out here."""
 
 import math
+import sys
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -44,6 +45,13 @@ def prefers_factors(request, monkeypatch):
     """Whether layers carry weight directions as ``left @ input`` or as dense matrices."""
     monkeypatch.setattr(Layer, "prefers_factors", request.param)
     return request.param
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def either_way(request, monkeypatch):
+    """The ways of a CPU, and on a CPU those of a GPU: what is small is one padded batch, solved with inverses."""
+    for module in ("cholesky", "solvers.kfi"):
+        monkeypatch.setattr(sys.modules[f"optimizers.core.{module}"], "on_gpu", lambda matrix: request.param == "gpu")
 
 
 def _gradients(layer):
@@ -446,6 +454,7 @@ def _kfi_oracle(layer, G, damping, right_factor):
     )
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("batch", [1, 4, 40])
 @pytest.mark.parametrize("curvature", [fisher, pch])
 @every_form
@@ -469,6 +478,7 @@ def test_kfi_gram_is_factor(problem, assert_close, batch):
         assert_close(one.dense(), other.dense())
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("batch", [1, 4, 40])
 def test_kfi_rank_one_is_eq_13(problem, assert_close, batch):
     """Eq. (13): hbar hbar^T in place of E[h h^T], whose trace pi keeps; by a dense solve."""
@@ -480,6 +490,7 @@ def test_kfi_rank_one_is_eq_13(problem, assert_close, batch):
         assert_close(direction.dense(), _kfi_oracle(layer, G, 0.05, torch.outer(hbar, hbar)))
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("inverse", INVERSES)
 def test_kfi_biases(problem, assert_close, inverse):
     """d = -(G + a I)^{-1} grad b."""
@@ -492,6 +503,7 @@ def test_kfi_biases(problem, assert_close, inverse):
     assert solution.residual.isnan().all()
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("inverse", INVERSES)
 def test_kfi_falls_back_on_the_gradient(problem, assert_close, inverse):
     """Where G + damping is not positive definite, d = -grad and the status says so; the other layers are solved."""
@@ -507,6 +519,7 @@ def test_kfi_falls_back_on_the_gradient(problem, assert_close, inverse):
     assert torch.equal(solution.weights[0].dense(), good.weights[0].dense())
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("in_batch", [True, False])
 def test_kfi_falls_back_on_the_gradient_where_the_other_factor_fails(problem, assert_close, monkeypatch, in_batch):
     """The same where E[h h^T] + damping is not positive definite: biases, which do not need it, are solved."""
@@ -524,6 +537,20 @@ def test_kfi_falls_back_on_the_gradient_where_the_other_factor_fails(problem, as
         assert_close(weight.dense(), -gradient)
         G = sum(torch.outer(delta, delta) for delta in layer.delta) / 4
         assert_close(bias, -torch.linalg.solve(G + 0.05 * _identity(G), of_bias))
+
+
+@pytest.mark.parametrize("either_way", ["gpu"], indirect=True)
+@pytest.mark.parametrize(("curvature", "count"), [(fisher, 9), (gauss_newton, 9)])
+@pytest.mark.usefixtures("either_way")
+def test_a_gpu_factorizes_all_small_systems_of_kfi_as_one_batch(problem, monkeypatch, curvature, count):
+    """Of all layers, G for two dampings and E[h h^T] for one, in either space."""
+    shapes, plain = [], torch.linalg.cholesky_ex
+    monkeypatch.setattr(
+        torch.linalg, "cholesky_ex", lambda a, **named: shapes.append(tuple(a.shape)) or plain(a, **named)
+    )
+    tape = problem((60, 50, 7, 4), batch=40).record()
+    kfi(tape.layers, curvature(tape))
+    assert shapes == [(count, max(shapes[0][1:]), max(shapes[0][1:]))]
 
 
 class _Largest(TorchDispatchMode):

@@ -1,5 +1,5 @@
 """Damped positive definite systems by Cholesky factorization. On a CPU, large ones are solved by blocks, as matrix
-products.
+products. On a GPU, those of a batch are all solved with the inverses of their factors, which are products as well.
 
 symbol              name        shape
 M + lambda I        matrix      [n, n]   symmetric; = L L^T
@@ -10,10 +10,13 @@ L                   lower       [n, n]   lower triangle
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from optimizers.core.streams import side_by_side
 
 # torch's triangular solves with many right sides, and its factorization of a large matrix, run at a third of the speed
 # of products on a CPU
@@ -38,7 +41,8 @@ class Request:
 class Factor:
     """M + lambda I = L L^T. If ``info`` is not 0, it is not positive definite, and solutions mean nothing.
 
-    corners: where the factorization was by blocks; the diagonal blocks of ``lower`` are not used then.
+    corners: where the factorization was by blocks; the diagonal blocks of ``lower`` are not used then. A single one is
+        L^-1, which then stands for ``lower`` as well.
     """
 
     damping: Damping
@@ -49,6 +53,8 @@ class Factor:
     def solve(self, right: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
         """(M + lambda I)^-1 right."""
         corners = self.corners
+        if corners is not None and len(corners) == 1:
+            return corners[0].T @ (corners[0] @ right)
         if corners is None and (right.device.type != "cpu" or not by_blocks(*right.shape)):
             return torch.cholesky_solve(right, self.lower)
         blocks = blocks_of(len(self.lower))
@@ -60,47 +66,72 @@ class Factor:
         return _substitute(self.lower, corners, blocks, right)
 
 
-def factorize(requests: Sequence[Request]) -> list[list[Factor]]:
+def factorize(requests: Sequence[Request], padded: int = 0) -> list[list[Factor]]:
     """The factors of each request, one for each damping. Those of one size are factorized as one batch.
 
     Nothing waits for the device.
+
+    Args:
+        padded: sizes up to it are one batch, in which ones on the diagonal fill up the smaller matrices.
     """
     if len(requests) == 1:
-        return [_factorize_batch(requests)]
+        return [_factorize_batch(requests, requests[0].size)]
     factors: list[list[Factor]] = [[] for _ in requests]
-    for size in dict.fromkeys(request.size for request in requests):
-        numbers = [number for number, request in enumerate(requests) if request.size == size]
-        found = iter(_factorize_batch([requests[number] for number in numbers]))
+    for size, numbers in by_size([request.size for request in requests], padded).items():
+        found = iter(_factorize_batch([requests[number] for number in numbers], size))
         for number in numbers:
             factors[number] = [next(found) for _ in requests[number].dampings]
     return factors
 
 
-def _factorize_batch(requests: Sequence[Request]) -> list[Factor]:
-    """Of one size."""
+def by_size(sizes: Sequence[int], padded: int) -> dict[int, list[int]]:
+    """The numbers of the matrices of each batch, by their size within it."""
+    widest = max((size for size in sizes if size <= padded), default=0)
+    found: dict[int, list[int]] = {}
+    for number, size in enumerate(sizes):
+        found.setdefault(max(size, widest) if size <= padded else size, []).append(number)
+    return found
+
+
+def _factorize_batch(requests: Sequence[Request], size: int) -> list[Factor]:
+    """Of one size, to which smaller ones are padded."""
     dampings = [damping for request in requests for damping in request.dampings]
-    if len(dampings) == 1 and requests[0].size <= LARGE:
-        return [_factorize_one(requests[0].matrix(), dampings[0])]
-    batch = torch.empty(0)
-    place = 0
+    matrix: Tensor | None = requests[0].matrix()
+    if len(requests) == 1 and (on_gpu(matrix) if size > LARGE else len(dampings) == 1):
+        return side_by_side([partial(_factorize_one, matrix, damping) for damping in dampings], matrix.device)
+    batch = matrix.new_empty(len(dampings), size, size)
+    place, sizes = 0, []
     for request in requests:
-        matrix = request.matrix()
-        if not place:
-            batch = matrix.new_empty(len(dampings), *matrix.shape)
-        batch[place : place + len(request.dampings)] = matrix
+        matrix = request.matrix() if matrix is None else matrix
+        own = batch[place : place + len(request.dampings)]
+        if request.size < size:
+            own.zero_().diagonal(dim1=1, dim2=2).fill_(1)
+        own[:, : request.size, : request.size] = matrix
         place += len(request.dampings)
-        del matrix  # before the next is computed
-    for matrix, damping in zip(batch, dampings, strict=True):
-        matrix.diagonal().add_(damping)
-    if batch.device.type == "cpu" and batch.shape[-1] > LARGE:
-        corners, info = _factorize_blocks(batch, blocks_of(batch.shape[-1]))
+        sizes += [request.size] * len(request.dampings)
+        matrix = None  # before the next is computed
+    for one, damping in zip(batch, dampings, strict=True):
+        one.diagonal().add_(damping)
+    if not on_gpu(batch) and size > LARGE:
+        corners, info = _factorize_blocks(batch, blocks_of(size))
         return [
             Factor(damping, lower, one, [corner[number] for corner in corners])
             for number, (damping, lower, one) in enumerate(zip(dampings, batch, info, strict=True))
         ]
     batch = batch.mT  # column-major, as LAPACK wants it, in place
     lower, info = torch.linalg.cholesky_ex(batch, out=(batch, batch.new_empty(len(batch), dtype=torch.int32)))
-    return [Factor(*one) for one in zip(dampings, lower, info, strict=True)]
+    inverted = on_gpu(lower) and size <= LARGE
+    batch = _inverse(lower) if inverted else lower
+    factors = [one if own == size else one[:own, :own] for one, own in zip(batch, sizes, strict=True)]
+    return [
+        Factor(damping, one, failed, [one] if inverted else None)
+        for damping, one, failed in zip(dampings, factors, info, strict=True)
+    ]
+
+
+def on_gpu(matrix: Tensor) -> bool:
+    """Whether it lies on a GPU, where products cost least, and one small matrix leaves most of it idle."""
+    return matrix.device.type != "cpu"
 
 
 def _factorize_one(matrix: Float[Tensor, "n n"], damping: Damping) -> Factor:

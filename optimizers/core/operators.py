@@ -93,9 +93,9 @@ class Damped:
         return self.operator.solve(self.factor, right)
 
 
-def damped(requests: Sequence[tuple[Operator, Sequence[Damping]]]) -> list[list[Damped]]:
-    """G + lambda I of several operators, for several dampings each. Those of one size are factorized as one batch."""
-    factors = factorize([Request(G.core_size, G.core, dampings) for G, dampings in requests])
+def damped(requests: Sequence[tuple[Operator, Sequence[Damping]]], padded: int = 0) -> list[list[Damped]]:
+    """G + lambda I of several operators, for several dampings each, see :func:`optimizers.core.cholesky.factorize`."""
+    factors = factorize([Request(G.core_size, G.core, dampings) for G, dampings in requests], padded)
     return [[Damped(G, factor) for factor in of_one] for (G, _), of_one in zip(requests, factors, strict=True)]
 
 

@@ -16,7 +16,7 @@ def side_by_side(works: Iterable[Callable[[], T]], device: torch.device) -> list
     all that is queued later. Otherwise one follows the other: without a graph the launches take the time, and streams
     do not help.
     """
-    if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
+    if not is_captured(device):
         return [work() for work in works]
     main, results = torch.cuda.current_stream(device), []
     begin = main.record_event()
@@ -27,6 +27,33 @@ def side_by_side(works: Iterable[Callable[[], T]], device: torch.device) -> list
             results.append(work())
         main.wait_stream(branch)
     return results
+
+
+def begun(work: Callable[[], T], device: torch.device) -> Callable[[], T]:
+    """Begin a work whose result is needed later; the function that is returned gives it.
+
+    While a CUDA graph is captured it is a branch, for which only those wait who ask for the result. Somebody must.
+    """
+    if not is_captured(device):
+        result = work()
+        return lambda: result
+    main = torch.cuda.current_stream(device)
+    branch = _branch(main, -1)
+    branch.wait_stream(main)
+    with torch.cuda.stream(branch):
+        result = work()
+    end = branch.record_event()
+
+    def ask() -> T:
+        torch.cuda.current_stream(device).wait_event(end)
+        return result
+
+    return ask
+
+
+def is_captured(device: torch.device) -> bool:
+    """Whether what is done now goes into a CUDA graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 @cache

@@ -24,15 +24,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from optimizers.core.cholesky import LARGE, Damping, Factor
+from optimizers.core.cholesky import LARGE, Damping, Factor, on_gpu
 from optimizers.core.kept import Kept
 from optimizers.core.operators import Damped, Dense, Gram, Operator, damped
 from optimizers.core.product import Product
 from optimizers.core.solvers.solution import Solution, Status
-from optimizers.core.streams import side_by_side
+from optimizers.core.streams import begun, side_by_side
 from optimizers.core.tape import Layer
 
-_SMALL = 128
+SMALL = 128
 _ROUNDINGS = 32  # a damping below so many roundings of the trace of its matrix is lost
 
 
@@ -77,15 +77,14 @@ def kronecker(
     left, right = root / pi, root * pi
     dampings = [(one,) if joint else (damping, one) for one in left], [*zip(right, strict=True)]
     requests = [pair for side in zip((curvature, inputs), dampings, strict=True) for pair in zip(*side, strict=True)]
-    # in the space of the batch all at once; the others layer by layer, which holds less
-    device = layers[0].delta.device.type
-    at_once = are_together(layers[0].batch, device, curvature, inputs)
-    together = [request for request, one in zip(requests, 2 * at_once, strict=True) if one and request[0].is_in_batch]
-    ready = dict(zip((G for G, _ in together), damped(together), strict=True))
-    sides = [partial(_factorized, ready, device, *request) for request in requests]
+    gpu, device = on_gpu(layers[0].delta), layers[0].delta.device
+    at_once = are_together(layers[0].batch, gpu, curvature, inputs)
+    together = [request for request, one in zip(requests, at_once, strict=True) if one]
+    ready = _begun(together, gpu, device) if together else {}
+    sides = [partial(_factorized, ready, gpu, *request) for request in requests]
     works = zip(layers, inputs, sides[: len(layers)], sides[len(layers) :], strict=True)
     works = [partial(_layer, *one, joint) for one in works]
-    weights, biases, infos, sums = zip(*side_by_side(works, layers[0].delta.device), strict=True)
+    weights, biases, infos, sums = zip(*side_by_side(works, device), strict=True)
     failed, sums = torch.stack(infos) != 0, torch.stack(sums)
     rounding = _ROUNDINGS * torch.finfo(sums.dtype).eps
     of_weight = torch.maximum(input_trace / pi, G_trace * pi) / root
@@ -103,16 +102,28 @@ def kronecker(
     )
 
 
-def are_together(batch: int, device: str, curvature: Sequence[Operator], inputs: Sequence[Operator]) -> list[bool]:
-    """Of which layers what is factorized in the space of the batch is factorized at once.
+def are_together(batch: int, gpu: bool, curvature: Sequence[Operator], inputs: Sequence[Operator]) -> list[bool]:
+    """Which operators are factorized at once, in the space of the batch or small: G of each layer, then A of each. The
+    others are layer by layer, which holds less.
 
     A CPU gains by it where a factorization takes no longer than its start, and holds no more if nothing else is
-    factorized for the layer.
+    factorized for the layer. A GPU gains until one factorization fills it.
     """
+    if not gpu:
+        sides = zip(curvature, inputs, strict=True)
+        return 2 * [batch <= SMALL and G.is_in_batch and A.is_in_batch for G, A in sides]
     return [
-        device != "cpu" or (batch <= _SMALL and G.is_in_batch and A.is_in_batch)
-        for G, A in zip(curvature, inputs, strict=True)
+        not isinstance(one, Kept) and one.core_size <= (LARGE if one.is_in_batch else SMALL)
+        for one in (*curvature, *inputs)
     ]
+
+
+def _begun(
+    together: Sequence[tuple[Operator, Sequence[Damping]]], gpu: bool, device: torch.device
+) -> dict[Operator, Callable[[], list[Damped]]]:
+    """All of them for each damping. What needs none of them does not wait."""
+    ask = begun(partial(damped, together, SMALL if gpu else 0), device)
+    return {G: lambda number=number: ask()[number] for number, (G, _) in enumerate(together)}
 
 
 def _traces(operators: Sequence[Operator]) -> tuple[Float[Tensor, " L"], Float[Tensor, " L"]]:
@@ -122,18 +133,18 @@ def _traces(operators: Sequence[Operator]) -> tuple[Float[Tensor, " L"], Float[T
     return torch.stack(traces), means.clamp_min(torch.finfo(means.dtype).tiny)
 
 
-def one_by_one(device: str, G: Operator) -> bool:
+def one_by_one(gpu: bool, G: Operator) -> bool:
     """Whether G is factorized for one damping after the other, which holds less. Large ones gain by a batch of two."""
-    return device == "cpu" and not isinstance(G, Kept) and not G.is_in_batch and G.core_size <= LARGE
+    return not gpu and not isinstance(G, Kept) and not G.is_in_batch and G.core_size <= LARGE
 
 
 def _factorized(
-    ready: Mapping[Operator, list[Damped]], device: str, G: Operator, dampings: Sequence[Damping]
+    ready: Mapping[Operator, Callable[[], list[Damped]]], gpu: bool, G: Operator, dampings: Sequence[Damping]
 ) -> Iterator[Damped]:
     """G for each damping."""
     if G in ready:
-        yield from ready[G]
-    elif len(dampings) > 1 and one_by_one(device, G):
+        yield from ready[G]()
+    elif len(dampings) > 1 and one_by_one(gpu, G):
         matrix = Dense(G.dense())
         for damping in dampings:
             yield from matrix.damped(damping)

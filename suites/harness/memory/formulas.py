@@ -23,7 +23,6 @@ workspace           temporaries of one line
 library             copies inside one call of LAPACK, which are no tensors of ours
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,11 +31,11 @@ from typing import Any
 
 import torch
 
-from optimizers.core.cholesky import LARGE, blocks_of, by_blocks
+from optimizers.core.cholesky import LARGE, blocks_of, by_blocks, by_size
 from optimizers.core.counts import factors_are_cheaper
 from optimizers.core.kept import Kept
 from optimizers.core.operators import Dense, Gram, Operator, cheapest, stacked
-from optimizers.core.solvers.kfi import INVERSES, are_together, one_by_one
+from optimizers.core.solvers.kfi import INVERSES, SMALL, are_together, one_by_one
 from optimizers.core.symmetric import STRIP
 from suites.harness.memory.ledger import Ledger
 
@@ -154,21 +153,17 @@ def kronecker(
         Of each layer whether the gradient of the weight, and a direction of its size, is formed.
     """
     B = net.batch
-    at_once = are_together(B, "cpu" if net.by_blocks else "cuda", curvature, inputs)
-    sides = [*((G, 1 if joint else 2, one) for G, one in zip(curvature, at_once, strict=True))]
-    sides += [(A, 1, one) for A, one in zip(inputs, at_once, strict=True)]
-    sides = [(one, systems) for one, systems, together in sides if together and one.is_in_batch]
-    together = Counter[int]()
-    for one, systems in sides:
-        together[one.core_size] += systems
-    kept = sum(
-        _factorize(net, ledger, n, systems, sum(one.core_size == n for one, _ in sides))
-        for n, systems in together.items()
-    )
+    at_once = are_together(B, not net.by_blocks, curvature, inputs)
+    sides = [*((G, 1 if joint else 2) for G in curvature), *((A, 1) for A in inputs)]
+    sides = [side for side, together in zip(sides, at_once, strict=True) if together]
+    kept = 0
+    for n, numbers in by_size([one.core_size for one, _ in sides], 0 if net.by_blocks else SMALL).items():
+        formed = sum(isinstance(sides[number][0], Gram) for number in numbers)
+        kept += _factorize(net, ledger, n, sum(sides[number][1] for number in numbers), formed)
     ready = {one for one, _ in sides}
     for (i, o), G, A in zip(net.layers, curvature, inputs, strict=True):
         held = 0
-        if not A.is_in_batch:
+        if not A.is_in_batch and A not in ready:
             more = _factor_within_budget(net, ledger, A) if inverse == "auto" else _factorize_of(net, ledger, A)
             if more is None:
                 A = INVERSES["rank_one"](rows(B, A.size).rows)
@@ -177,7 +172,7 @@ def kronecker(
             _of_outputs(net, ledger, i, o, G, A, G in ready, joint)
             if A.is_in_batch and A not in ready:
                 held += _factorize_of(net, ledger, A) if A.core_size > 1 else 0
-            _direction(net, ledger, i, o, A, joint)
+            _direction(net, ledger, i, o, A, A in ready, joint)
         ledger.let_go(inverse=held)
     ledger.let_go(inverse=kept)
     return [not A.is_in_batch for A in inputs]
@@ -203,7 +198,7 @@ def _of_outputs(
     if not A.is_in_batch:
         ledger.hold(gradients=o * A.size)
     formed, held = 0, 0
-    by_itself = not is_ready and not joint and one_by_one("cpu" if net.by_blocks else "cuda", G)
+    by_itself = not is_ready and not joint and one_by_one(not net.by_blocks, G)
     if by_itself:
         if isinstance(G, Gram):
             symmetric(net, ledger, o, "inverse")
@@ -231,14 +226,14 @@ def _of_outputs(
     ledger.let_go(inverse=held + formed)
 
 
-def _direction(net: Net, ledger: Ledger, i: int, o: int, A: Operator, joint: bool) -> None:
+def _direction(net: Net, ledger: Ledger, i: int, o: int, A: Operator, is_ready: bool, joint: bool) -> None:
     """The solve with A of those rows, and the gradient where it failed."""
     B, m = net.batch, net.batch if A.is_in_batch else A.size
     if A.core_size == 1:
         with ledger.during(workspace=2 * o + B * o):
             ledger.hold(workspace=B * o)
     else:
-        _solve_with(net, ledger, A, o)
+        _solve_with(net, ledger, A, o, is_ready)
     ledger.let_go(workspace=o * m)
     ledger.hold(directions=o * m)
     if joint and A.is_in_batch:
@@ -259,19 +254,19 @@ def _factorize_of(net: Net, ledger: Ledger, matrix: Operator, systems: int = 1) 
     for _ in range(systems):
         factor = _factorize(net, ledger, n, 1, formed=0)
         with ledger.during(workspace=n**2):  # I
-            _solve(net, ledger, n, n)
+            _solve(net, ledger, n, n, inverted=False)
             with ledger.during(workspace=n**2):  # the new inverse, while the old one is there
                 pass
             ledger.let_go(workspace=n**2, inverse=factor)
     return 0
 
 
-def _solve_with(net: Net, ledger: Ledger, matrix: Operator, m: int) -> None:
+def _solve_with(net: Net, ledger: Ledger, matrix: Operator, m: int, inverted: bool = True) -> None:
     """Of m right sides; the solution is held as workspace."""
     if isinstance(matrix, Kept):
         ledger.hold(workspace=matrix.size * m)
     else:
-        _solve(net, ledger, matrix.core_size, m)
+        _solve(net, ledger, matrix.core_size, m, inverted)
 
 
 def _factorize(net: Net, ledger: Ledger, n: int, systems: int, formed: int) -> int:
@@ -286,6 +281,9 @@ def _factorize(net: Net, ledger: Ledger, n: int, systems: int, formed: int) -> i
         ledger.let_go(inverse=n**2)
         symmetric(net, ledger, n, "inverse")
     ledger.let_go(inverse=n**2 if formed else 0)
+    if not net.by_blocks and systems > 1 and n <= LARGE:
+        with ledger.during(inverse=systems * n**2):  # their inverses, which take their place
+            pass
     if not (net.by_blocks and n > LARGE):
         return systems * n**2
     block = blocks_of(n)[0].stop
@@ -296,10 +294,16 @@ def _factorize(net: Net, ledger: Ledger, n: int, systems: int, formed: int) -> i
     return systems * n**2 + corners
 
 
-def _solve(net: Net, ledger: Ledger, n: int, m: int) -> None:
-    """A system [n, n] for right sides [n, m]; the solution is held as workspace."""
+def _solve(net: Net, ledger: Ledger, n: int, m: int, inverted: bool = True) -> None:
+    """A system [n, n] for right sides [n, m]; the solution is held as workspace.
+
+    inverted: whether its factor was, with others of a batch, if that is what a GPU does.
+    """
     sides = [block.stop - block.start for block in blocks_of(n)]
-    if not (net.by_blocks and by_blocks(n, m)):
+    if not net.by_blocks and inverted and n <= LARGE:
+        with ledger.during(workspace=n * m):  # L^-1 of the right sides
+            ledger.hold(workspace=n * m)
+    elif not (net.by_blocks and by_blocks(n, m)):
         with ledger.during(library=n**2):  # cholesky_solve copies the factor
             ledger.hold(workspace=n * m)
     elif len(sides) == 1:
