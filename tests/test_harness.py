@@ -235,7 +235,7 @@ def test_a_config_with_an_unknown_flag_is_refused(kronbench, tmp_path):
 def test_list_names_everything(kronbench):
     code, out, _ = kronbench("list")
     assert code == 0
-    for name in ("kfac", "ea_cg", "gauss_newton", "kfi", "imagenet10", "bounded", "softplus"):
+    for name in ("kfac", "ea_cg", "gauss_newton", "kfi", "imagenet10", "bounded", "softplus", "sparse"):
         assert name in out
     lines = [line.split(maxsplit=1) for line in out.splitlines()]
     for option, allowed in {

@@ -61,6 +61,16 @@ def test_every_problem_is_found_with_all_that_a_file_says():
     assert targets == [(0.3, 0.4, 0.45), (0.95, 0.97), (0.3,)]
 
 
+def test_the_docs_name_every_problem_with_its_targets():
+    """The easiest first, as in its file."""
+    page = (EXAMPLE.parents[1] / "problems.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")] for line in page.splitlines() if line.startswith("| `")]
+    shown = {name: cells[-2] for cells in rows for name in cells[1].replace("`", "").split(", ")}
+    for name, problem in named().items():
+        targets = "" if problem.synthetic else ", ".join(f"{target:g}" for target in problem.targets)
+        assert shown[name].removeprefix("a loss of ") == targets
+
+
 def test_a_new_module_is_found(monkeypatch):
     """Whatever module of the folder holds one."""
     monkeypatch.setattr(digits, "problem", None)

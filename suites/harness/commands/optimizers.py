@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from optimizers.core import ACTIVATIONS, CRITERIA, CURVATURES, SOLVERS, Curvature, Solver
+from optimizers.core.network import INITIALIZATIONS
 from suites.harness.commands.options import Device, at_least_one, bad_input_is_one_line
 from suites.harness.data.problem import Problem
 from suites.harness.data.problem import named as problems
@@ -84,7 +85,7 @@ def new(name: Annotated[str, typer.Argument(help="Of the file: my_opt, or folder
 
 
 def list_() -> None:
-    """What there is: optimizers, curvatures, solvers, problems, criteria, activations, schedules, a line each."""
+    """What there is: optimizers, curvatures, solvers, problems, criteria, activations and so on, a line each."""
     sections: dict[str, dict[str, str]] = {
         "optimizers, with their options and what these may be": {
             name: "\n".join([entry.summary, *_options(entry)]) for name, entry in catalog.named().items()
@@ -100,6 +101,7 @@ def list_() -> None:
             for name, value in CRITERIA.items()
         },
         "activations": dict.fromkeys(ACTIVATIONS, ""),
+        "initializations": dict.fromkeys(INITIALIZATIONS, ""),
         "schedules of the learning rate": dict.fromkeys(SCHEDULES, ""),
         "optimizers of libraries (any other importable one works as well)": {
             f"{name}[{', '.join(f'{option}={default}' for option, default in entry.options.items())}]": ""

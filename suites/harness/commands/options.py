@@ -128,7 +128,7 @@ ActivationName = Annotated[
     typer.Option(help="One that kronbench list shows, or tanh,linear,tanh, one a layer; by default the problem's own."),
 ]
 InitializationName = Annotated[
-    str, typer.Option(help="Of the weights: xavier, sparse, torch; by default the problem's own.")
+    str, typer.Option(help="Of the weights; one that kronbench list shows, by default the problem's own.")
 ]
 BatchSize = Annotated[int | None, typer.Option(help="Images of a mini-batch: the problem's own, or 100.")]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
