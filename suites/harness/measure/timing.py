@@ -19,7 +19,7 @@ Block = Callable[[int], dict[str, float]]  # takes a number of steps; returns th
 
 BLOCK_SECONDS = 0.004  # of a block of steps, at least: the clock's own time is small beside it
 _WARM_UP_STEPS = 5  # more than a step takes before it is captured
-_WHOLE = "whole step"
+WHOLE_STEP = "whole step"
 
 
 def interleaved_seconds(
@@ -45,9 +45,9 @@ def interleaved_seconds(
     Returns:
         By name: one number a round; the numbers at the same place are of the same round.
     """
-    blocks = {name: partial(_block_of_steps, step, timer(device, waits)) for name, step in steps.items()}
-    samples = _in_turn(blocks, device, rounds, at_most_seconds, on_round, at_least, block_seconds)
-    return {name: [sample[_WHOLE] for sample in own] for name, own in samples.items()}
+    blocks = {name: partial(block_of_steps, step, timer(device, waits)) for name, step in steps.items()}
+    samples = in_turn(blocks, device, rounds, at_most_seconds, on_round, at_least, block_seconds)
+    return {name: [sample[WHOLE_STEP] for sample in own] for name, own in samples.items()}
 
 
 def interleaved_phases(
@@ -70,14 +70,14 @@ def interleaved_phases(
         clock = PhaseClock(device)
         step.watch(clock.mark)
         blocks[name] = partial(_block_of_phases, step, clock)
-    samples = _in_turn(blocks, device, rounds, at_most_seconds, on_round, at_least, BLOCK_SECONDS)
+    samples = in_turn(blocks, device, rounds, at_most_seconds, on_round, at_least, BLOCK_SECONDS)
     return {
         name: {phase: [sample.get(phase, 0.0) for sample in own] for phase in dict.fromkeys(chain.from_iterable(own))}
         for name, own in samples.items()
     }
 
 
-def _in_turn(
+def in_turn(
     blocks: Mapping[str, Block],
     device: str,
     rounds: int,
@@ -86,7 +86,14 @@ def _in_turn(
     at_least: int,
     block_seconds: float,
 ) -> dict[str, list[dict[str, float]]]:
-    """Warm up, choose the length of each block, then go round; the GPU is ours for as long as this takes."""
+    """Warm up, choose the length of each block, then go round; the GPU is ours for as long as this takes.
+
+    Args:
+        blocks: by name; the rest as for :func:`interleaved_seconds`.
+
+    Returns:
+        By name: what each block returned, one a round.
+    """
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in blocks}
     with gpu_alone(device):
         lengths = {
@@ -115,11 +122,12 @@ def _warm_up(block: Block, device: str, at_most_seconds: float) -> float:
     return min(seconds)
 
 
-def _block_of_steps(step: Callable[[], object], now: Callable[[], Any], count: int) -> dict[str, float]:
+def block_of_steps(step: Callable[[], object], now: Callable[[], Any], count: int) -> dict[str, float]:
+    """Seconds of a whole step, the mean over ``count`` of them."""
     begin = now()
     for _ in range(count):
         step()
-    return {_WHOLE: (now() - begin) / count}
+    return {WHOLE_STEP: (now() - begin) / count}
 
 
 def _block_of_phases(step: Step, clock: PhaseClock, count: int) -> dict[str, float]:

@@ -37,7 +37,7 @@ _ROOT = Path(__file__).resolve().parents[3]
 _STATUS = Path("/proc/self/status")
 # glibc would keep some freed blocks of up to 32 MB: with this the peak is of what is held, not of holes (5 % of it) too
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-_WARM_UP = ((512, 512, 10), 256)  # large enough for the BLAS to make its buffers, which are not the optimizer's
+WARM_UP = ((512, 512, 10), 256)  # large enough for the BLAS to make its buffers, which are not the optimizer's
 SMALLEST_BYTES = 32 * 10**6
 """A peak is known to some 3 MB: memory that the warm-up gave back is taken again unseen, and libraries keep buffers.
 Below this size it says little."""
@@ -103,7 +103,7 @@ def check(spec: str, sizes: tuple[int, ...], batch: int, dtype: str, device: str
     return device
 
 
-class _Memory:
+class ProcessMemory:
     """The peak and the limit of this process, above what it held when this was made."""
 
     def __init__(self, device: str, budget_bytes: int | None) -> None:
@@ -155,8 +155,8 @@ def _measure_here(
     spec: str, sizes: list[int], batch: int, dtype: str, device: str, steps: int, budget_bytes: int | None
 ) -> PeakMeasured:
     """Measure in this process, whose limits stay as they are then."""
-    noise_step(spec, *_WARM_UP, dtype, device)()  # libraries start their threads and pools
-    memory = _Memory(device, budget_bytes)
+    noise_step(spec, *WARM_UP, dtype, device)()  # libraries start their threads and pools
+    memory = ProcessMemory(device, budget_bytes)
     seconds: list[float] = []
     result = PeakMeasured("finished", budget_bytes=budget_bytes)
     with warnings.catch_warnings(record=True) as caught:
