@@ -99,8 +99,8 @@ def of_backpack(extension: str, network: FCNN, lr: float) -> Take:
     return take
 
 
-def of_curvlinops(operator: str, fisher_type: str, network: FCNN, lr: float) -> Take:
-    """curvlinops multiplies gradients by the inverse, weights and biases of a layer jointly."""
+def of_curvlinops(operator: str, fisher_type: str, joint_bias: bool, network: FCNN, lr: float) -> Take:
+    """curvlinops multiplies gradients by the inverse; ``joint_bias``: weights and biases of a layer have one matrix."""
     curvlinops = import_module("curvlinops")
     damped = {"use_exact_damping" if operator.startswith("E") else "use_heuristic_damping": True}
     parameters = list(network.parameters())
@@ -112,7 +112,7 @@ def of_curvlinops(operator: str, fisher_type: str, network: FCNN, lr: float) -> 
             parameters,
             [(x, labels)],
             fisher_type=fisher_type,
-            separate_weight_and_bias=False,
+            separate_weight_and_bias=not joint_bias,
             check_deterministic=False,
             num_data=len(x),
         )
@@ -194,7 +194,6 @@ def _move(parameters: Iterable[Tensor], directions: Iterable[Tensor], lr: float)
         parameter.sub_(direction, alpha=lr)
 
 
-_JOINT = "a layer's weights and biases have one matrix"
 _AVERAGES = "no matrix of the network: averages of its gradients"
 OURS = (
     Peer("sgd", "", "SGD with momentum, from the tape", partial(of_ours, "sgd")),
@@ -208,6 +207,7 @@ OURS = (
         partial(of_ours, "kfac[labels=exact,joint_bias=True]"),
     ),
     Peer("kfra", "", "KFRA", partial(of_ours, "kfra")),
+    Peer("ekfac[labels=exact]", "", "EKFAC, all labels of the model", partial(of_ours, "ekfac[labels=exact]")),
     Peer("ea_cg", "", "EA-CG, PCH-1", partial(of_ours, "ea_cg")),
 )
 REFERENCE = "torch SGD"
@@ -251,7 +251,7 @@ PEERS = (
         "curvlinops KFAC",
         "curvlinops-for-pytorch",
         "KFAC, labels of the batch",
-        partial(of_curvlinops, "KFACLinearOperator", "empirical"),
+        partial(of_curvlinops, "KFACLinearOperator", "empirical", True),
         like="kfac[joint_bias=True]",
         equal="all",
     ),
@@ -259,8 +259,9 @@ PEERS = (
         "curvlinops EKFAC",
         "curvlinops-for-pytorch",
         "EKFAC, all labels of the model",
-        partial(of_curvlinops, "EKFACLinearOperator", "type-2"),
-        differs=_JOINT,
+        partial(of_curvlinops, "EKFACLinearOperator", "type-2", False),
+        like="ekfac[labels=exact]",
+        equal="all",
     ),
     Peer(
         "ASDL KFAC",
@@ -292,7 +293,8 @@ PEERS = (
         "nngeometry",
         "EKFAC, all labels of the model",
         partial(of_nngeometry, "PMatEKFAC"),
-        differs=_JOINT,
+        like="ekfac[labels=exact]",
+        differs="a layer's weights and biases have one matrix",
     ),
     Peer(
         "SINGD",
