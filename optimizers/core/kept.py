@@ -64,7 +64,8 @@ class Kept(Dense):
     def _inverse(self, name: str, damping: Damping) -> Damped:
         info = torch.zeros((), dtype=torch.int32, device=self.matrix.device)
         if self.due:
+            self.state.pop(name, None)  # two of them may be too large
             (fresh,) = super().damped(damping)
             eye, info = torch.eye(self.size, dtype=self.matrix.dtype, device=self.matrix.device), fresh.info
-            self.state[name] = torch.where(info == 0, fresh.factor.solve(eye), eye)
+            self.state[name] = torch.where(info == 0, fresh.factor.solve(eye), eye, out=eye)
         return Damped(self, Inverse(damping, self.state[name], info))

@@ -252,12 +252,11 @@ def _factorize_of(net: Net, ledger: Ledger, matrix: Operator, systems: int = 1) 
     if not isinstance(matrix, Kept):
         return _factorize(net, ledger, n, systems, formed=int(isinstance(matrix, Gram)))
     for _ in range(systems):
+        ledger.let_go(state=n**2)
         factor = _factorize(net, ledger, n, 1, formed=0)
-        with ledger.during(workspace=n**2):  # I
-            _solve(net, ledger, n, n, inverted=False)
-            with ledger.during(workspace=n**2):  # the new inverse, while the old one is there
-                pass
-            ledger.let_go(workspace=n**2, inverse=factor)
+        ledger.hold(state=n**2)  # I, which becomes the inverse
+        _solve(net, ledger, n, n, inverted=False)
+        ledger.let_go(workspace=n**2, inverse=factor)
     return 0
 
 
