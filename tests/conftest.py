@@ -24,7 +24,7 @@ with jaxtyping.install_import_hook(
     from optimizers.core.curvature import propagate
 
 from suites.harness.cli import main
-from suites.harness.training import parallel
+from suites.harness.training import parallel, resumable
 
 OF_CORE = re.compile(
     "test_(cholesky|conformance|criteria|curvature|expectation|hessian|network|operators|optimizers|shapes|solvers)$"
@@ -176,6 +176,21 @@ def kronbench(
         return stop.value.code or 0, printed.out, printed.err
 
     return call
+
+
+@pytest.fixture
+def dies_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Callable[[Any], None]]:
+    """For ``on_point``: Ctrl-C at the measuring point of an epoch, with a checkpoint at every point before."""
+    monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
+
+    def at(epoch: int) -> Callable[[Any], None]:
+        def on_point(point: Any) -> None:
+            if point.epoch == epoch:
+                raise KeyboardInterrupt
+
+        return on_point
+
+    return at
 
 
 @pytest.fixture

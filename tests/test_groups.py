@@ -6,7 +6,7 @@ import pytest
 
 from suites.harness.data.problem import target_of
 from suites.harness.records.facts import Gpu, ProblemFacts
-from suites.harness.records.groups import by_problem, experiments, hardest_reached, to_reach
+from suites.harness.records.groups import Setup, experiments, hardest_reached, to_reach
 from suites.harness.records.record import read
 from tests.example_records import ENVIRONMENT, header, point, write
 
@@ -61,15 +61,10 @@ def test_runs_with_one_other_field_are_another_experiment(record, other):
     old, new = [record(seed=seed, ended="2026-01-01") for seed in (0, 1)], record(seed=0, ended="2026-01-02", **other)
     groups = experiments([*old, new])
     assert [group.records for group in groups] == [[new], old]
-    assert groups[0].differs_from(groups[1])
-    assert not groups[0].differs_from(groups[0])
 
 
-def test_what_differs_is_named(record):
-    short, long = record(seed=0), record((0.1,) * 4, batch_size=50)
-    one, other = experiments([short, long])
-    assert one.differs_from(other) == {"epochs": ("2", "3"), "batch_size": ("100", "50")}
-    assert str(other.setup) == (
+def test_a_setup_in_words(record):
+    assert str(Setup.of(record((0.1,) * 4, batch_size=50))) == (
         "digits (1437 + 360 images), cross-entropy, sigmoid, 64-10, batch 50, float32, 3 epochs"
     )
 
@@ -103,15 +98,6 @@ def test_another_version_of_an_optimizers_package_stands_alone(record):
         for day, one in enumerate(environments, start=2)
     )
     assert [group.records for group in experiments([old, sgd, new])] == [[new, sgd], [old]]
-
-
-def test_problems_go_by_name(record):
-    """Wherever records lie and however long they ran; the criterion belongs to it."""
-    runs = [record(), record((0.1,) * 4), record(criterion="bounded")]
-    assert {name: len(groups) for name, groups in by_problem(experiments(runs)).items()} == {
-        "digits, cross-entropy": 2,
-        "digits, bounded": 1,
-    }
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged", "at chance"])

@@ -291,17 +291,11 @@ def test_a_run_that_learned_nothing_says_so(task, scripted, tmp_path, measured, 
     assert record.completed == (status != "diverged")
 
 
-def test_a_run_that_goes_on_remembers_how_it_began(task, scripted, tmp_path, monkeypatch):
+def test_a_run_that_goes_on_remembers_how_it_began(task, scripted, tmp_path, dies_at):
     """Where its loss began, and the best accuracy of the part that died."""
-    monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
-
-    def dies(point):
-        if point.epoch == 2:
-            raise KeyboardInterrupt
-
     scripted((3.0, 0.1), (1.0, 0.9), (1.5, 0.1), (2.0, 0.1), (2.5, 0.1))
     with pytest.raises(KeyboardInterrupt):
-        run(task, choose("sgd"), 0, 3, tmp_path, on_point=dies)
+        run(task, choose("sgd"), 0, 3, tmp_path, on_point=dies_at(2))
     record = run(task, choose("sgd"), 0, 3, tmp_path)
     assert record.end is not None
     assert record.end.resumed == (2,)
@@ -443,15 +437,9 @@ def test_training_and_evaluation_have_clocks_of_their_own(task, tmp_path):
 
 
 @pytest.mark.usefixtures("lasts")
-def test_the_clocks_of_a_run_that_goes_on_go_on(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
-
-    def dies(point):
-        if point.epoch == 2:
-            raise KeyboardInterrupt
-
+def test_the_clocks_of_a_run_that_goes_on_go_on(task, tmp_path, dies_at):
     with pytest.raises(KeyboardInterrupt):
-        run(task, choose("ea_cg"), 0, 3, tmp_path / "died", on_point=dies)
+        run(task, choose("ea_cg"), 0, 3, tmp_path / "died", on_point=dies_at(2))
     record = run(task, choose("ea_cg"), 0, 3, tmp_path / "died")
     assert record.end.resumed == (2,)
     assert record.points == run(task, choose("ea_cg"), 0, 3, tmp_path / "whole").points

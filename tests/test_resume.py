@@ -136,16 +136,10 @@ def noisy(tmp_path):
 
 
 @pytest.fixture
-def died(task, noisy, tmp_path, monkeypatch):
+def died(task, noisy, tmp_path, dies_at):
     """A run of six epochs that died in the fifth; returns its part and its checkpoint."""
-    monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
-
-    def dies(point):
-        if point.epoch == 4:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(task, choose(noisy), 0, 6, tmp_path / "died", on_point=dies)
+        run(task, choose(noisy), 0, 6, tmp_path / "died", on_point=dies_at(4))
     (part,) = (tmp_path / "died").glob("*.part")
     (checkpoint,) = (tmp_path / "died").glob(".*.pt")
     run(task, choose(noisy), 0, 6, tmp_path / "whole")

@@ -112,15 +112,9 @@ def test_a_rate_on_the_device_is_set_where_it_lies(task, tmp_path):
 @pytest.mark.parametrize(
     "spec", ["sgd[schedule=onecycle]", "torch.optim.Adam[schedule=cosine]", "ea_cg[schedule=step]"]
 )
-def test_a_run_that_goes_on_has_the_same_numbers(task, tmp_path, monkeypatch, without_times, spec):
-    monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
-
-    def dies(point):
-        if point.epoch == 3:
-            raise KeyboardInterrupt
-
+def test_a_run_that_goes_on_has_the_same_numbers(task, tmp_path, dies_at, without_times, spec):
     with pytest.raises(KeyboardInterrupt):
-        run(task, choose(spec), 0, 5, tmp_path / "died", on_point=dies)
+        run(task, choose(spec), 0, 5, tmp_path / "died", on_point=dies_at(3))
     died, whole = (run(task, choose(spec), 0, 5, tmp_path / folder) for folder in ("died", "whole"))
     assert died.end.resumed == (3,)
     assert list(map(without_times, died.points)) == list(map(without_times, whole.points))
@@ -202,16 +196,11 @@ def test_a_run_ends_when_its_budget_is_spent(tmp_path, budget, epochs, ends):
 
 
 @pytest.mark.usefixtures("a_second_a_step")
-def test_a_run_that_goes_on_has_what_is_left_of_its_budget(tmp_path, monkeypatch):
-    monkeypatch.setattr(resumable, "CHECKPOINT_SECONDS", 0.0)
+def test_a_run_that_goes_on_has_what_is_left_of_its_budget(tmp_path, dies_at):
     task = Task.load(replace(SETTINGS, budget_seconds=10.0))
 
-    def dies(point):
-        if point.epoch == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(task, choose("sgd"), 0, None, tmp_path, on_point=dies)
+        run(task, choose("sgd"), 0, None, tmp_path, on_point=dies_at(2))
     record = run(task, choose("sgd"), 0, None, tmp_path)
     assert record.end.resumed == (2,)
     assert [one.training_seconds for one in record.points] == [0, 3, 6, 9, 12]

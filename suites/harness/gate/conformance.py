@@ -9,7 +9,6 @@ import io
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -249,11 +248,8 @@ def does_not_wait(choice: Choice, device: str) -> str:
     """No step reads a number from the device."""
     if device != "cuda":
         raise NotChecked("a CPU has nothing to wait for; run it where there is a CUDA GPU")
-    step = _step(choice, device).repeat_batch()
-    _after(WARM_UP_STEPS, step)
     try:
-        with waiting_is_an_error():
-            step()
+        step_without_waiting(_step(choice, device))
     except RuntimeError as error:
         raise Failed(f"the host waits for the device: {str(error).splitlines()[0]}") from error
     return "no step waits for the device"
@@ -297,13 +293,17 @@ def knows_capturable(optimizer: torch.optim.Optimizer) -> bool:
     return all("capturable" in group for group in optimizer.param_groups)
 
 
-@contextmanager
-def waiting_is_an_error() -> Iterator[None]:
-    """Within it, whatever waits for a CUDA device raises a RuntimeError."""
+def step_without_waiting(step: Step) -> None:
+    """Take a step on a CUDA device, after some to warm up.
+
+    Raises:
+        RuntimeError: if something in it waits for the device.
+    """
+    _after(WARM_UP_STEPS, step.repeat_batch())
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        yield
+        step()
     finally:
         torch.cuda.set_sync_debug_mode(before)
 

@@ -5,7 +5,7 @@ CUDA graph.
 import torch
 from torch import Tensor
 
-from suites.harness.gate.conformance import waiting_is_an_error
+from suites.harness.gate.conformance import step_without_waiting
 from suites.harness.gpu.stages import Skipped
 from suites.harness.measure.step import WARM_UP_STEPS, CapturedStep, Step
 from suites.harness.training.catalog import Choice
@@ -33,11 +33,7 @@ def step_without_synchronizing(step: Step) -> None:
         RuntimeError: if something in it waits.
     """
     _need_gpu(step)
-    step.repeat_batch()
-    for _ in range(WARM_UP_STEPS):
-        step()
-    with waiting_is_an_error():
-        step()
+    step_without_waiting(step)
 
 
 def difference_of_graph(task: Task, choice: Choice, steps: int = 3) -> float:

@@ -105,18 +105,6 @@ class Group:
         """When its last run ended; empty if no record says so. Later times are larger texts."""
         return max(_ended(record) for record in self.records)
 
-    def differs_from(self, other: "Group") -> dict[str, tuple[str, str]]:
-        """What is not the same in both: by its name, how it is here and there."""
-        here, there = ({**vars(group.setup), **vars(group.conditions)} for group in (self, other))
-        found = {name: (_shown(here[name]), _shown(there[name])) for name in here if here[name] != there[name]}
-        if "source" in found:
-            found["source"] = ("this text", "another")
-        own, others = by_optimizer(self.records), by_optimizer(other.records)
-        for name in own.keys() & others.keys():
-            if _setting(own[name][0]) != _setting(others[name][0]):
-                found[name] = ("these options", "others")
-        return found
-
 
 def experiments(records: Iterable[Record]) -> list[Group]:
     """Split records into experiments, the newest first; those whose records do not say when they ended come last.
@@ -136,14 +124,6 @@ def experiments(records: Iterable[Record]) -> list[Group]:
             runs = [record for found in ranked if place < len(found) for record in found[place]]
             groups.append(Group(setup, conditions, runs))
     return sorted(groups, key=lambda group: group.ended, reverse=True)
-
-
-def by_problem(groups: Iterable[Group]) -> dict[str, list[Group]]:
-    """Experiments by the name of their problem with its criterion, in the order in which they come."""
-    found: dict[str, list[Group]] = {}
-    for group in groups:
-        found.setdefault(group.setup.problem, []).append(group)
-    return found
 
 
 def by_optimizer(records: Iterable[Record]) -> dict[str, list[Record]]:

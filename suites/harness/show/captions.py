@@ -71,13 +71,6 @@ def problem(records: Sequence[Record]) -> str:
     return f"{facts.dataset}, {facts.criterion}, batch {facts.batch_size}{synthetic}"
 
 
-def main_experiment(experiments: Sequence[Experiment]) -> Experiment | None:
-    """The experiment of the headline: the main job where it is published, or the one with the most runs."""
-    by_name = {experiment.name: experiment for experiment in experiments}
-    most = max(experiments, key=lambda experiment: len(experiment.records), default=None)
-    return by_name.get(PREFERRED, most)
-
-
 def sentences(found: Answer) -> list[str]:
     """The answer in full: a line for each cost, and one for how the settings were found."""
     names = labels(found.methods)
