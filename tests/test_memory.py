@@ -11,6 +11,7 @@ from suites.harness.measure.limits import available_bytes
 from suites.harness.measure.live_bytes import LiveBytes, peak_state_bytes, state_bytes
 from suites.harness.memory.case import Case, Row
 from suites.harness.memory.footprint import predict
+from suites.harness.memory.formulas import USUAL, Kind
 from suites.harness.memory.ledger import Footprint
 from suites.harness.memory.peak import asked_bytes, measure, noise_step
 from suites.harness.records.beside import PeakMeasured
@@ -81,7 +82,7 @@ class Other(TapeOptimizer):
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks on a CPU are read from Linux's /proc")
 
 
-def _counted(spec, sizes, batch, dtype):
+def _counted(spec, sizes, batch, dtype, kind=USUAL):
     """The peak of each phase of the second step, or of the third if what lasts two steps is renewed in it, in bytes."""
     peaks, phase = {}, None
 
@@ -92,7 +93,7 @@ def _counted(spec, sizes, batch, dtype):
         phase, live.peak = next_phase, live.current
 
     with LiveBytes() as live:
-        step = noise_step(spec, sizes, batch, dtype)
+        step = noise_step(spec, sizes, batch, dtype, kind=kind)
         step.watch(begins)
         for _ in range(3 if "interval=2" in spec else 2):
             step()
@@ -116,6 +117,38 @@ def test_the_formulas_agree_with_a_count_of_live_tensors(spec, sizes, batch, dty
         missing = counted[phase] - sum(parts.values())
         assert 0 <= missing <= labels + 75 * (len(sizes) - 1) * width, phase
         assert set(parts) <= PARTS
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch", "kind"),
+    [
+        ((60, 40, 10, 40, 60), 30, Kind("bernoulli", ("tanh", "linear", "tanh"))),  # an autoencoder
+        ((100, 40, 6, 40, 100), 300, Kind("bernoulli", ("sigmoid", "linear", "sigmoid"))),
+        ((6, 5, 200), 40, Kind("bernoulli", "relu")),
+        ((8, 5, 8), 100, Kind("squared-error", "linear")),
+        ((300, 100, 30), 64, Kind("squared-error", "tanh")),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "sgd",
+        "kfra",
+        "kfra[inverse=factor]",
+        "ea_cg[tolerance=1e-9]",
+        "ea_cg[tolerance=1e-9,factor=full]",
+        "kfac",
+        "kfac[labels=sampled]",
+        "kfac[quadratic=True,damping_interval=1]",
+    ],
+)
+def test_the_formulas_know_vectors(spec, sizes, batch, kind):
+    """Diagonal Hessians, targets that are the inputs, and hidden layers whose activation is their pre-activation."""
+    predicted = _predicted(spec, sizes, batch, "float64", library=False, kind=kind)
+    counted = _counted(spec, sizes, batch, "float64", kind)
+    for phase, parts in predicted.phases.items():
+        assert 0 <= counted[phase] - sum(parts.values()) <= 8 * 75 * (len(sizes) - 1), phase
 
 
 def test_the_hessian_of_many_classes_is_most_of_a_step():

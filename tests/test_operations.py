@@ -11,6 +11,8 @@ from optimizers.core import CROSS_ENTROPY, CURVATURES, FCNN, SOLVERS, SecondOrde
 from optimizers.core.cholesky import Request, factorize
 from suites.harness.measure.operations import OperationCounter, count, count_gradient, iterations_run, probe
 from suites.harness.measure.step import Step
+from suites.harness.memory.formulas import Kind
+from suites.harness.memory.peak import noise_step
 from suites.harness.training.catalog import choose, grid, named
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.step_log import StepLog
@@ -129,6 +131,21 @@ def test_the_cost_of_a_step_is_what_steps_take_when_counted(task, spec):
         seen.update(ran)
     if "ea_cg" in spec and "max_iter" not in spec:
         assert len(seen) > 1
+
+
+@pytest.mark.parametrize("spec", ["kfra", "ea_cg[tolerance=1e-3]", "ea_cg[factor=full]", "kfac[labels=sampled]"])
+def test_a_diagonal_hessian_of_many_outputs_is_no_matrix(spec):
+    """Its products and solves are elementwise, so the 300 outputs cost no 300^3 or 300^2, but for a sampled Fisher."""
+
+    def step():
+        return noise_step(spec, (30, 12, 300), 10, kind=Kind("bernoulli"))
+
+    cost, counted = probe(step()), step()
+    counts = count(counted)
+    assert cost.of(iterations(counted.optimizer)) == counts
+    assert (counts["solve"] > 300**3 / 3) == (spec == "kfac[labels=sampled]")
+    if spec == "kfra":
+        assert counts["solve"] + counts["curvature"] < 300**2 * 10
 
 
 def test_groups_have_their_own_iterations(task):

@@ -184,7 +184,7 @@ def propagate(
         repair: takes E[phi'' * W^tT delta^t]; None leaves it out.
     """
     W, slope = layer.weight, layer.slope
-    GW = G[:, None] * W / layer.batch if G.ndim == 1 else scaled_product(G, W, 1 / layer.batch)
+    GW = (G / layer.batch)[:, None] * W if G.ndim == 1 else scaled_product(G, W, 1 / layer.batch)
 
     def strip(rows: slice, columns: slice) -> Tensor:
         return (W[:, rows].T @ GW[:, columns]).mul_(slope[:, rows].T @ slope[:, columns])

@@ -26,7 +26,7 @@ from torch.nn.functional import pad
 
 from optimizers.core.cholesky import LARGE, Damping, Factor, on_gpu
 from optimizers.core.kept import Kept
-from optimizers.core.operators import Damped, Dense, Gram, Operator, damped
+from optimizers.core.operators import Damped, Dense, Diagonal, Gram, Operator, damped
 from optimizers.core.product import Product
 from optimizers.core.solvers.solution import Solution, Status
 from optimizers.core.streams import begun, side_by_side
@@ -135,7 +135,7 @@ def _traces(operators: Sequence[Operator]) -> tuple[Float[Tensor, " L"], Float[T
 
 def one_by_one(gpu: bool, G: Operator) -> bool:
     """Whether G is factorized for one damping after the other, which holds less. Large ones gain by a batch of two."""
-    return not gpu and not isinstance(G, Kept) and not G.is_in_batch and G.core_size <= LARGE
+    return not gpu and not isinstance(G, Kept | Diagonal) and not G.is_in_batch and G.core_size <= LARGE
 
 
 def _factorized(

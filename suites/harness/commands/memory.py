@@ -6,42 +6,52 @@ from typing import Annotated
 import typer
 
 from suites.harness.commands.options import (
+    BatchSize,
     Config,
     Device,
     Dtype,
     Network,
     Optimizers,
+    ProblemName,
+    at_least_one,
     bad_input_is_one_line,
     sizes,
     writable,
 )
+from suites.harness.data.problem import find
 from suites.harness.measure.environment import describe
 from suites.harness.memory.case import DEFAULT_OPTIMIZERS, Case, Row, caption, compare_memory, table
+from suites.harness.memory.formulas import Kind
 from suites.harness.show.table import plain
+from suites.harness.training.experiment import BATCH_SIZE
 from suites.harness.tuning.progress import progress_bars
 from suites.harness.units import parse_bytes
 
 
 def memory(
     optimizer: Optimizers = None,
+    problem: ProblemName = "imagenet10",
     network: Network = None,
-    batch_size: Annotated[int, typer.Option(help="Images of a mini-batch.")] = 100,
+    batch_size: BatchSize = None,
     dtype: Dtype = "float32",
     device: Device = "auto",
     budget: Annotated[str, typer.Option(help="Enforced: 11GB, 10GiB; or none, for what there is.")] = "11GB",
     output: Annotated[Path, typer.Option(help="Folder of memory.json and table.md.")] = Path("results/latest/memory"),
     config: Config = None,
 ) -> None:
-    """Bytes of a training step, predicted and measured; the network is that of ImageNet-10 unless given."""
+    """Bytes of a training step on noise of a problem's shape, predicted and measured; its data are not needed."""
     specs = list(dict.fromkeys(optimizer or DEFAULT_OPTIMIZERS))
     with bad_input_is_one_line():
         writable(output)
+        at_least_one(batch_size=batch_size)
+        own = find(problem)
         case = Case(
-            sizes(network) or Case.network,
-            batch_size,
+            sizes(network) or own.network,
+            batch_size or own.batch_size or BATCH_SIZE,
             dtype,
             device,
             None if budget == "none" else parse_bytes(budget),
+            Kind(own.criterion_name, own.activation),
         ).checked(specs)
     rows = _measured(case, specs, output)
     typer.echo(f"\n{plain(table(rows))}\n\n{caption(case, describe(case.device))}\n")

@@ -9,6 +9,7 @@ import msgspec
 from suites.harness.data.problem import find
 from suites.harness.measure.environment import describe
 from suites.harness.memory.footprint import predict
+from suites.harness.memory.formulas import USUAL, Kind
 from suites.harness.memory.ledger import Footprint
 from suites.harness.memory.peak import SMALLEST_BYTES, check, measure
 from suites.harness.records.beside import PeakMeasured
@@ -49,6 +50,7 @@ class Case:
     dtype: str = "float32"
     device: str = "auto"
     budget_bytes: int | None = 11 * 10**9
+    kind: Kind = USUAL
 
     def checked(self, specs: Sequence[str]) -> "Case":
         """The case with its device resolved.
@@ -56,7 +58,8 @@ class Case:
         Raises:
             ValueError: if it cannot be measured with one of the optimizers.
         """
-        devices = [check(spec, self.network, self.batch_size, self.dtype, self.device) for spec in specs]
+        shared = self.network, self.batch_size, self.dtype, self.device, self.kind
+        devices = [check(spec, *shared) for spec in specs]
         return replace(self, device=devices[0])
 
 
@@ -108,8 +111,9 @@ def compare_memory(
     environment = describe(case.device)
     for spec in specs:
         shared = (spec, case.network, case.batch_size, case.dtype, case.device)
-        measured = measure(*shared, budget_bytes=case.budget_bytes)
-        rows.append(Row(spec, predict(*shared, budget_bytes=measured.budget_bytes), measured))
+        measured = measure(*shared, budget_bytes=case.budget_bytes, kind=case.kind)
+        predicted = predict(*shared, budget_bytes=measured.budget_bytes, kind=case.kind)
+        rows.append(Row(spec, predicted, measured))
         whole = {"schema": SCHEMA, "case": case, "environment": environment, "rows": list(map(_record, rows))}
         write_atomically(output / "memory.json", msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n")
         write_atomically(output / "table.md", f"{markdown(table(rows))}\n\n{caption(case, environment)}\n")
@@ -129,7 +133,7 @@ def caption(case: Case, environment: Environment) -> str:
     budget = "" if case.budget_bytes is None else f", budget {shown_bytes(case.budget_bytes)}"
     measured = "the allocator's peak" if on_cuda else "the peak of resident memory above imports and a small step"
     return (
-        f"Network {'-'.join(map(str, case.network))}, batch {case.batch_size}, {case.dtype}{budget}; "
+        f"Network {'-'.join(map(str, case.network))}, {case.kind}, batch {case.batch_size}, {case.dtype}{budget}; "
         f"{machine(environment)}. Parts are predicted by formula and add up to the predicted peak; measured is "
         f"{measured}, in a fresh process of three steps on noise; step is the median of the last two. Below "
         f"{shown_bytes(SMALLEST_BYTES)} the process's own allocations weigh as much as a step: take the prediction, "

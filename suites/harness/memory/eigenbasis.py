@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from optimizers.core.operators import Gram, Operator
-from suites.harness.memory.formulas import Formula, Net, rows, symmetric
+from suites.harness.memory.formulas import Formula, Net, rows, sampled_deltas, symmetric
 from suites.harness.memory.ledger import Ledger
 
 
@@ -27,10 +27,7 @@ def _kept(a: int, b: int, decay: float) -> int:
 
 def _sampled_rows(net: Net, ledger: Ledger) -> list[Operator]:
     """Deltas for sampled labels, which are no rows of a direction, so that no basis is in their space."""
-    ledger.hold(gradients=net.batch * net.sizes[-1])
-    for width in net.sizes[-2:0:-1]:
-        with ledger.during(workspace=net.batch * width):  # W^T delta
-            ledger.hold(gradients=net.batch * width)
+    sampled_deltas(net, ledger)
     return [replace(rows(net.batch, o), in_batch=False) for _, o in net.layers]
 
 

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from optimizers import SGD
-from optimizers.core import CROSS_ENTROPY, FCNN, SecondOrder
+from optimizers.core import CRITERIA, FCNN, SecondOrder
 from suites.harness.memory import eigenbasis, formulas, practised
-from suites.harness.memory.formulas import Formula, Net, second_order, sgd
+from suites.harness.memory.formulas import USUAL, Formula, Kind, Net, second_order, sgd
 from suites.harness.memory.ledger import Footprint, Ledger
 from suites.harness.names import pick
 from suites.harness.training.catalog import choose
@@ -29,8 +29,9 @@ def predict(
     device: str = "cpu",
     budget_bytes: int | None = None,
     library: bool = True,
+    kind: Kind = USUAL,
 ) -> Footprint | None:
-    """The footprint of an optimizer on a network of sigmoids with cross-entropy; None if there is no formula for it.
+    """The footprint of an optimizer on a network; None if there is no formula for it.
 
     Args:
         spec: an optimizer as :func:`suites.harness.training.catalog.choose` reads it. There are formulas for SGD and
@@ -39,6 +40,7 @@ def predict(
         device: ``cpu`` or ``cuda``; a CPU works on matrices by blocks.
         budget_bytes: above it KFI's ``auto`` falls back to ``rank_one``; it has no other effect.
         library: whether to count the copies inside library calls.
+        kind: what the network is trained for.
 
     Raises:
         ValueError: for a bad specification, dtype or device.
@@ -46,8 +48,8 @@ def predict(
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device of a prediction must be cpu or cuda, got {device!r}")
     width = pick("dtype", dtype, DTYPES).itemsize
-    optimizer = choose(spec).build(FCNN((1, 1)), CROSS_ENTROPY)
-    net = Net(sizes, batch, device == "cpu")
+    optimizer = choose(spec).build(FCNN((1, 1)), CRITERIA[kind.criterion])
+    net = Net(sizes, batch, device == "cpu", kind)
     ledger = Ledger(width, budget_bytes, library)
     parameters = sum(o * (i + 1) for i, o in net.layers)
     if type(optimizer) is SGD:

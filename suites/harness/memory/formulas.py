@@ -31,24 +31,47 @@ from typing import Any
 
 import torch
 
+from optimizers.core import CRITERIA
 from optimizers.core.cholesky import LARGE, blocks_of, by_blocks, by_size
 from optimizers.core.counts import factors_are_cheaper
 from optimizers.core.kept import Kept
-from optimizers.core.operators import Dense, Gram, Operator, cheapest, stacked
+from optimizers.core.operators import Dense, Diagonal, Gram, Operator, cheapest, stacked
 from optimizers.core.solvers.kfi import INVERSES, SMALL, are_together, one_by_one
 from optimizers.core.symmetric import STRIP
 from suites.harness.memory.ledger import Ledger
 
 Formula = Callable[..., Any]
+PREDICTED = ("cross-entropy", "squared-error", "bernoulli")  # criteria
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a network is trained for.
+
+    criterion: its name. activation: as :class:`optimizers.core.FCNN` takes it.
+    """
+
+    criterion: str = "cross-entropy"
+    activation: str | tuple[str, ...] = "sigmoid"
+
+    def __str__(self) -> str:
+        return f"{self.activation if isinstance(self.activation, str) else '-'.join(self.activation)}, {self.criterion}"
+
+
+USUAL = Kind()
 
 
 @dataclass(frozen=True)
 class Net:
-    """Sizes n_0 ... n_k, B, and whether matrices are processed by blocks, as on a CPU."""
+    """Sizes n_0 ... n_k, B, whether matrices are processed by blocks, as on a CPU, and what it is trained for.
+
+    Targets that are vectors as wide as the inputs are the inputs themselves.
+    """
 
     sizes: tuple[int, ...]
     batch: int
     by_blocks: bool
+    kind: Kind = USUAL
 
     @property
     def layers(self) -> list[tuple[int, int]]:
@@ -57,11 +80,17 @@ class Net:
 
 
 def _record(net: Net, ledger: Ledger) -> None:
-    """x; z and delta of every layer; h, W^T delta and phi' of hidden layers."""
-    B, (first, *hidden, last) = net.batch, net.sizes
+    """x and targets; z and delta of every layer; h, W^T delta and phi' of hidden layers. A linear h is its z."""
+    B, (first, *hidden, last), given = net.batch, net.sizes, net.kind.activation
+    activations = [given] * len(hidden) if isinstance(given, str) else given
+    of_hidden = sum(n * (1 if name == "linear" else 2) for n, name in zip(hidden, activations, strict=True))
+    targets = last if CRITERIA[net.kind.criterion].vectors and first != last else 0
     ledger.begin("forward_backward")
-    ledger.hold(activations=B * (first + 2 * sum(hidden) + last))
-    ledger.hold(gradients=B * last + 3 * B * sum(hidden))
+    ledger.hold(activations=B * (first + of_hidden + last + targets))
+    ledger.hold(gradients=B * last)
+    with ledger.during(workspace=B * last if net.kind.criterion == "bernoulli" else 0):  # p
+        pass
+    ledger.hold(gradients=3 * B * sum(hidden))
 
 
 def sgd(net: Net, ledger: Ledger) -> None:
@@ -114,16 +143,28 @@ def formed_fisher(net: Net, ledger: Ledger) -> list[Operator]:
 
 
 def sampled_fisher(net: Net, ledger: Ledger) -> list[Operator]:
-    """E[delta delta^T] of deltas for sampled labels, which are held beside those of the tape meanwhile."""
-    with ledger.during(gradients=net.batch * sum(net.sizes[1:])):
-        return formed_fisher(net, ledger)
+    """E[delta delta^T] of deltas for sampled targets, which are held beside those of the tape meanwhile."""
+    sampled_deltas(net, ledger)
+    operators = formed_fisher(net, ledger)
+    ledger.let_go(gradients=net.batch * sum(net.sizes[1:]))
+    return operators
+
+
+def sampled_deltas(net: Net, ledger: Ledger) -> None:
+    """The deltas of all layers; the targets that they are for are let go when these are there."""
+    B, (*hidden, last), criterion = net.batch, net.sizes[1:], net.kind.criterion
+    with ledger.during(workspace=B * last if CRITERIA[criterion].vectors else 0):  # the targets
+        with ledger.during(workspace=B * last if criterion == "bernoulli" else 0):  # p
+            ledger.hold(gradients=B * last)
+        for n in reversed(hidden):
+            with ledger.during(workspace=B * n):  # W^T delta
+                ledger.hold(gradients=B * n)
 
 
 def _recursion(net: Net, ledger: Ledger, *, bends: bool) -> list[Operator]:
     """Eq. (8): for each G, G W [o, i] and two strips of the product; for PCH also phi'' and its mean."""
-    B, C = net.batch, net.sizes[-1]
-    with ledger.during(workspace=B * C + 2 * C**2):  # p, diag(E[p]), and E[p p^T] before the difference
-        ledger.hold(curvature=C**2)
+    B = net.batch
+    last = _output_hessian(net, ledger)
     for i, o in net.layers[:0:-1]:
         with ledger.during(workspace=o * i):
             symmetric(net, ledger, i, "curvature", temporaries=2)
@@ -131,7 +172,22 @@ def _recursion(net: Net, ledger: Ledger, *, bends: bool) -> list[Operator]:
                 ledger.hold(activations=B * i)
                 with ledger.during(workspace=B * i):  # 1 - 2 h, then phi'' * W^T delta
                     ledger.hold(activations=i)
-    return [matrix(o) for _, o in net.layers]
+    return [*(matrix(o) for _, o in net.layers[:-1]), last]
+
+
+def _output_hessian(net: Net, ledger: Ledger) -> Operator:
+    """E[hess_z C]."""
+    B, C = net.batch, net.sizes[-1]
+    if not CRITERIA[net.kind.criterion].vectors:
+        with ledger.during(workspace=B * C + 2 * C**2):  # p, diag(E[p]), and E[p p^T] before the difference
+            ledger.hold(curvature=C**2)
+        return matrix(C)
+    entries = B * C if net.kind.criterion == "bernoulli" else 0
+    with ledger.during(workspace=entries):  # p (1 - p)
+        with ledger.during(workspace=entries):  # p
+            pass
+        ledger.hold(curvature=C)
+    return Diagonal(torch.empty(C, device="meta"))
 
 
 def _kfi(net: Net, ledger: Ledger, curvature: Sequence[Operator], inverse: str) -> list[bool]:
@@ -206,23 +262,23 @@ def _of_outputs(
         held = _factorize(net, ledger, o, 1, formed=0)
     elif not is_ready:
         held = _factorize_of(net, ledger, G, 1 if joint else 2)
-    with ledger.during(workspace=0 if joint else B):  # as many times 1 / B
-        if not joint:
+    if not joint:
+        with ledger.during(workspace=B if G.is_in_batch else 0):  # as many times 1 / B
             _solve_with(net, ledger, G, 1)
-            ledger.let_go(workspace=G.core_size)
-            ledger.hold(gradients=o, directions=o)
-        if by_itself:
-            ledger.let_go(inverse=held)
-            held = _factorize(net, ledger, o, 1, formed=0)
-        if A.is_in_batch:
-            _solve_with(net, ledger, G, B if G.core_size == o else o)
-        elif G.is_in_batch:
-            with ledger.during(workspace=B * A.size):
-                _solve(net, ledger, B, A.size)
-            ledger.hold(workspace=o * A.size)
-            ledger.let_go(workspace=B * A.size)
-        else:
-            _solve_with(net, ledger, G, A.size)
+        ledger.let_go(workspace=G.size if isinstance(G, Diagonal) else G.core_size)
+        ledger.hold(gradients=o, directions=o)
+    if by_itself:
+        ledger.let_go(inverse=held)
+        held = _factorize(net, ledger, o, 1, formed=0)
+    if A.is_in_batch:
+        _solve_with(net, ledger, G, o if G.is_in_batch else B)
+    elif G.is_in_batch:
+        with ledger.during(workspace=B * A.size):
+            _solve(net, ledger, B, A.size)
+        ledger.hold(workspace=o * A.size)
+        ledger.let_go(workspace=B * A.size)
+    else:
+        _solve_with(net, ledger, G, A.size)
     ledger.let_go(inverse=held + formed)
 
 
@@ -262,7 +318,7 @@ def _factorize_of(net: Net, ledger: Ledger, matrix: Operator, systems: int = 1) 
 
 def _solve_with(net: Net, ledger: Ledger, matrix: Operator, m: int, inverted: bool = True) -> None:
     """Of m right sides; the solution is held as workspace."""
-    if isinstance(matrix, Kept):
+    if isinstance(matrix, Kept | Diagonal):
         ledger.hold(workspace=matrix.size * m)
     else:
         _solve(net, ledger, matrix.core_size, m, inverted)
@@ -360,7 +416,7 @@ def _full_factor(net: Net, ledger: Ledger, curvature: Sequence[Operator]) -> Non
     B = net.batch
     for (i, o), G in zip(net.layers, curvature, strict=True):
         A = rows(B, i)
-        a, b = G.core_size, A.core_size
+        a, b = G.size if isinstance(G, Diagonal) else G.core_size, A.core_size
         if isinstance(G, Gram):
             symmetric(net, ledger, a, "curvature")
         symmetric(net, ledger, b, "inverse")

@@ -17,17 +17,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
 import torch
 from torch import Tensor
 
-from optimizers.core import CROSS_ENTROPY, FCNN
+from optimizers.core import CRITERIA, FCNN
 from optimizers.core.solvers.kfi import is_out_of_memory
 from suites.harness.measure.clock import Stopwatch
 from suites.harness.measure.limits import SHARE, available_bytes, limit_data
 from suites.harness.measure.step import Step
+from suites.harness.memory.formulas import PREDICTED, USUAL, Kind
 from suites.harness.names import pick
 from suites.harness.records.beside import PeakMeasured
 from suites.harness.training.catalog import choose
@@ -52,19 +54,21 @@ def measure(
     device: str = "auto",
     budget_bytes: int | None = None,
     steps: int = 3,
+    kind: Kind = USUAL,
 ) -> PeakMeasured:
     """Take ``steps`` whole steps (2 or more) on noise in a fresh process; running out of memory is a result.
 
     Args:
         spec: an optimizer as :func:`suites.harness.training.catalog.choose` reads it.
-        sizes: of the network, inputs first; its activation is the sigmoid, its criterion cross-entropy.
+        sizes: of the network, inputs first.
         budget_bytes: on a CPU never more than 90 % of what is available now, which is the default; on CUDA the default
             is the whole device.
+        kind: what the network is trained for.
 
     Raises:
         ValueError: for a specification, sizes, dtype, device or budget that cannot be.
     """
-    device = check(spec, sizes, batch, dtype, device)
+    device = check(spec, sizes, batch, dtype, device, kind)
     if steps < 2:
         raise ValueError(f"steps must be 2 or more, the first is not timed, got {steps}")
     if budget_bytes is not None and budget_bytes < 1:
@@ -72,7 +76,7 @@ def measure(
     if device == "cpu":
         budget_bytes = min(budget_bytes or sys.maxsize, int(SHARE * available_bytes()))
     request = {"spec": spec, "sizes": sizes, "batch": batch, "dtype": dtype, "device": device, "steps": steps}
-    request |= {"budget_bytes": budget_bytes, "folder": os.getcwd()}
+    request |= {"budget_bytes": budget_bytes, "folder": os.getcwd(), "kind": vars(kind)}
     child = subprocess.run(
         [sys.executable, "-m", "suites.harness.memory.peak", json.dumps(request)],
         cwd=_ROOT,  # so that it imports this very harness
@@ -89,14 +93,15 @@ def measure(
     return msgspec.json.decode(child.stdout.splitlines()[-1], type=PeakMeasured)
 
 
-def check(spec: str, sizes: tuple[int, ...], batch: int, dtype: str, device: str) -> str:
+def check(spec: str, sizes: tuple[int, ...], batch: int, dtype: str, device: str, kind: Kind = USUAL) -> str:
     """Refuse a case that cannot be; returns the device, ``auto`` resolved."""
     pick("dtype", dtype, DTYPES)
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(f"network must be two or more sizes of at least 1, got {list(sizes)}")
     if batch < 1:
         raise ValueError(f"batch size must be 1 or more, got {batch}")
-    choose(spec).build(FCNN((1, 1)), CROSS_ENTROPY)
+    criterion = pick("criterion", kind.criterion, {name: CRITERIA[name] for name in PREDICTED})
+    choose(spec).build(FCNN((1,) * len(sizes), kind.activation), criterion)
     device = resolve_device(device)
     if device == "cpu" and not _STATUS.exists():
         raise ValueError("memory on a CPU is measured by Linux's /proc, which is missing here")
@@ -136,23 +141,44 @@ def _peak_of_this_process() -> int:
     return 1024 * int(found[1])
 
 
-def noise_step(spec: str, sizes: tuple[int, ...], batch: int, dtype: str = "float32", device: str = "cpu") -> Step:
-    """A step on noise, a new batch each time."""
-    generator = torch.Generator(device).manual_seed(0)
+def noise_step(
+    spec: str,
+    sizes: tuple[int, ...],
+    batch: int,
+    dtype: str = "float32",
+    device: str = "cpu",
+    kind: Kind = USUAL,
+) -> Step:
+    """A step on noise, a new batch each time. Targets that are vectors as wide as the inputs are the inputs."""
+    generator, criterion = torch.Generator(device).manual_seed(0), CRITERIA[kind.criterion]
+
+    def noise(width: int) -> Tensor:
+        return torch.rand(batch, width, generator=generator, dtype=DTYPES[dtype], device=device)
+
+    def targets() -> Tensor:
+        if criterion.vectors:
+            return noise(sizes[-1])
+        return torch.randint(sizes[-1], (batch,), generator=generator, device=device)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
-            yield (
-                torch.rand(batch, sizes[0], generator=generator, dtype=DTYPES[dtype], device=device),
-                torch.randint(sizes[-1], (batch,), generator=generator, device=device),
-            )
+            pair = [noise(sizes[0])]
+            pair.append(pair[0] if criterion.vectors and sizes[0] == sizes[-1] else targets())
+            yield pair.pop(0), pair.pop()  # nothing of it is held here
 
-    network = FCNN(sizes, device=device, dtype=DTYPES[dtype])
-    return Step(network, choose(spec).build(network, CROSS_ENTROPY), CROSS_ENTROPY, batches())
+    network = FCNN(sizes, kind.activation, device=device, dtype=DTYPES[dtype])
+    return Step(network, choose(spec).build(network, criterion), criterion, batches())
 
 
 def _measure_here(
-    spec: str, sizes: list[int], batch: int, dtype: str, device: str, steps: int, budget_bytes: int | None
+    spec: str,
+    sizes: list[int],
+    batch: int,
+    dtype: str,
+    device: str,
+    steps: int,
+    budget_bytes: int | None,
+    kind: dict[str, Any],
 ) -> PeakMeasured:
     """Measure in this process, whose limits stay as they are then."""
     noise_step(spec, *WARM_UP, dtype, device)()  # libraries start their threads and pools
@@ -162,7 +188,7 @@ def _measure_here(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            step = noise_step(spec, tuple(sizes), batch, dtype, device)
+            step = noise_step(spec, tuple(sizes), batch, dtype, device, Kind(**kind))
             for _ in range(steps):
                 stopwatch = Stopwatch(device)
                 with stopwatch:

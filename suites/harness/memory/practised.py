@@ -108,7 +108,8 @@ def _with_momentum(
         if quadratic or damping_interval is not None:
             with ledger.during(workspace=(vectors - 1) * B * C):
                 _tangent(net, ledger)
-            with ledger.during(workspace=vectors * B * C + (vectors - 1) * B * C + 3 * B * C):  # hess_z C J v
+            of_product = {"bernoulli": 2, "squared-error": 1}.get(net.kind.criterion, 3)
+            with ledger.during(workspace=(2 * vectors - 1 + of_product) * B * C):  # hess_z C J v
                 pass
         if damping_interval is not None:
             _loss(net, ledger)
