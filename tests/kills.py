@@ -34,7 +34,10 @@ _TRIALS = "--trials 4 --epochs 4"
 COMMANDS = {
     "compare": f"compare {_SMALL} --epochs 6 --seeds 2",
     "compare --jobs 2": f"compare {_SMALL} --epochs 6 --seeds 2 --jobs 2",
+    "compare --at-once 3": f"compare {_SMALL} --epochs 6 --seeds 2 --at-once 3",
+    "compare --jobs 2 --at-once 2": f"compare {_SMALL} --epochs 6 --seeds 2 --jobs 2 --at-once 2",
     "tune": f"tune {_SMALL} {_TRIALS} --seeds 2",
+    "tune --at-once 4": f"tune {_SMALL} {_TRIALS} --seeds 2 --at-once 4",
     "reproduce table2": "reproduce table2 --device cpu --iterates 4 --images 20",
     "reproduce figure9": "reproduce figure9 --device cpu --epochs 4 --seeds 1",
     "reproduce figure9 --jobs 2": "reproduce figure9 --device cpu --epochs 4 --seeds 1 --jobs 2",

@@ -198,6 +198,7 @@ def test_commands_take_it(kronbench, numbers, tmp_path):
     for folder, more in (("at_once", ["--at-once", "3"]), ("alone", [])):
         code, out, _ = kronbench("compare", *flags, "--device", "cpu", *more, "--output", tmp_path / folder)
         assert code == 0, out
+        assert ("3 runs at a time shared the machine: their seconds are left out." in out) == bool(more)
     one, other = (
         {path.name: numbers(read(path)) for path in (tmp_path / folder / "runs").glob("*.jsonl")}
         for folder in ("at_once", "alone")
@@ -234,8 +235,14 @@ def test_what_cannot_be_is_refused(kronbench, tmp_path, flags, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_gpu_has_several_unless_a_user_says_otherwise_or_seconds_are_shown():
-    assert Workers(at_once=None).on("cpu").at_once == 1
-    assert Workers(at_once=None).on("cuda").at_once == 8
-    assert Workers(at_once=None).on("cuda", timed=True).at_once == 1
-    assert Workers(at_once=3).on("cuda", timed=True).at_once == 3
+def test_a_gpu_has_as_many_as_it_holds_unless_a_user_says_otherwise_or_seconds_are_shown(task, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (11 * 10**9, 12 * 10**9))
+    cifar10, imagenet10 = (
+        replace(task.settings, device="cuda", network=(inputs, 1024, 512, 256, 128, 64, 32, 16, 10))
+        for inputs in (3072, 150528)
+    )
+    assert Workers(at_once=None).on(task.settings).at_once == 1
+    assert Workers(at_once=None).on(cifar10).at_once == 8
+    assert Workers(at_once=None).on(imagenet10).at_once == 1
+    assert Workers(at_once=None).on(cifar10, timed=True).at_once == 1
+    assert Workers(at_once=3).on(cifar10, timed=True).at_once == 3

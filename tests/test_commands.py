@@ -41,7 +41,7 @@ BAD_INPUT = [
     ("reproduce table1 --images 100", "table1 has no use for images"),
     ("reproduce table1 --steps-between 1", "table1 has no use for steps between"),
     ("reproduce table1 --seed 1", "table1 has no use for seed"),
-    ("reproduce table1 --jobs 2", "table1 has no use for workers"),
+    ("reproduce table1 --jobs 2", "table1 has no use for runs at a time"),
     ("reproduce table2 --epochs 3", "table2 has no use for epochs"),
     ("reproduce table2 --tuned nowhere", "table2 has no use for tuned"),
     ("reproduce figure1 --iterates 3", "figure1 has no use for iterates"),

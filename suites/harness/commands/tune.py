@@ -107,7 +107,7 @@ def tune(
         )
         choices = _choices(task, optimizer, plan)
         planned = sum(plan.run_epochs(len(settings_of(task, choice, plan))) for choice in choices)
-        workers = Workers(jobs, backend, address, at_once=at_once).on(task.settings.device)
+        workers = Workers(jobs, backend, address, at_once=at_once).on(task.settings)
         workers.check(task.settings)
         output = output or Path("results/latest") / f"tune-{task.problem.name}-{task.settings.criterion}"
         files = [writable(output).resolve() / "tuned.toml", *([beside(task.problem)] if save else [])]

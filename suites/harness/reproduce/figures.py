@@ -87,7 +87,7 @@ class Figure:
         scale = request.scaled(self.name, FIGURE_SCALES[self.dataset], "tuned", "workers")
         lines = lines_of(self, scale, request)
         settings = lines[0].task.settings
-        request = replace(request, workers=request.workers.on(settings.device, timed="seconds" in self.against))
+        request = replace(request, workers=request.workers.on(settings, timed="seconds" in self.against))
         request.workers.check(settings)
         return lambda: draw(self, scale, lines, request)
 

@@ -64,7 +64,8 @@ class Request:
         numbers = {field.name for field in fields(scale)} - {"name"}
         for name, value in asked.items():
             if name not in (*_OF_ALL, *takes, *numbers):
-                raise ValueError(f"{result} has no use for {_words(name)}")
+                words = "runs at a time" if name == "workers" else _words(name)
+                raise ValueError(f"{result} has no use for {words}")
             if name in numbers and value < 1:
                 raise ValueError(f"{_words(name)} must be 1 or more, got {value}")
         return replace(scale, **{name: value for name, value in asked.items() if name in numbers})

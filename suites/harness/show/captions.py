@@ -40,7 +40,8 @@ def measured(records: Sequence[Record], target: float) -> str:
         f"{experiment.dataset} ({kind}: {experiment.train_images} train, {experiment.test_images} test), "
         f"{experiment.criterion}, {setup.layers}, network {'-'.join(map(str, experiment.network))}, "
         f"batch {' or '.join(map(str, batches))}, {setup.length}, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}; {machine(records[0].environment)}. {_shared(records)}"
+        f"{seeds} seed{'s' if seeds > 1 else ''}; {machine(records[0].environment)}. "
+        f"{shared(max(record.header.at_a_time for record in records))}"
         f"Medians over seeds{level}; a run that never reached {_goal(judged_by(records), target)} counts as infinite. "
         f"Gradient-equivalents: operations, counted, over those of one forward and "
         "backward pass with weight gradients."
@@ -52,9 +53,9 @@ def _goal(metric: Metric, target: float) -> str:
     return f"{metric.quantity} {target:g}{metric.unit and f' ({metric.unit})'}"
 
 
-def _shared(records: Sequence[Record]) -> str:
-    most = max(record.header.at_a_time for record in records)
-    return "" if most == 1 else f"{most} runs at a time shared the machine: their seconds are left out. "
+def shared(at_a_time: int) -> str:
+    """Why there are no seconds; empty if each run had the machine to itself."""
+    return "" if at_a_time == 1 else f"{at_a_time} runs at a time shared the machine: their seconds are left out. "
 
 
 def machine(environment: Environment) -> str:
@@ -89,6 +90,7 @@ def verdict(found: Answer, width: int = 80) -> list[str]:
     return [
         _fitting(width, [f"{facts.dataset}, {facts.criterion}: {goal}, {seeds}"]),
         *(_fitting(width, _short_leads(lead, names)) for lead in found.leads.values()),
+        *(f"  {line}".rstrip() for line in [shared(found.at_a_time)] if line),
         _fitting(width, _short_tuned(found, names)),
     ]
 

@@ -22,6 +22,7 @@ from suites.harness.analysis.statistics import Interval, median_interval
 from suites.harness.names import shown_name
 from suites.harness.records.groups import by_optimizer, to_reach
 from suites.harness.records.record import Record, write_atomically
+from suites.harness.show.captions import shared
 from suites.harness.show.looks import COLOURS, DARK, Look, by_label, looks
 
 _STYLE: dict[Any, Any] = {
@@ -200,8 +201,7 @@ def _limit(panels: Iterable[Axes], records: Sequence[Record]) -> None:
         if any(record.header.alone for record in records):
             panel.set_xlim(0, common_end(records))
         if most > 1:
-            text = f"{most} runs at a time shared the machine: their seconds are left out"
-            panel.annotate(text, (0.5, 1), xycoords="axes fraction", ha="center", va="bottom", fontsize=8)
+            panel.annotate(shared(most), (0.5, 1), xycoords="axes fraction", ha="center", va="bottom", fontsize=8)
 
 
 def _plain_ticks(axis: Axis) -> None:

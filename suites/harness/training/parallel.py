@@ -17,6 +17,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import chain
 from multiprocessing.connection import Connection
+from operator import mul
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -30,12 +31,13 @@ from suites.harness.names import pick
 from suites.harness.records.facts import Tuning
 from suites.harness.records.record import Record
 from suites.harness.training.catalog import choose
-from suites.harness.training.experiment import Settings, Task
+from suites.harness.training.experiment import DTYPES, Settings, Task
 from suites.harness.training.runner import STEP_SECONDS, run_in_turns
 from suites.harness.training.turns import Turns, at_once
 
 BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # and what must be installed
-_AT_ONCE = 8  # on a GPU, unless a user says so
+# of a GPU that a run takes, at the most: workspaces, and what an optimizer holds
+_BYTES_OF_A_RUN, _TIMES_THE_WEIGHTS = 10**9, 8
 _TRIES = 5  # of a run whose worker is killed each time
 
 
@@ -70,14 +72,20 @@ class Workers:
     step_seconds: float = STEP_SECONDS
     at_once: int | None = 1
 
-    def on(self, device: str, timed: bool = False) -> "Workers":
-        """With ``at_once`` filled in: several on a GPU, where a run of a small network leaves most of it idle.
+    def on(self, settings: Settings, timed: bool = False) -> "Workers":
+        """With ``at_once`` filled in: on a GPU, which one run leaves mostly idle, 8, or as many as its free memory holds.
 
         Args:
+            settings: with the network.
             timed: seconds of the runs are shown; then each is alone.
         """
-        many = _AT_ONCE if device == "cuda" and not timed else 1
-        return replace(self, at_once=many if self.at_once is None else self.at_once)
+        if self.at_once is not None:
+            return self
+        if settings.device != "cuda" or timed:
+            return replace(self, at_once=1)
+        weights = sum(map(mul, settings.network, settings.network[1:])) * DTYPES[settings.dtype].itemsize
+        free, _ = torch.cuda.mem_get_info()
+        return replace(self, at_once=max(1, min(8, free // (_BYTES_OF_A_RUN + _TIMES_THE_WEIGHTS * weights))))
 
     @property
     def here(self) -> bool:
