@@ -129,11 +129,11 @@ def reproduce(scale: TimeScale, task: Task, request: Request) -> Reproduction:
 
 def medians(records: Sequence[Record]) -> Run:
     """Over seeds."""
-    return Run(
-        median(min(point.train_loss or 0.0 for point in record.points) for record in records),
-        median(min(point.test_loss or 0.0 for point in record.points) for record in records),
-        median(record.points[-1].epoch for record in records),
-    )
+
+    def lowest(field: str) -> float:
+        return median(min(filter(None, (getattr(point, field) for point in one.points))) for one in records)
+
+    return Run(lowest("train_loss"), lowest("test_loss"), median(one.points[-1].epoch for one in records))
 
 
 def losses(here: Mapping[str, Run]) -> Table:
