@@ -37,6 +37,7 @@ from optimizers.core import (
     SecondOrder,
     Solution,
     Solver,
+    Span,
     Status,
     Tape,
 )
@@ -76,6 +77,8 @@ class EKFAC(SecondOrder):
     """
 
     ranges = MappingProxyType({**SecondOrder.ranges, "labels": one_of(_LABELS)})
+    # beside moments, which are products of two eigenvalues, where KFAC damps each factor by a root of its alpha
+    space = MappingProxyType({**SecondOrder.space, "damping": Span(1e-7, 0.1)})
 
     def __init__(
         self,

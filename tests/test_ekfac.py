@@ -174,6 +174,17 @@ def test_a_copy_has_a_state_of_its_own(problem):
     assert all(map(torch.equal, case.network.parameters(), network.parameters()))
 
 
+def test_a_bias_by_itself_moves_as_with_its_weight(problem):
+    """Where the weights are not trained, or in another group, a kept basis lies with the bias."""
+    whole, alone = problem(SIZES), problem(SIZES)
+    biases = [linear.bias for linear in alone.network.linears]
+    optimizers = [EKFAC(p, interval=2) for p in (whole.network.parameters(), biases)]
+    for case, optimizer in zip((whole, alone), optimizers, strict=True):
+        optimizer.step(case.record())
+    assert all(torch.equal(one.bias, two) for one, two in zip(whole.network.linears, biases, strict=True))
+    assert optimizers[1].state_dict()["state"].keys() == {0, 1, 2}
+
+
 def test_wide_layers_are_solved_in_the_space_of_the_batch():
     """No basis of I x I is made while the batch is smaller; a basis that is kept is one."""
     network, x, labels = FCNN((1500, 700, 4)), torch.randn(6, 1500), torch.arange(6) % 4

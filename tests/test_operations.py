@@ -214,6 +214,14 @@ def test_steps_of_a_period_are_averaged_over_it(task):
     assert total["factorizations"] == factorizations
 
 
+def test_eigenvectors_that_are_kept_are_counted_once_in_their_interval(task):
+    """Two of each layer in one step of three; the moments cost something in every one."""
+    cost, every = (probe(task.step(choose(spec), seed=0)) for spec in ("ekfac[interval=3]", "ekfac"))
+    assert cost.of([])["factorizations"] == 2 * 3 / 3
+    assert every.of([])["factorizations"] == 2 * 3
+    assert 0 < cost.of([])["solve"] < count(task.step(choose("ekfac[interval=3]"), seed=1))["solve"]
+
+
 @pytest.mark.parametrize("spec", ["hf", "block_hf"])
 def test_passes_that_differ_from_step_to_step_are_counted(spec):
     """CG iterations and trials of Hessian-free optimization: what a run adds up is what a counter saw of its steps."""
