@@ -108,6 +108,30 @@ def test_where_it_is_the_block_gauss_newton_matrix(problem, assert_close, option
         assert_close(bias, _solved(next(blocks), 0.02, layer.bias_gradient), 1e-10)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(("labels", "fisher"), [("batch", "EMPIRICAL"), ("exact", "TYPE2")])
+def test_it_agrees_with_curvlinops(problem, assert_close, labels, fisher):
+    """(EKFAC + lambda I) d = -grad, with curvlinops' matrix."""
+    curvlinops = pytest.importorskip("curvlinops")
+    case = problem(SIZES, batch=6)
+    parameters, tape = list(case.network.parameters()), case.record()
+    matrix = curvlinops.EKFACLinearOperator(
+        case.network,
+        torch.nn.CrossEntropyLoss(),
+        parameters,
+        [(case.x, case.labels)],
+        fisher_type=curvlinops.FisherType[fisher],
+        separate_weight_and_bias=True,
+        check_deterministic=False,
+    )
+    directions = [part for pair in _step(EKFAC(parameters, lr=1e-12, labels=labels), tape) for part in pair]
+    gradients = [part for layer in tape.layers for part in (layer.weight_gradient, layer.bias_gradient)]
+    with torch.enable_grad():
+        products = matrix @ directions
+    for product, d, gradient in zip(products, directions, gradients, strict=True):
+        assert_close(product + 0.01 * d, -gradient, 1e-9)
+
+
 @pytest.mark.parametrize("labels", ["batch", "exact"])
 @pytest.mark.parametrize("batch", [3, 6, 20])
 def test_it_is_never_farther_from_the_fisher_matrix_than_kfac(problem, labels, batch):
