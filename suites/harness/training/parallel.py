@@ -73,7 +73,7 @@ class Workers:
     at_once: int | None = 1
 
     def on(self, settings: Settings, timed: bool = False) -> "Workers":
-        """With ``at_once`` filled in: on a GPU, which one run leaves mostly idle, 8, or as many as its free memory holds.
+        """With ``at_once`` filled in: on a GPU, which one run leaves mostly idle, 8, or as many as its memory holds.
 
         Args:
             settings: with the network.
