@@ -23,7 +23,7 @@ class PractisedKFAC(KFAC):
         criterion: of the tapes to come.
     """
 
-    space = MappingProxyType({"lr": Span(0.05, 2), "damping": Span(1e-4, 0.3)})
+    space = MappingProxyType({"lr": Span(0.05, 2), "damping": Span(1e-3, 0.3)})
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class PractisedKFAC(KFAC):
         decay: float = 0.95,
         inverse_interval: int = 5,
         damping_interval: int | None = 5,
-        min_damping: float = 1e-4,
+        min_damping: float = 1e-3,
         criterion: Criterion | None = None,
     ) -> None:
         super().__init__(
