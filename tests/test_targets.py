@@ -12,6 +12,7 @@ from suites.harness.analysis.metrics import judged_by, metrics_of
 from suites.harness.data import Arrays, Problem
 from suites.harness.data.dataset import load
 from suites.harness.data.problem import DataError
+from suites.harness.data.tuned import read_tuned
 from suites.harness.records.groups import hardest_reached, to_reach
 from suites.harness.records.record import read
 from suites.harness.training import evaluation
@@ -181,7 +182,11 @@ def test_a_run_is_judged_by_the_mean_over_samples_of_the_sum_over_outputs(task, 
     assert not record.header.problem.larger_is_better
 
 
-@pytest.mark.parametrize("criterion", [SQUARED_ERROR, BERNOULLI], ids=lambda criterion: criterion.name)
+@pytest.mark.parametrize(
+    "criterion",
+    [SQUARED_ERROR, BERNOULLI, replace(SQUARED_ERROR, name="without a formula", constant=None)],
+    ids=lambda criterion: criterion.name,
+)
 def test_the_best_constant_output_is_the_mean_target(criterion):
     targets = np.random.default_rng(0).random((40, 3))
     data = of((np.ones((40, 1)), targets))
@@ -251,6 +256,21 @@ def test_the_command_says_which_loss_was_reached(kronbench, own, tmp_path):
     code, _, error = kronbench("compare", "--config", tmp_path / "out" / "config.toml")
     assert code == 0, error
     assert sorted(path.name for path in (tmp_path / "out" / "runs").iterdir()) == runs
+
+
+def test_a_search_finds_what_a_comparison_takes(kronbench, own, tmp_path):
+    """On held-out samples, by their loss; the setting fits the activations and the initialization."""
+    tune = ["tune", "--problem", own, "--optimizer", "sgd", "--trials", 2, "--seeds", 1, "--epochs", 2]
+    code, out, error = kronbench(*tune, "--output", tmp_path / "tuned")
+    assert code == 0, error
+    assert "loss" in out
+    (found,) = read_tuned(tmp_path / "tuned" / "tuned.toml")
+    assert (found.accuracy, found.activation, found.initialization) == (None, ("tanh", "linear", "tanh"), "sparse")
+    assert list(found.epochs) == ["2", "4"]  # the hardest first
+    compare = ["compare", "--problem", own, "--optimizer", "sgd", "--tuned", tmp_path / "tuned" / "tuned.toml"]
+    code, out, error = kronbench(*compare, "--seeds", 1, "--output", tmp_path / "out")
+    assert code == 0, error
+    assert "Tuned in 2 trials" in out
 
 
 def test_a_criterion_may_be_a_function_of_one_sample_in_the_problems_file(kronbench, tmp_path):

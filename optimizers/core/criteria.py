@@ -39,6 +39,8 @@ class Criterion:
     roots: of those targets' exact Fisher matrix in the logits: some S [B, C] with E_y[grad grad^T] = sum S S^T.
     vectors: whether targets are vectors [B, C] rather than class indices [B].
     least, most: what their entries may be.
+    constant: the logits [C] that, given to all samples, have the lowest mean value, from the mean target; None if no
+        formula is known.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Criterion:
     vectors: bool = False
     least: float = -math.inf
     most: float = math.inf
+    constant: Callable[[Float[Tensor, " C"]], Float[Tensor, " C"]] | None = None
 
 
 def from_function(
@@ -156,6 +159,7 @@ SQUARED_ERROR = Criterion(
     _draw_normal,
     lambda logits: _roots_of_diagonal(torch.ones_like(logits)),
     vectors=True,
+    constant=lambda mean: mean,
 )
 
 
@@ -178,6 +182,7 @@ BERNOULLI = Criterion(
     vectors=True,
     least=0.0,
     most=1.0,
+    constant=lambda mean: mean.logit(eps=torch.finfo(mean.dtype).eps),
 )
 
 

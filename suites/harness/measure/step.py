@@ -164,8 +164,9 @@ class CapturedStep(Step):
     def _load(self, given: tuple[Tensor, Tensor]) -> None:
         """Copy a batch to where the graph reads it, unless it is there already."""
         if self._batch is None:
-            inputs, labels = self._batch = given[0].clone(), given[1].clone()
-            self._step.batches = itertools.repeat((inputs, labels))
+            inputs = given[0].clone()
+            self._batch = inputs, inputs if given[1] is given[0] else given[1].clone()
+            self._step.batches = itertools.repeat(self._batch)
         elif given is not self._given:
             for target, source in zip(self._batch, given, strict=True):
                 target.copy_(source)

@@ -77,9 +77,9 @@ def status_after_training(task: Task, first_loss: float, last_loss: float, best:
 @lru_cache(maxsize=1)
 @torch.no_grad()
 def constant_loss(criterion: Criterion, dataset: Dataset) -> float:
-    """The lowest mean of the criterion over the test set that one output for all images can have, found from zero.
+    """The lowest mean of the criterion over the test set that one output for all images can have.
 
-    For the squared error that output is the mean target, for Bernoulli the mean's logit.
+    For the squared error that output is the mean target, for Bernoulli the mean's logit; others are found from zero.
     """
     scale, count = dataset.scale, len(dataset.test)
 
@@ -91,6 +91,9 @@ def constant_loss(criterion: Criterion, dataset: Dataset) -> float:
             slope += criterion.gradient(logits, targets).double().sum(0).cpu().numpy()
         return total / count, slope / count
 
+    if criterion.constant is not None:
+        sums = sum(targets.double().sum(0) for _, targets in dataset.chunks(dataset.test, 2048))
+        return mean(criterion.constant(torch.as_tensor(sums / count)).cpu().numpy())[0]
     return float(minimize(mean, np.zeros(dataset.outputs), jac=True, method="L-BFGS-B").fun)
 
 
