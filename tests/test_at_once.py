@@ -146,7 +146,7 @@ def test_all_go_on_where_they_were_interrupted(task, own, numbers, tmp_path, mon
         for seed, choice in enumerate(choices):
             yield run_in_turns(task, choice, seed, 5, folder, partial(dies, seed=seed))
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as held:  # with all frames, so that nothing is closed by chance
         list(at_once(begun(tmp_path / "died", 3), 3))
     assert not list((tmp_path / "died").glob("*.jsonl"))
     assert not list((tmp_path / "died").glob(".*.lock"))
@@ -154,6 +154,7 @@ def test_all_go_on_where_they_were_interrupted(task, own, numbers, tmp_path, mon
     whole = dict(at_once(begun(tmp_path / "whole"), 1))
     for number, record in again.items():
         assert numbers(record) == numbers(whole[number])
+    assert held.traceback
     assert [again[number].end.resumed for number in range(3)] == [(4,), (3,), (3,)]
     assert not list((tmp_path / "died").glob("*.part"))
 
