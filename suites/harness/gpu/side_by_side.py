@@ -41,6 +41,7 @@ def side_by_side(stage: Stage) -> None:
 def _measured(row: AtOnce, task: Task, choice: Choice, stage: Stage) -> list[AtOnce]:
     if stage.device == "cuda" and row.optimizer not in stage.captured:
         raise Skipped("not captured, see correctness")
+    _timed(1, 1, task, choice, stage)  # what is loaded with the first steps
     seconds, (alone,) = _timed(1, row.epochs, task, choice, stage)
     row = replace(row, seconds_alone=seconds)
     seconds, records = _timed(row.runs, row.epochs, task, choice, stage)
