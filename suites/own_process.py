@@ -4,6 +4,7 @@ import itertools
 import signal
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe, get_context
@@ -97,16 +98,16 @@ def _serve(pipe: Connection, peer: Peer, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.compiler.set_stance("force_eager")  # to compile takes minutes for each network
     warnings.simplefilter("ignore")  # those of the libraries are not ours to show
+    torch.manual_seed(0)
     here = _Here(peer)
-    while True:
-        try:
+    with suppress(EOFError, BrokenPipeError):
+        while True:
             method, arguments = pipe.recv()
-        except EOFError:
-            return
-        try:
-            pipe.send((getattr(here, method)(*arguments), ""))
-        except Exception as error:
-            pipe.send((None, " ".join(f"{type(error).__name__}: {error}".split())))
+            try:
+                answer = getattr(here, method)(*arguments), ""
+            except Exception as error:
+                answer = None, " ".join(f"{type(error).__name__}: {error}".split())
+            pipe.send(answer)
 
 
 class OwnProcess:

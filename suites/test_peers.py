@@ -29,8 +29,9 @@ from suites.peers import PEERS, REFERENCE, Peer
 NETS = (DIGITS, CIFAR10)
 EQUAL = 1e-9  # of directions in float64, relative
 _BATCHES = 8
-_ROUNDS, _SECONDS = 30, 60.0
+_ROUNDS = 30
 _SECONDS_EACH = 6.0  # one that has taken so much time, and been in two rounds, is left out of the others
+_WARM_UP_SECONDS = 3.0
 
 
 @dataclass
@@ -120,7 +121,15 @@ def _seconds(processes: dict[str, OwnProcess]) -> dict[str, dict[int, float]]:
         return sample
 
     blocks = {name: partial(block, name) for name in processes}
-    samples = in_turn(blocks, DEVICE, _ROUNDS, _SECONDS, rounds.append, at_least=5, block_seconds=BLOCK_SECONDS)
+    samples = in_turn(
+        blocks,
+        DEVICE,
+        _ROUNDS,
+        at_most_seconds=10 * _WARM_UP_SECONDS,
+        on_round=rounds.append,
+        at_least=_ROUNDS,
+        block_seconds=BLOCK_SECONDS,
+    )
     return {
         name: {turn: sample[WHOLE_STEP] for turn, sample in enumerate(own) if sample} for name, own in samples.items()
     }

@@ -150,6 +150,24 @@ def test_relative_error():
     assert relative_error([torch.tensor([3.0]), torch.tensor([4.5])], ours) == pytest.approx(0.1)
 
 
+def test_directions_of_the_weights_alone():
+    def shifted(network, lr):
+        take = of_ours("sgd", network, lr)
+
+        def both(x, labels):
+            take(x, labels)
+            for linear in network.linears:
+                linear.bias.data += 1
+
+        return both
+
+    digits = work(DIGITS, "float64")
+    peers = (Peer("", "", "", shifted, equal=equal) for equal in ("weights", "all"))
+    weights, both = (distance(peer, OURS[0], digits) for peer in peers)
+    assert weights == 0
+    assert both > 0.1
+
+
 def test_batches_and_weights_are_those_of_training():
     given = work(DIGITS)
     network, _ = given.build(PEERS[0].make, lr=0.1)
