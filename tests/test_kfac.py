@@ -82,23 +82,6 @@ def _factors(tape, joint):
     ]
 
 
-def _dense_fisher(case):
-    """E[J^T hess_z C J] by torch.func, with J of all parameters."""
-    names = [name for name, _ in case.network.named_parameters()]
-
-    def logits(flat, x):
-        parts = flat.split([parameter.numel() for parameter in case.network.parameters()])
-        shaped = {n: p.view_as(v) for n, p, v in zip(names, parts, case.network.parameters(), strict=True)}
-        return torch.func.functional_call(case.network, shaped, (x,))
-
-    flat, total = _flat(case.network.parameters()), 0
-    for x, label in zip(case.x, case.labels, strict=True):
-        J = torch.func.jacrev(logits)(flat, x)
-        hessian = torch.func.hessian(lambda z, y=label: case.criterion.value(z[None], y[None])[0])(logits(flat, x))
-        total = total + J.T @ hessian @ J / len(case.x)
-    return total
-
-
 def _gradient(tape):
     return _flat([part for layer in tape.layers for part in (layer.weight_gradient, layer.bias_gradient)])
 
@@ -208,7 +191,7 @@ def test_rate_and_momentum_are_those_of_the_dense_model(problem, assert_close, c
         solution = kfi(tape.layers, CURVATURES["fisher"](tape), 0.03)
         d = _flat([part for w, b in zip(solution.weights, solution.biases, strict=True) for part in (w.dense(), b)])
         B = torch.stack([d, last], 1) if step else d[:, None]
-        damped = _dense_fisher(case) + 0.03 * torch.eye(len(d), dtype=d.dtype)
+        damped = case.gauss_newton() + 0.03 * torch.eye(len(d), dtype=d.dtype)
         expected = B @ torch.linalg.solve(B.T @ damped @ B, -B.T @ _gradient(tape))
         last = _moved(case, optimizer, tape)
         assert_close(last, expected, 1e-10)
@@ -241,7 +224,7 @@ def test_the_reduction_ratio_is_that_of_the_dense_model(problem, rule):
         optimizer = KFAC(case.network.parameters(), lr=lr, damping=0.01, damping_interval=1, **rule)
         for _ in range(3):
             tape, damping = case.record(), optimizer.param_groups[0]["damping"].item()
-            F = _dense_fisher(case)
+            F = case.gauss_newton()
             delta = _moved(case, optimizer, tape)
             model = _gradient(tape) @ delta + delta @ (F + damping * torch.eye(len(F), dtype=F.dtype)) @ delta / 2
             rho = ((case.record().loss - tape.loss) / model).item() if model < 0 else 0
