@@ -77,6 +77,7 @@ class EKFAC(SecondOrder):
     """
 
     ranges = MappingProxyType({**SecondOrder.ranges, "labels": one_of(_LABELS)})
+    waits = True  # torch.linalg.eigh reads whether it converged
     # beside moments, which are products of two eigenvalues, where KFAC damps each factor by a root of its alpha
     space = MappingProxyType({**SecondOrder.space, "damping": Span(1e-7, 0.1)})
 

@@ -45,6 +45,7 @@ class HF(TapeOptimizer):
     """
 
     space = MappingProxyType({"damping": Span(1e-3, 100)})
+    waits = True
     ranges = MappingProxyType({"lr": POSITIVE, "damping": POSITIVE, "max_iter": COUNT, "decay": BELOW_1})
 
     def __init__(

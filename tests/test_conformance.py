@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from optimizers.core import CRITERIA, CROSS_ENTROPY
+from optimizers.core import CRITERIA, CROSS_ENTROPY, FCNN
 from suites.harness.gate.conformance import CHECKS, Failed, NotChecked, conformance
 from suites.harness.measure.step import Step
 from suites.harness.training.catalog import choose, grid, named
@@ -90,6 +90,14 @@ def test_criteria_are_finite_at_extreme_logits(criterion):
         for value in (criterion.value, criterion.gradient, criterion.mean_hessian):
             assert torch.isfinite(value(logits, labels)).all()
     assert math.isfinite(CROSS_ENTROPY.value(logits, torch.tensor([1])).item())
+
+
+def test_who_waits_for_the_device_says_so_and_claims_no_graph():
+    """Hessian-free optimization by its nature, EKFAC for its eigenvectors."""
+    for spec in ("hf", "block_hf", "ekfac[interval=10]"):
+        assert "capturable" not in choose(spec).build(FCNN((4, 3)), CROSS_ENTROPY).param_groups[0]
+        with pytest.raises(NotChecked, match="it says that its steps wait"):
+            CHECKS["no wait for the host"](choose(spec), "cuda")
 
 
 def test_a_learning_rate_on_the_device_takes_the_same_steps(task, choice):

@@ -27,12 +27,16 @@ class TapeOptimizer(torch.optim.Optimizer):
     ``ranges``: of the hyper-parameters, which are checked at construction and of each group that is added.
     ``space``: where ``kronbench tune`` searches them.
 
+    ``waits``: whether steps wait for the device, as they must where they read numbers from it. They cannot be captured
+    in a CUDA graph then.
+
     ``on_phase`` is for measuring: it is called with ``curvature``, ``solve`` or ``update`` when that part of a step
     begins. What comes before the first call counts as ``update``.
     """
 
     ranges: Mapping[str, Range] = MappingProxyType({"lr": POSITIVE})
     space: Mapping[str, Span] = MappingProxyType({"lr": Span(1e-3, 10)})
+    waits: bool = False
     on_phase: Callable[[str], None] = staticmethod(lambda phase: None)
 
     def step(self, tape: Tape) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -248,6 +248,8 @@ def does_not_wait(choice: Choice, device: str) -> str:
     """No step reads a number from the device."""
     if device != "cuda":
         raise NotChecked("a CPU has nothing to wait for; run it where there is a CUDA GPU")
+    if says_that_it_waits(choice.build(FCNN(_NETWORK), CROSS_ENTROPY)):
+        raise NotChecked("it says that its steps wait for the device")
     try:
         step_without_waiting(_step(choice, device))
     except RuntimeError as error:
@@ -286,6 +288,11 @@ CHECKS: dict[str, Callable[[Choice, str], str]] = {
     "no wait for the host": does_not_wait,
     "CUDA graph": can_be_captured,
 }
+
+
+def says_that_it_waits(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer of tapes has ``waits``."""
+    return getattr(optimizer, "waits", False)
 
 
 def knows_capturable(optimizer: torch.optim.Optimizer) -> bool:
