@@ -129,7 +129,9 @@ class Event:
 def gpu(clock, monkeypatch, tmp_path):
     """The least of torch.cuda that a clock needs."""
     monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: Event(clock))
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: clock.took.append("waited"))
+    stream = SimpleNamespace(synchronize=lambda: clock.took.append("waited"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: stream)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: stream.synchronize())
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="gpu"))
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
