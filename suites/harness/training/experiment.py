@@ -96,6 +96,8 @@ class Task:
             criterion = from_function(named, convex=False, vectors=dataset.vectors)
         _check_network(settings, dataset)
         _check_targets(problem, dataset, criterion)
+        if named not in CRITERIA.values():
+            _try(problem, dataset, criterion)
         if not 1 <= settings.batch_size <= len(dataset.train):
             raise ValueError(
                 f"batch size must be from 1 to the {len(dataset.train)} training images of {dataset.name}, "
@@ -223,6 +225,11 @@ def _check_targets(problem: Problem, dataset: Dataset, criterion: Criterion) -> 
                 f"{where}: targets must be from {criterion.least:g} to {criterion.most:g}, got {least:g} to {most:g}; "
                 'inputs that are targets go from 0 to 1 with scaling="unit"'
             )
+
+
+def _try(problem: Problem, dataset: Dataset, criterion: Criterion) -> None:
+    """Refuse a criterion of a user's own that does not work on a sample."""
+    where = f"problem {problem.name}, criterion {criterion.name}"
     _, targets = next(dataset.chunks(dataset.test, 1))
     logits = torch.zeros(1, dataset.outputs, dtype=dataset.scale.dtype, device=dataset.scale.device)
     try:

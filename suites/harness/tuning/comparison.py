@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from suites.harness.data.problem import target_of
+from suites.harness.measure.limits import within_memory
 from suites.harness.measure.timing import interleaved_seconds
 from suites.harness.records.conventions import REFERENCE
 from suites.harness.records.facts import Point
@@ -116,12 +117,13 @@ def train(
         progress.update(bar, completed=sum(done.values()))
 
     if workers.here:
-        for number, record in at_once(begun(), workers.at_a_time, runs[0][0].settings.device):
-            records[number] = record
-            done[number] = 1.0
-            progress.update(bar, completed=sum(done.values()))
-            if alone and (number + 1 == len(runs) or runs[number + 1][2] != runs[number][2]):
-                after_seed(list(records.values()))
+        with within_memory():
+            for number, record in at_once(begun(), workers.at_a_time, runs[0][0].settings.device):
+                records[number] = record
+                done[number] = 1.0
+                progress.update(bar, completed=sum(done.values()))
+                if alone and (number + 1 == len(runs) or runs[number + 1][2] != runs[number][2]):
+                    after_seed(list(records.values()))
     else:
         jobs = [
             Job(
