@@ -10,7 +10,7 @@ class PractisedKFAC(KFAC):
     """K-FAC as Martens and Grosse (2015) and kfac-jax have it: :class:`optimizers.kfac.KFAC` with other defaults.
 
     Labels are sampled from the model, biases are joint, and learning rate and momentum of each step minimize the
-    quadratic model. One that is not convex is refused.
+    quadratic model. A criterion that is not convex is refused.
 
     Args:
         params: parameters of an ``FCNN``, in one group.

@@ -195,20 +195,18 @@ def _move(parameters: Iterable[Tensor], directions: Iterable[Tensor], lr: float)
 
 
 _AVERAGES = "no matrix of the network: averages of its gradients"
-OURS = (
-    Peer("sgd", "", "SGD with momentum, from the tape", partial(of_ours, "sgd")),
-    Peer("kfac", "", "KFAC, labels of the batch", partial(of_ours, "kfac")),
-    Peer("kfac[labels=exact]", "", "KFAC, all labels of the model", partial(of_ours, "kfac[labels=exact]")),
-    Peer("kfac[joint_bias=True]", "", "KFAC, labels of the batch", partial(of_ours, "kfac[joint_bias=True]")),
-    Peer(
-        "kfac[labels=exact,joint_bias=True]",
-        "",
-        "KFAC, all labels of the model",
-        partial(of_ours, "kfac[labels=exact,joint_bias=True]"),
-    ),
-    Peer("kfra", "", "KFRA", partial(of_ours, "kfra")),
-    Peer("ekfac[labels=exact]", "", "EKFAC, all labels of the model", partial(of_ours, "ekfac[labels=exact]")),
-    Peer("ea_cg", "", "EA-CG, PCH-1", partial(of_ours, "ea_cg")),
+OURS = tuple(
+    Peer(spec, "", computes, partial(of_ours, spec))
+    for spec, computes in {
+        "sgd": "SGD with momentum, from the tape",
+        "kfac": "KFAC, labels of the batch",
+        "kfac[labels=exact]": "KFAC, all labels of the model",
+        "kfac[joint_bias=True]": "KFAC, labels of the batch",
+        "kfac[labels=exact,joint_bias=True]": "KFAC, all labels of the model",
+        "kfra": "KFRA",
+        "ekfac[labels=exact]": "EKFAC, all labels of the model",
+        "ea_cg": "EA-CG, PCH-1",
+    }.items()
 )
 REFERENCE = "torch SGD"
 PEERS = (

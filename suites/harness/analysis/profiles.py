@@ -77,7 +77,7 @@ def counting(experiments: Sequence[Experiment]) -> dict[str, Experiment]:
 
     def rank(one: Experiment) -> tuple[int, bool, int, int, str]:
         tuned = {plain_name(spec) for spec, records in one.methods.items() if tuning_of(records[0]) == "tuned"}
-        alone = all(record.header.at_a_time == 1 for record in one.records)
+        alone = all(record.header.alone for record in one.records)
         seeds = {record.experiment.seed for record in one.records}
         return len(tuned), alone, len(set(map(plain_name, one.methods))), len(seeds), one.group.ended
 
