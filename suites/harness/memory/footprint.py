@@ -7,7 +7,7 @@ from typing import Any
 
 from optimizers import SGD
 from optimizers.core import CRITERIA, FCNN, SecondOrder
-from suites.harness.memory import eigenbasis, formulas, practised
+from suites.harness.memory import ea_cg, eigenbasis, formulas, kfi, practised
 from suites.harness.memory.formulas import USUAL, Formula, Kind, Net, second_order, sgd
 from suites.harness.memory.ledger import Footprint, Ledger
 from suites.harness.names import pick
@@ -16,6 +16,8 @@ from suites.harness.training.experiment import DTYPES
 
 FORMULAS: dict[str, Formula] = {
     **formulas.FORMULAS,
+    **kfi.FORMULAS,
+    **ea_cg.FORMULAS,
     **practised.FORMULAS,
     **eigenbasis.FORMULAS,
 }  # by the names of parts

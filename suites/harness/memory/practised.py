@@ -21,12 +21,12 @@ from suites.harness.memory.formulas import (
     Net,
     fisher,
     formed_fisher,
-    kronecker,
     matrix,
     rows,
     sampled_fisher,
     symmetric,
 )
+from suites.harness.memory.kfi import kronecker
 from suites.harness.memory.ledger import Ledger
 
 
