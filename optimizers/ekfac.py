@@ -17,6 +17,7 @@ cancel in d, which takes V for x U, and x^T V for U. Where k = 0 the moments are
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -199,8 +200,9 @@ def exact_rows(tape: Tape) -> list[Operator]:
 
 
 def eigh(matrix: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
-    """Eigenvalues and eigenvectors; NaN of a matrix that is not finite, for which LAPACK would raise an error."""
-    if not matrix.sum().isfinite():
-        matrix = torch.full_like(matrix, math.nan)
-        return matrix.diagonal(), matrix
-    return torch.linalg.eigh(matrix)
+    """Eigenvalues and eigenvectors; NaN of a matrix that is not finite, and where LAPACK gives up."""
+    if matrix.sum().isfinite():
+        with suppress(torch.linalg.LinAlgError):
+            return torch.linalg.eigh(matrix)
+    matrix = torch.full_like(matrix, math.nan)
+    return matrix.diagonal(), matrix

@@ -382,7 +382,7 @@ def test_solver_health_reaches_the_record(task, tmp_path):
 
 
 @pytest.mark.parametrize("criterion", ["cross-entropy", "bounded"])
-@pytest.mark.parametrize("spec", ["ea_cg[lr=1e30]", "kfac[lr=1e30]"])
+@pytest.mark.parametrize("spec", ["ea_cg[lr=1e30]", "kfac[lr=1e30]", "kfac[lr=1e30,labels=sampled]", "ekfac[lr=1e30]"])
 def test_solves_that_are_not_finite_are_recorded(tmp_path, spec, criterion):
     """A learning rate without measure: from the second step on no solve is sound, and the record counts each."""
     task = Task.load(Settings(device="cpu", network=(64, 16, 10), activation="relu", criterion=criterion))

@@ -1,6 +1,7 @@
 """K-FAC as practised: its parts against plain loops, dense matrices and definitions, in float64."""
 
 import io
+import math
 import pickle
 from copy import deepcopy
 
@@ -11,6 +12,7 @@ from sklearn.datasets import load_digits
 from optimizers import KFAC, SGD
 from optimizers.core import CRITERIA, CROSS_ENTROPY, CURVATURES, FCNN, SOLVERS, SQUARED_ERROR, SecondOrder, bounded
 from optimizers.core.solvers.kfi import kfi
+from optimizers.core.solvers.solution import Status
 from optimizers.core.update import adapt
 
 ALL = {
@@ -340,3 +342,14 @@ def test_several_groups_are_refused(problem):
     first, second, _ = (list(linear.parameters()) for linear in problem().network.linears)
     with pytest.raises(ValueError, match="one parameter group, got 2"):
         KFAC([{"params": first}, {"params": second}], decay=0.9)
+
+
+@pytest.mark.parametrize("labels", ["batch", "sampled", "exact"])
+@pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
+def test_logits_that_are_not_finite_have_a_status_and_raise_nothing(problem, criterion, labels):
+    """Also where labels are drawn from them; EKFAC and KFAC draw the same ones."""
+    case = problem(criterion=criterion)
+    case.network.linears[-1].weight.data.fill_(math.nan)
+    optimizer = KFAC(case.network.parameters(), labels=labels)
+    optimizer.step(case.record())
+    assert (optimizer.solutions[0].status == Status.NOT_FINITE).all()

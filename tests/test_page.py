@@ -16,13 +16,15 @@ import pytest
 
 from suites.harness.analysis.answer import COSTS
 from suites.harness.analysis.experiment import collect
+from suites.harness.names import plain_name
 from suites.harness.records.facts import ProblemFacts
 from suites.harness.show import measurements
 from suites.harness.show.comparison import comparison_table
-from suites.harness.show.looks import COLOURS, look_of, looks
+from suites.harness.show.looks import COLOURS, in_order, look_of, looks
 from suites.harness.show.overview import overview
 from suites.harness.show.page import build
 from suites.harness.show.table import Cell, Column, Table, latex
+from suites.harness.training.catalog import named
 from suites.harness.units import shown_bytes
 from tests.example_records import header, point, write
 from tests.pages import elements
@@ -209,6 +211,14 @@ def test_bars_of_phases_are_as_long_as_the_table_says(built):
 def test_the_named_methods_differ_in_colour_and_marker():
     found = [look_of(spec) for spec in NAMED]
     assert len({look.colour for look in found}) == len({look.marker for look in found}) == len(NAMED)
+
+
+def test_every_optimizer_of_ours_has_a_colour_of_its_own():
+    """And a fixed one: it is drawn before those without."""
+    ours = named()
+    assert len({look_of(spec).colour for spec in ours}) == len(ours)
+    names = [plain_name(spec) for spec in ours]
+    assert in_order(["Aaa", *names])[-1] == "Aaa"
 
 
 def test_a_look_belongs_to_a_method_and_not_to_a_place():

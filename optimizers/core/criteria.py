@@ -113,7 +113,10 @@ def _of_softmax(p: Float[Tensor, "B C"], vectors: Vectors) -> Float[Tensor, "B C
 
 
 def _draw_classes(logits: Logits, generator: Generator) -> Labels:
-    return torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
+    """The draws of ``torch.multinomial``. That refuses NaN, and makes a GPU wait for the host; this gives a label."""
+    p = logits.softmax(1)
+    waiting = torch.empty_like(p).exponential_(generator=generator)
+    return torch.div(p, waiting, out=waiting).argmax(1)
 
 
 def _roots_of_classes(gradient: Callable[[Logits, Labels], Float[Tensor, "B C"]], logits: Logits) -> Iterator[Tensor]:
@@ -163,6 +166,12 @@ SQUARED_ERROR = Criterion(
 )
 
 
+def _draw_bits(logits: Logits, generator: Generator) -> Vectors:
+    """1 with the probability p; of NaN 0, where ``torch.bernoulli`` raises an error."""
+    p = logits.sigmoid()
+    return torch.rand(p.shape, generator=generator, dtype=p.dtype, device=p.device).lt_(p)
+
+
 def _bernoulli_hessians(logits: Logits) -> Float[Tensor, "B C"]:
     """p (1 - p), the diagonals."""
     p = logits.sigmoid()
@@ -177,7 +186,7 @@ BERNOULLI = Criterion(
     lambda logits, targets: logits.sigmoid() - targets,
     lambda logits, targets: _bernoulli_hessians(logits).mean(0),
     lambda logits, targets, vectors: _bernoulli_hessians(logits) * vectors,
-    lambda logits, generator: torch.bernoulli(logits.sigmoid(), generator=generator),
+    _draw_bits,
     lambda logits: _roots_of_diagonal(_bernoulli_hessians(logits)),
     vectors=True,
     least=0.0,

@@ -121,7 +121,7 @@ def times_changed(
 
 
 def verdict(compared: Compared | None, smaller: str, larger: str) -> str:
-    """The change in words: ``faster by 1.8x [1.5, 2.2]``.
+    """The change in words: ``faster by 1.8x [1.5, 2.2]``, or in percent where the factor rounds to 1.
 
     ``the same``: equal on every shared seed. ``too few seeds``: fewer than 6 are shared. ``indistinguishable``: the
     interval does not lie beyond "no change", or beyond the smallest effect.
@@ -133,21 +133,24 @@ def verdict(compared: Compared | None, smaller: str, larger: str) -> str:
         return "no shared seeds"
     if compared.same:
         return "the same"
+    unit = "x" if compared.kind == "ratio" else ""
     if compared.direction == 0:
-        return f"{compared.lacking or 'indistinguishable'}: {_shown(compared.change, compared.kind)}"
+        return f"{compared.lacking or 'indistinguishable'}: {_shown(compared.change, unit)}"
     word, change = larger, compared.change
     if compared.direction < 0:  # shown as the size of what went down
         middle, low, high = change
         word, change = smaller, Interval(*(_undone(end, compared.kind) for end in (middle, high, low)))
     if math.isinf(change.median):
         return f"{word} without bound"
-    return f"{word} by {_shown(change, compared.kind)}"
+    if unit and f"{change.median:.3g}" == "1":
+        change, unit = Interval(*(100 * (end - 1) for end in change)), " %"
+    return f"{word} by {_shown(change, unit)}"
 
 
-def _shown(size: Interval, kind: Kind) -> str:
+def _shown(size: Interval, unit: str) -> str:
     """``1.8x [1.5, 2.2]``, without the interval if it has no width."""
     middle, low, high = (f"{value:.3g}" for value in size)
-    return f"{middle}{'x' if kind == 'ratio' else ''}" + ("" if low == high else f" [{low}, {high}]")
+    return f"{middle}{unit}" + ("" if low == high else f" [{low}, {high}]")
 
 
 def _change(before: float, after: float, kind: Kind) -> float:

@@ -151,7 +151,10 @@ def sampled_fisher(net: Net, ledger: Ledger) -> list[Operator]:
 def sampled_deltas(net: Net, ledger: Ledger) -> None:
     """The deltas of all layers; the targets that they are for are let go when these are there."""
     B, (*hidden, last), criterion = net.batch, net.sizes[1:], net.kind.criterion
-    with ledger.during(workspace=B * last if CRITERIA[criterion].vectors else 0):  # the targets
+    vectors = CRITERIA[criterion].vectors
+    with ledger.during(workspace=0 if vectors else 2 * B * last):  # p, and random numbers
+        pass
+    with ledger.during(workspace=B * last if vectors else 0):  # the targets
         with ledger.during(workspace=B * last if criterion == "bernoulli" else 0):  # p
             ledger.hold(gradients=B * last)
         for n in reversed(hidden):

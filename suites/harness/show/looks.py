@@ -37,7 +37,7 @@ class Look:
 
 COLOURS = ("#000000", "#56b4e9", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#e69f00", "#7a52c7", "#8a5a2b", "#7f7f00")
 DARK = ("#ffffff", "#7cc8f2", "#4a9fdc", "#2cc296", "#f0803c", "#dd97bd", "#f0b429", "#a78be0", "#c2955f", "#b5b52e")
-_BLACK, _SKY, _BLUE, _GREEN, _RED, _PINK, _ORANGE, _VIOLET, *_ = range(len(COLOURS))
+_BLACK, _SKY, _BLUE, _GREEN, _RED, _PINK, _ORANGE, _VIOLET, _BROWN, _OLIVE = range(len(COLOURS))
 
 _CIRCLE = Form("o", "circle", "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0")
 _SQUARE = Form("s", "square", "M-3.7-3.7h7.4v7.4h-7.4z")
@@ -58,7 +58,8 @@ _LOOKS = {  # in the order of columns
     "SGD": Look(_BLACK, _CIRCLE, _SOLID),
     "Adam": Look(_SKY, _SQUARE, _BROKEN),
     "KFAC": Look(_BLUE, _DIAMOND, _DASHED),
-    "EKFAC": Look(_BLUE, _SQUARE, _DASHED),
+    "K-FAC as practised": Look(_OLIVE, _CIRCLE, _DASHED),
+    "EKFAC": Look(_BROWN, _SQUARE, _DASHED),
     "KFRA": Look(_GREEN, _UP, _DASHED),
     "EA-CG, PCH-1": Look(_RED, _STAR, _SOLID),
     "EA-CG, PCH-2": Look(_PINK, _CROSS, _SOLID),
