@@ -202,7 +202,7 @@ def exact_rows(tape: Tape) -> list[Operator]:
 def eigh(matrix: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
     """Eigenvalues and eigenvectors; NaN of a matrix that is not finite, and where LAPACK gives up."""
     if matrix.sum().isfinite():
-        with suppress(torch.linalg.LinAlgError):
+        with suppress(torch.linalg.LinAlgError):  # pyright: ignore[reportPrivateImportUsage]
             return torch.linalg.eigh(matrix)
     matrix = torch.full_like(matrix, math.nan)
     return matrix.diagonal(), matrix

@@ -26,7 +26,7 @@ from suites.harness.show.comparison import comparison_table
 from suites.harness.training import evaluation, resumable, runner
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task, resolve_device
-from suites.harness.training.identity import code_id
+from suites.harness.training.identity import code_id, files_of
 from suites.harness.training.parallel import Workers
 from suites.harness.training.runner import run
 from suites.harness.training.turns import in_one_go
@@ -74,7 +74,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
 def test_a_record_says_what_made_it(task, tmp_path):
     choice = replace(choose("sgd"), tuning="tuned", edge=("lr",), trials=7)
     header = run(task, choice, 0, 1, tmp_path, at_a_time=2).header
-    assert (header.code, header.at_a_time) == (code_id(), 2)
+    assert (header.code, header.at_a_time) == (code_id(*files_of(task.problem)), 2)
     assert (header.tuning, header.edge, header.trials) == ("tuned", ("lr",), 7)
 
 

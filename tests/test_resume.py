@@ -5,6 +5,7 @@ import math
 import random
 import re
 import resource
+import shutil
 import signal
 import threading
 import time
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import suites.problems
+from suites.harness.data.problem import find
 from suites.harness.records.record import read
 from suites.harness.training import identity, resumable, runner
 from suites.harness.training.catalog import choose
@@ -237,6 +240,26 @@ def test_what_decides_the_numbers_decides_the_name(task, noisy, tmp_path, monkey
     monkeypatch.undo()
     assert len(set(names)) == len(names)
     assert name() == names[0]
+
+
+def test_of_the_problems_a_run_counts_its_own_file_and_what_it_imports(tmp_path, monkeypatch):
+    """Of the digits, of an autoencoder that imports parts of two others, and of a user's own that imports that one."""
+    own = tmp_path / "own.py"
+    own.write_text("from suites.problems.fashion_autoencoder import problem")
+    found = [find(name) for name in ("digits", "fashion-autoencoder", str(own))]
+
+    def codes(changed, text):
+        folder = shutil.copytree(Path(suites.problems.__path__[0]), tmp_path / f"{changed} and {text}")
+        with monkeypatch.context() as patch:
+            patch.setattr(suites.problems, "__path__", [str(folder)])
+            with (folder / changed).open("a") as file:
+                file.write(text)
+            return [identity.code_id(*identity.files_of(problem)) for problem in found]
+
+    before = codes("digits.py", "")
+    assert codes("added.py", "# text") == before
+    for changed, differ in (("mnist_5k.py", "000"), ("digits.py", "100"), ("fashion.py", "011")):
+        assert [int(a != b) for a, b in zip(before, codes(changed, "# text"), strict=True)] == list(map(int, differ))
 
 
 def test_who_comes_second_waits(task, tmp_path):

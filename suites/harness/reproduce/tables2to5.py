@@ -31,7 +31,7 @@ from suites.harness.reproduce.tables2to5_text import (
 )
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
-from suites.harness.training.identity import run_id
+from suites.harness.training.identity import files_of, run_id
 from suites.harness.training.resumable import Work, restore, run_once
 from suites.harness.training.turns import Turns, in_one_go
 from suites.harness.tuning.progress import progress_bars
@@ -160,7 +160,8 @@ def reproduce(table: Table, scale: TableScale, task: Task, request: Request) -> 
         environment=describe(device),
         source=choice.entry.source,
     )
-    header = replace(header, run=run_id(header, Path(__file__), Path(tables2to5_errors.__file__)))
+    files = *files_of(task.problem), Path(__file__), Path(tables2to5_errors.__file__)
+    header = replace(header, run=run_id(header, *files))
     with progress_bars() as progress:
         bar = progress.add_task(f"iterates: {table.name}, {scale.name}", total=scale.iterates)
 

@@ -1,9 +1,9 @@
 """How a method looks wherever it is drawn: one colour, one marker and one line, whatever else is in the picture.
 
-The colour is the curvature, and a dashed line is KFI: KFAC and Fisher + EA-CG are both blue. Colours are Okabe and
-Ito's, which colour-blind people can tell apart, and markers differ as well. A method without a look of its own, such as
-a user's, takes one by its name. Settings of one method share colour and marker; the second and later ones are dotted
-and hollow.
+The paper's methods have the colour of their curvature, and a dashed line is KFI: KFAC and Fisher + EA-CG are both blue.
+The first seven colours are Okabe and Ito's, which colour-blind people can tell apart, and markers differ as well. A
+method without a look of its own, such as a user's, takes one by its name. Settings of one method share colour and
+marker; the second and later ones are dotted and hollow.
 """
 
 from collections import Counter

@@ -4,19 +4,22 @@ These are its configuration and seed, the source of the algorithms and of what f
 code gives other bits with another number of threads or another BLAS.
 """
 
+import ast
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from suites.harness.data.problem import PROBLEMS, Problem
 from suites.harness.records.facts import Header
 
 _ROOT = Path(__file__).resolve().parents[3]
 _FEEDERS = (
-    *("measure/contract.py", "measure/step.py", "training/schedule.py", "data/*.py", "../problems/*.py"),
+    *("measure/contract.py", "measure/step.py", "training/schedule.py", "data/*.py"),
     *("training/evaluation.py", "training/experiment.py", "training/runner.py", "training/turns.py"),
 )
 _ENVIRONMENT = ("python", "torch", "blas", "platform", "cpu", "threads")
@@ -24,7 +27,7 @@ _GPU = ("name", "memory_bytes", "cuda", "tf32")
 
 
 def run_id(header: Header[Any], *more: Path) -> str:
-    """Twelve hexadecimal digits for the header of a record; ``more``: further sources that decide."""
+    """Twelve hexadecimal digits for the header of a record; ``more``: further files that decide."""
     environment, gpu = header.environment, header.environment.gpu
     decides = {
         "experiment": header.experiment,
@@ -38,9 +41,31 @@ def run_id(header: Header[Any], *more: Path) -> str:
     return _digest(msgspec.json.encode(decides, order="sorted"))
 
 
-def code_id() -> str:
+def code_id(*more: Path) -> str:
     """Twelve hexadecimal digits for the source of the algorithms and of what feeds them."""
-    return _algorithms(())
+    return _algorithms(more)
+
+
+def files_of(problem: Problem) -> list[Path]:
+    """The files of ``suites/problems`` that a problem is made of: its own, and those that it imports.
+
+    A user's own file is not among them: its text is in the header.
+    """
+    folder = Path(import_module(PROBLEMS).__path__[0])
+    own = [] if problem.source else [folder / f"{problem.name.replace('-', '_')}.py"]
+    text = problem.source or own[0].read_text(encoding="utf-8")
+    return [*own, *sorted(set(_imported(text, folder)))]
+
+
+def _imported(text: str, folder: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
+                if name.startswith(f"{PROBLEMS}."):
+                    file = folder / f"{name.split('.')[2]}.py"
+                    yield file
+                    yield from _imported(file.read_text(encoding="utf-8"), folder)
 
 
 @cache

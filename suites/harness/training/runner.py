@@ -26,7 +26,7 @@ from suites.harness.records.record import Record, read
 from suites.harness.training.catalog import Choice
 from suites.harness.training.evaluation import evaluate, negative_curvature, status_after_training
 from suites.harness.training.experiment import Task
-from suites.harness.training.identity import code_id, run_id
+from suites.harness.training.identity import code_id, files_of, run_id
 from suites.harness.training.resumable import Work, restore, run_once
 from suites.harness.training.step_log import StepLog
 from suites.harness.training.turns import Turns, in_one_go
@@ -72,18 +72,19 @@ def run_in_turns(
     """
     if epochs is None and task.settings.budget_seconds is None:
         raise ValueError("a run needs a number of epochs, a budget in seconds, or both")
+    files = files_of(task.problem)
     header = Header(
         experiment=task.describe(choice, seed, epochs),
         environment=describe(task.settings.device, choice.entry.packages),
         source=choice.entry.source,
-        code=code_id(),
+        code=code_id(*files),
         at_a_time=at_a_time,
         problem=task.problem.facts(),
         tuning=choice.tuning,
         edge=choice.edge,
         trials=choice.trials,
     )
-    header = replace(header, run=run_id(header))
+    header = replace(header, run=run_id(header, *files))
 
     def work(under_way: Work) -> Turns[tuple[Status, str | None]]:
         if lost:
