@@ -15,6 +15,7 @@ from suites.harness.memory.formulas import USUAL, Kind
 from suites.harness.memory.ledger import Footprint
 from suites.harness.memory.peak import asked_bytes, measure, noise_step
 from suites.harness.records.beside import PeakMeasured
+from suites.harness.records.config import read_toml
 from suites.harness.units import parse_bytes, shown_bytes
 
 FORMS = ("exact", "factor", "gram", "rank_one", "auto")
@@ -323,6 +324,12 @@ def test_the_command_reports_what_does_not_fit_and_what_replaces_it(kronbench, t
     shown = (tmp_path / "out" / "table.md").read_text()
     assert "out of memory: asked for 400 MB, budget 300 MB" in shown
     assert "fell back to rank_one" in shown
+    config = tmp_path / "out" / "config.toml"
+    again = ("--config", config, "--optimizer", "sgd", "--network", "50,10", "--output", tmp_path / "again")
+    assert kronbench("memory", *again)[0] == 0
+    one, other = (read_toml(folder / "config.toml") for folder in (tmp_path / "out", tmp_path / "again"))
+    assert one | {name: other[name] for name in ("optimizer", "network", "output")} == other
+    assert (one["budget"], one["batch_size"], one["optimizer"]) == ("300MB", 20, specs)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

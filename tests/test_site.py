@@ -11,12 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from suites.harness.analysis.answer import answer
 from suites.harness.analysis.costs import exponent
 from suites.harness.analysis.experiment import collect
 from suites.harness.analysis.history import Measured
+from suites.harness.cli import app
 from suites.harness.data.tuned import write_tuned
+from suites.harness.records.config import read_config, read_toml
 from suites.harness.records.facts import NegativeCurvature, SolverHealth
 from suites.harness.show.captions import PREFERRED, readme_block, sentences, with_headline
 from suites.harness.show.comparison import solver_failures
@@ -215,8 +218,18 @@ def test_an_experiment_names_the_commands_that_make_it_again(tmp_path):
     assert "kronbench compare --config" in collect(tmp_path).experiments[0].command
 
 
-def test_every_published_experiment_has_a_configuration():
-    assert [one.name for one in collect(ROOT / "results").experiments if not one.configs] == []
+def test_every_published_table_and_picture_has_a_configuration_that_its_command_takes():
+    """Beside it, of the whole folder or of one figure."""
+    kinds = ("published/*/**/table.md", "published/**/*.png", "published/**/*.svg", "gpu/**/*.png")
+    shown = [path for kind in kinds for path in (ROOT / "results").glob(kind)]
+    assert shown
+    for path in shown:
+        config = next(file for file in (path.with_suffix(".toml"), path.with_name("config.toml")) if file.exists())
+        values = read_toml(config)
+        command = "gpu" if "convergence" in values else "reproduce" if "name" in values else "compare"  # of old ones
+        command = values.get("command", command)
+        flags = [flag.name for flag in get_command(app).get_command(None, command).params]
+        assert path.is_relative_to(ROOT / read_config(config, command, flags)["output"])
 
 
 def test_a_method_has_one_name_on_all_problems(tmp_path):

@@ -22,6 +22,7 @@ from suites.harness.data.problem import find
 from suites.harness.measure.environment import describe
 from suites.harness.memory.case import DEFAULT_OPTIMIZERS, Case, Row, caption, compare_memory, table
 from suites.harness.memory.formulas import Kind
+from suites.harness.records.config import write_config
 from suites.harness.show.table import plain
 from suites.harness.training.experiment import BATCH_SIZE
 from suites.harness.tuning.progress import progress_bars
@@ -29,6 +30,7 @@ from suites.harness.units import parse_bytes
 
 
 def memory(
+    context: typer.Context,
     optimizer: Optimizers = None,
     problem: ProblemName = "imagenet10",
     network: Network = None,
@@ -36,7 +38,7 @@ def memory(
     dtype: Dtype = "float32",
     device: Device = "auto",
     budget: Annotated[str, typer.Option(help="Enforced: 11GB, 10GiB; or none, for what there is.")] = "11GB",
-    output: Annotated[Path, typer.Option(help="Folder of memory.json and table.md.")] = Path("results/latest/memory"),
+    output: Annotated[Path, typer.Option(help="Folder of what it writes.")] = Path("results/latest/memory"),
     config: Config = None,
 ) -> None:
     """Bytes of a training step on noise of a problem's shape, predicted and measured; its data are not needed."""
@@ -53,9 +55,18 @@ def memory(
             None if budget == "none" else parse_bytes(budget),
             Kind(own.criterion_name, own.activation),
         ).checked(specs)
+    effective: dict[str, object] = {
+        **{name: value for name, value in context.params.items() if name != "config"},
+        "optimizer": specs,
+        "problem": own.spec,
+        "network": ",".join(map(str, case.network)),
+        "batch_size": case.batch_size,
+        "device": case.device,
+    }
+    write_config(output / "config.toml", "memory", effective)
     rows = _measured(case, specs, output)
     typer.echo(f"\n{plain(table(rows))}\n\n{caption(case, describe(case.device))}\n")
-    typer.echo(f"memory.json and table.md are in {output}")
+    typer.echo(f"memory.json, table.md and config.toml are in {output}")
     if any(row.measured.status == "failed" for row in rows):
         raise typer.Exit(1)
 
