@@ -8,12 +8,12 @@ from optimizers.hf import HF
 class BlockHF(HF):
     """Hessian-free optimization with CG for each layer by itself, on its block of the Gauss-Newton matrix.
 
-    All blocks are solved at the same weights. Backtracking, line search and damping are of all layers together.
+    All blocks are solved at the same weights. Backtracking, line search and damping are common to all layers.
     Arguments and errors are those of :class:`optimizers.hf.HF`.
     """
 
     def blocks(self, params: list[Tensor]) -> list[list[Tensor]]:
-        """One for the weight and the bias of each layer."""
+        """The weight and the bias of each layer are one block."""
         found: list[list[Tensor]] = []
         for param in params:
             if param.ndim == 2 or not found:

@@ -15,10 +15,13 @@ class EACG(SecondOrder):
         lr: learning rate, above 0.
         damping: alpha, Eq. (9), in (0, 1).
         gamma: -1 is PCH-1, 0 is PCH-2; see :func:`optimizers.core.pch`.
-        max_iter: CG iterations of each solve at the most.
+        max_iter: the most CG iterations of a solve.
         tolerance: epsilon; CG stops when ||r|| <= epsilon ||r_0||.
-        factor: ``rank_one``, the paper's Eq. (11b), or ``full``, Eq. (11a), which it approximates.
+        factor: ``rank_one`` is the paper's Eq. (11b); ``full`` is Eq. (11a), which Eq. (11b) approximates.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
     """
 
     ranges = MappingProxyType({**SecondOrder.ranges, "gamma": GAMMA})

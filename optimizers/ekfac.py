@@ -56,22 +56,22 @@ _ROUNDINGS = 32  # a damping below so many roundings of the trace of the matrix 
 class EKFAC(SecondOrder):
     """George, Laurent, Bouthillier, Ballas and Vincent's method: KFAC's basis, and in it the right diagonal.
 
-    Of all matrices that are diagonal in this basis, it has the nearest to the Fisher matrix of each weight, in the
-    Frobenius norm; KFAC has another. Biases are solved by themselves, with (G + lambda I)^-1 where the basis is new.
+    Of all matrices that are diagonal in this basis, EKFAC's is the nearest to the Fisher matrix of each weight, in the
+    Frobenius norm. Biases are solved by themselves, with (G + lambda I)^-1 where the basis is new.
 
-    Eigenvalues and eigenvectors make a GPU wait for the host, in every step that has a new basis; such a step cannot be
-    captured in a CUDA graph. Where eigenvalues coincide, the basis and the direction are one of several.
+    A step with a new basis makes a GPU wait for the host, so no step can be captured in a CUDA graph. Where eigenvalues
+    coincide, the basis is not unique, and neither is the direction.
 
     Args:
         params: parameters of an ``FCNN``, or groups of them.
         lr: learning rate, above 0.
         damping: lambda, in (0, 1), which is added to the moments.
         labels: of the Fisher matrix: ``batch``, ``sampled`` or ``exact``; see :class:`optimizers.kfac.KFAC`.
-        interval: in so many steps the basis is renewed once; moments are new in every step. With more than 1 the basis
-            is kept as [I, I] and [O, O].
-        decay: of moving averages of the moments, which begin anew with the basis: its k-th batch has the weight
-            max(1 / k, 1 - decay). Above 0 with an ``interval`` above 1 alone.
-        criterion: of the tapes to come. Any fits.
+        interval: steps from one basis to the next; moments are new in every step. Above 1 the basis is kept, as [I, I]
+            and [O, O].
+        decay: of moving averages of the moments. They begin with the basis, whose k-th batch has the weight
+            max(1 / k, 1 - decay). They need an ``interval`` above 1.
+        criterion: the training criterion. Any suits ``labels=batch``.
 
     Raises:
         ValueError: for a hyper-parameter out of range, or a criterion that does not suit ``labels``.
@@ -79,7 +79,7 @@ class EKFAC(SecondOrder):
 
     ranges = MappingProxyType({**SecondOrder.ranges, "labels": one_of(_LABELS)})
     waits = True  # torch.linalg.eigh reads whether it converged
-    # beside moments, which are products of two eigenvalues, where KFAC damps each factor by a root of its alpha
+    # it is added to products of two eigenvalues; KFAC adds a root of its damping to each
     space = MappingProxyType({**SecondOrder.space, "damping": Span(1e-7, 0.1)})
 
     def __init__(
@@ -108,7 +108,7 @@ class EKFAC(SecondOrder):
         super().__init__(params, lr=lr, **parts, criterion=criterion, damping=damping, interval=interval, decay=decay)
 
     def _sampled(self, tape: Tape) -> list[Operator]:
-        """Draws are seeded by their number, which is state, so that a resumed run draws the same."""
+        """The k-th draw has the seed k. The count is state, so a resumed run draws the same."""
         generator = Generator(tape.logits.device).manual_seed(count(self.state, "sampling"))
         return [Gram(delta) for delta in sampled_deltas(tape, generator)]
 
@@ -137,7 +137,7 @@ class EKFAC(SecondOrder):
         return _directions(layer.batch, left, right, of_weight, of_bias, damping)
 
     def _basis(self, layer: Layer, G: Gram, A: Gram, interval: int) -> dict[str, Any]:
-        """The state of a layer, with the basis of now, and the number of batches since it was new."""
+        """The state of a layer: its basis for this step, and the number of batches since the basis was new."""
         mine = {param for group in self.param_groups for param in group["params"]}
         state = self.state[layer.weight if layer.weight in mine else layer.bias]
         state["batches"] = state.get("batches", 0) % interval + 1
@@ -151,7 +151,7 @@ class EKFAC(SecondOrder):
 
 @dataclass(frozen=True)
 class _Side:
-    """One side of a layer in its basis. rows: x in the space of the batch, where ``vectors`` is V; else that is U."""
+    """One side of a layer in its basis. ``vectors`` is U; in the space of the batch it is V, and ``rows`` is x."""
 
     projected: Float[Tensor, "B c"]
     squares: Float[Tensor, "B c"]
@@ -159,13 +159,13 @@ class _Side:
     rows: Float[Tensor, "B m"] | None = None
 
     def back(self, coordinates: Float[Tensor, "m c"]) -> Product:
-        """Rows in the basis to where they came from: times U^T, or V^T x."""
+        """Rows from the basis to the original coordinates: times U^T, or V^T x."""
         inside = coordinates @ self.vectors.T
         return Product(None, inside) if self.rows is None else Product(inside, self.rows)
 
 
 def _side(x: Float[Tensor, "B n"], G: Gram, kept: Float[Tensor, "n n"] | None) -> _Side:
-    """In the eigenbasis of G, or in one that was kept."""
+    """One side of a layer in the eigenbasis of G, or in a basis that was kept."""
     if kept is None and G.rows is x and G.is_in_batch:
         eigenvalues, V = eigh(G.core())
         return _Side(V, V.square().mul_(len(x) * eigenvalues.clamp_min(0)), V, x)
@@ -183,7 +183,7 @@ def _directions(
     bias_moments: Float[Tensor, " a"],
     damping: float,
 ) -> _Directions:
-    """They solve with the moments and the damping as eigenvalues."""
+    """The directions of a layer: the gradient divided by moments + damping in the basis."""
     coordinates = scaled_product(left.projected.T, right.projected, -1 / batch).div_(moments + damping)
     weight = right.back(left.back(coordinates.T).dense().T)
     bias = left.back(mean_of(left.projected).neg_().div_(bias_moments + damping).unsqueeze(0)).dense()[0]

@@ -35,10 +35,10 @@ class HF(TapeOptimizer):
     Args:
         params: parameters of an ``FCNN``, in one group.
         lr: the longest step of the line search, in units of the direction; above 0.
-        damping: the first lambda, above 0. ``param_groups`` has the lambda of now.
+        damping: the first lambda, above 0. ``param_groups`` has the current one.
         max_iter: the most CG iterations of a step.
         decay: of the last direction, in [0, 1).
-        criterion: of the tapes to come. One that is not convex is refused.
+        criterion: the training criterion. One that is not convex is refused.
 
     Raises:
         ValueError: for a hyper-parameter out of range, several groups, or a criterion that is not convex.
@@ -82,7 +82,7 @@ class HF(TapeOptimizer):
         agreement = (loss - trial.loss) / model if model < 0 else 0.0
         if agreement > 3 / 4:
             group["damping"] *= _LESS
-        elif not agreement >= 1 / 4:  # NaN counts as badly
+        elif not agreement >= 1 / 4:  # or NaN
             group["damping"] *= _MORE
         for param, part in zip(params, _parts(direction, params), strict=True):
             self.state[param]["direction"] = part.clone()
@@ -103,7 +103,7 @@ def minimize(product: Callable[[Vector], Vector], gradient: Vector, start: Vecto
     iterations.
 
     Args:
-        product: v to A v, A positive definite.
+        product: computes A v from v; A is positive definite.
 
     Returns:
         Some iterates, ever farther apart; the last one is among them.
@@ -132,14 +132,14 @@ def minimize(product: Callable[[Vector], Vector], gradient: Vector, start: Vecto
 
 
 class _Trial:
-    """Losses of the batch of a tape at other parameters. ``loss``: where they were at first."""
+    """Losses of a tape's batch at other parameters. ``loss``: at those of the tape."""
 
     def __init__(self, tape: Tape, params: list[Tensor]) -> None:
         self.tape, self.params, self.loss = tape, params, tape.loss.item()
         self._origin = [param.clone() for param in params]
 
     def at(self, direction: Vector, rate: float) -> float:
-        """The loss at ``rate`` times the direction from the origin, where the parameters then are."""
+        """Move the parameters to ``rate`` times the direction from the origin, and return the loss there."""
         for param, origin, part in zip(self.params, self._origin, _parts(direction, self.params), strict=True):
             torch.add(origin, part, alpha=rate, out=param)
         loss = self.tape.loss_now().item()
@@ -148,7 +148,7 @@ class _Trial:
     def lowest(self, solved: Sequence[Sequence[Iterate]]) -> tuple[Vector, float, float]:
         """The best of the iterates, going back from the last until the loss rises: d, the model and the loss there.
 
-        Iterates of several blocks are taken together, each block's last where it has fewer.
+        Blocks go back together; one with fewer iterates starts later.
         """
         found = None
         for number in reversed(range(max(map(len, solved)))):
@@ -162,7 +162,7 @@ class _Trial:
         return found
 
     def shorten(self, direction: Vector, slope: float, rate: float) -> None:
-        """Move along the direction, the less the longer the loss is above Armijo's bound; in the end not at all."""
+        """Shorten the step until the loss is below Armijo's bound; if it never is, the parameters stay."""
         for _ in range(_TRIES):
             if self.at(direction, rate) <= self.loss + _ARMIJO * rate * slope:
                 return

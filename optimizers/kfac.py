@@ -43,25 +43,25 @@ class KFAC(SecondOrder):
         damping: alpha, Eq. (12), in (0, 1).
         inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.solvers.kfi`.
             All but ``exact`` form the Fisher matrix, as the paper does.
-        labels: of the Fisher matrix: those of the ``batch``, as in the paper, which is the empirical Fisher matrix and
-            shrinks with the gradients; ``sampled`` from the model, as Martens and Grosse; or ``exact``, all that the
-            model may draw, for a backward pass each.
+        labels: of the Fisher matrix. ``batch``, as in the paper, is the empirical Fisher matrix, which shrinks with the
+            gradients. ``sampled`` draws labels from the model, as Martens and Grosse do. ``exact`` is the mean over all
+            labels, at one backward pass for each.
         decay: of moving averages of the factors G and A = E[h h^T]: the k-th batch has the weight
             max(1 / k, 1 - decay).
-        factor_interval: in so many steps the factors are updated once.
-        inverse_interval: in so many steps they are inverted once, a multiple of ``factor_interval``. The inverses are
-            kept.
-        joint_bias: weight and bias of a layer as one matrix, whose inputs are (h, 1), in place of a solve of their own.
-        momentum: in [0, 1), of the steps.
-        kl_clip: the most of lr^2 grad^T F^-1 grad, to which a longer step is cut; above 0.
-        quadratic: learning rate and momentum that minimize the quadratic model of the loss, with exact products with
-            the Fisher matrix; ``lr`` is then a factor of the step. Martens and Grosse (2015), sections 6.4 and 7.
-        damping_interval: after so many steps the damping is adapted by Levenberg and Marquardt's rule (their section
-            6.5). ``param_groups`` has the damping of now. Its root damps the factors, as in kfac-jax; they search that.
-        omega: in (0, 1); the damping is then multiplied or divided by omega^damping_interval.
-        min_damping: below which it does not fall. Batches that are a small part of the data need more than the default,
-            since the model predicts the loss of its own batch alone.
-        criterion: of the tapes to come. Any fits; with ``quadratic`` or ``damping_interval`` a convex one.
+        factor_interval: steps from one update of the factors to the next.
+        inverse_interval: steps from one inversion of the factors to the next; a multiple of ``factor_interval``.
+        joint_bias: solve weight and bias of a layer as one matrix, with inputs (h, 1).
+        momentum: in [0, 1).
+        kl_clip: the most that lr^2 grad^T F^-1 grad may be; a longer step is shortened. Above 0.
+        quadratic: find the learning rate and momentum that minimize the quadratic model of the loss, with exact
+            products with the Fisher matrix; ``lr`` then scales the step. Martens and Grosse (2015), sections 6.4 and 7.
+        damping_interval: steps from one adaptation of the damping to the next, by Levenberg and Marquardt's rule (their
+            section 6.5). ``param_groups`` has the current damping. The factors are damped by its root, as in kfac-jax;
+            Martens and Grosse search that as well.
+        omega: in (0, 1). An adaptation multiplies or divides the damping by omega^damping_interval.
+        min_damping: the lowest adapted damping. If batches are a small part of the data, it must be higher than the
+            default, since the model predicts the loss of its own batch alone.
+        criterion: the training criterion. It must be convex for ``quadratic`` and ``damping_interval``.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
 
     Raises:
@@ -151,12 +151,12 @@ class KFAC(SecondOrder):
             group["damping"] = group["params"][0].new_tensor(damping)
 
     def _sampled_fisher(self, tape: Tape) -> list[Operator]:
-        """Draws are seeded by their number, which is state, so that a resumed run draws the same."""
+        """The k-th draw has the seed k. The count is state, so a resumed run draws the same."""
         step = count(self.state, "sampling")
         return sampled_fisher(tape, Generator(tape.logits.device).manual_seed(step))
 
     def _averaged(self, fisher: Curvature, tape: Tape) -> list[Operator]:
-        """G of each layer as an average over steps. A is averaged beside it, for the solver."""
+        """The moving average of G of each layer. That of A is updated too, for the solver."""
         (group,) = self.param_groups
         updates, passed = divmod(count(self.state, "factors") - 1, group["factor_interval"])
         states = [self._state(layer) for layer in tape.layers]
@@ -172,7 +172,7 @@ class KFAC(SecondOrder):
     def _solve(
         self, layers: Sequence[Layer], curvature: Sequence[Operator], damping: Damping = 0.01, inverse: str = "exact"
     ) -> Solution:
-        """KFI with A and inverses from the state; with ``joint_bias`` for weight and bias together."""
+        """KFI with A and inverses from the state, where they are kept."""
         (group,) = self.param_groups
         states = [self._state(layer) or {} for layer in layers]
         joint, interval = group["joint_bias"], group["inverse_interval"]
@@ -191,6 +191,6 @@ class KFAC(SecondOrder):
         return with_ones(layer.input) if self.param_groups[0]["joint_bias"] else layer.input
 
     def _state(self, layer: Layer) -> dict[str, Tensor] | None:
-        """That of its weight or, if only the bias is trained here, of its bias."""
+        """The state of a layer: that of its weight, or of its bias if only this is trained; None if neither is."""
         mine = set(self.param_groups[0]["params"])
         return next((self.state[param] for param in (layer.weight, layer.bias) if param in mine), None)

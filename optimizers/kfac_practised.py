@@ -10,17 +10,20 @@ class PractisedKFAC(KFAC):
     """K-FAC as Martens and Grosse (2015) and kfac-jax have it: :class:`optimizers.kfac.KFAC` with other defaults.
 
     Labels are sampled from the model, biases are joint, and learning rate and momentum of each step minimize the
-    quadratic model. A criterion that is not convex is refused.
+    quadratic model.
 
     Args:
         params: parameters of an ``FCNN``, in one group.
-        lr: a factor of the step that minimizes the model; above 0.
+        lr: scales the step that minimizes the model; above 0.
         damping: the first lambda, in (0, 1).
-        decay: of the averages of the factors.
-        inverse_interval: in so many steps the factors are inverted once.
-        damping_interval: after so many steps the damping is adapted; None keeps it.
-        min_damping: below which it does not fall.
-        criterion: of the tapes to come.
+        decay: of the moving averages of the factors.
+        inverse_interval: steps from one inversion of the factors to the next.
+        damping_interval: steps from one adaptation of the damping to the next; None keeps it as it is.
+        min_damping: the lowest adapted damping.
+        criterion: the training criterion.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range, or a criterion that is not convex.
     """
 
     space = MappingProxyType({"lr": Span(0.05, 2), "damping": Span(1e-3, 0.3)})

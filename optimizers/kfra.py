@@ -11,8 +11,11 @@ class KFRA(SecondOrder):
         lr: learning rate, above 0.
         damping: alpha, Eq. (12), in (0, 1).
         inverse: ``exact``, ``factor``, ``gram``, ``rank_one`` or ``auto``; see :func:`optimizers.core.solvers.kfi`.
-        criterion: of the tapes to come. One that is not convex is refused.
+        criterion: the training criterion.
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range, or a criterion that is not convex.
     """
 
     def __init__(

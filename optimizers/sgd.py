@@ -18,6 +18,9 @@ class SGD(TapeOptimizer):
         lr: learning rate, above 0.
         momentum: in [0, 1).
         capturable: keep the learning rate on the device, for steps captured in a CUDA graph.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
     """
 
     ranges = MappingProxyType({**TapeOptimizer.ranges, "momentum": BELOW_1})

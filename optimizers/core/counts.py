@@ -1,4 +1,4 @@
-"""Which of two ways takes fewer operations. Each rule stands here once, for the code and for formulas about it.
+"""Which of two ways takes fewer operations. The code and the formulas of its cost share these rules.
 
 symbol    meaning
 B         batch
@@ -18,16 +18,16 @@ def batch_is_smaller(batch: int, width: int) -> bool:
 def factors_are_cheaper(batch: int, inputs: int, outputs: int) -> bool:
     """Whether ``left @ input`` is a cheaper way to carry a direction than a dense [O, I] matrix.
 
-    A dense gradient costs about three passes over O x I numbers, the Gram matrices of the factors 2 B^2 (I + O)
-    operations; processors do some 50 operations in the time that one number of a pass takes.
+    A dense gradient costs about three passes over O x I numbers; the Gram matrices of the factors cost 2 B^2 (I + O)
+    operations. A processor does some 50 operations in the time that a pass takes for one number.
     """
     return batch**2 * (inputs + outputs) < 75 * inputs * outputs
 
 
 def dense_is_cheaper(batch: int, width: int, products: int) -> bool:
-    """Whether a Gram matrix of rows [B, n] is formed for some products with a vector.
+    """Whether to form the Gram matrix of rows [B, n] for a number of products with vectors.
 
-    B n^2 to form it and 2 n^2 a product, against 4 B n a product. Below a width of 128 the operations take less time
-    than their start, and a matrix is one product with those of other layers.
+    Forming takes B n^2 operations and then 2 n^2 a product; without it a product takes 4 B n. Below a width of 128
+    starting the work takes longer than the work, and formed matrices of several layers share their products.
     """
     return width <= 128 or width * (batch + 2 * products) < 4 * batch * products

@@ -35,12 +35,13 @@ class Criterion:
     """A function of logits and targets, with its derivatives in the logits.
 
     convex: whether it is convex in the logits, which the Gauss-Newton matrix needs.
-    draw: targets from the distribution that the logits stand for, for the Fisher matrix; None if there is none.
-    roots: of those targets' exact Fisher matrix in the logits: some S [B, C] with E_y[grad grad^T] = sum S S^T.
+    draw: draws targets from the model, for the Fisher matrix; None if the logits stand for no distribution.
+    roots: S_1, S_2, ... [B, C] with E_y[grad grad^T] = sum_i S_i S_i^T for each sample, y drawn from the model; None
+        without ``draw``.
     vectors: whether targets are vectors [B, C] rather than class indices [B].
-    least, most: what their entries may be.
-    constant: the logits [C] that, given to all samples, have the lowest mean value, from the mean target; None if no
-        formula is known.
+    least, most: the bounds of a target's entries.
+    constant: from the mean target [C], the best logits [C] of a network that ignores its input; None if no formula is
+        known.
     """
 
     name: str
@@ -113,14 +114,14 @@ def _of_softmax(p: Float[Tensor, "B C"], vectors: Vectors) -> Float[Tensor, "B C
 
 
 def _draw_classes(logits: Logits, generator: Generator) -> Labels:
-    """The draws of ``torch.multinomial``. That refuses NaN, and makes a GPU wait for the host; this gives a label."""
+    """As ``torch.multinomial`` draws, but NaN gives a label and no error, and a GPU does not wait."""
     p = logits.softmax(1)
     waiting = torch.empty_like(p).exponential_(generator=generator)
     return torch.div(p, waiting, out=waiting).argmax(1)
 
 
 def _roots_of_classes(gradient: Callable[[Logits, Labels], Float[Tensor, "B C"]], logits: Logits) -> Iterator[Tensor]:
-    """The gradients for each class, weighted with the root of its probability."""
+    """The gradient for each class, times the root of the probability of the class."""
     p = logits.softmax(1)
     for label in range(logits.shape[1]):
         labels = torch.full((len(logits),), label, device=logits.device)
@@ -128,7 +129,7 @@ def _roots_of_classes(gradient: Callable[[Logits, Labels], Float[Tensor, "B C"]]
 
 
 def _roots_of_diagonal(entries: Float[Tensor, "B C"]) -> Iterator[Tensor]:
-    """Of diagonal matrices: the root of one entry each."""
+    """For each column, the roots of its entries and zeros elsewhere."""
     for column, of_one in enumerate(entries.sqrt().T):
         root = torch.zeros_like(entries)
         root[:, column] = of_one
@@ -167,7 +168,7 @@ SQUARED_ERROR = Criterion(
 
 
 def _draw_bits(logits: Logits, generator: Generator) -> Vectors:
-    """1 with the probability p; of NaN 0, where ``torch.bernoulli`` raises an error."""
+    """1 with probability p, else 0; NaN gives 0, where ``torch.bernoulli`` raises an error."""
     p = logits.sigmoid()
     return torch.rand(p.shape, generator=generator, dtype=p.dtype, device=p.device).lt_(p)
 

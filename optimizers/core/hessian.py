@@ -9,8 +9,8 @@ E[hess_{b^t} C]        mean       [O, O]
 recursion     H^{t-1} = diag(phi') W^tT H^t W^t diag(phi') + diag(phi'' * (W^tT delta^t)), for each sample     Eq. (4)
               H^k = hess_z C
 
-A sample takes O^2 I + O I^2 multiply-adds a layer. Of the first layer only the mean is needed, which is one product
-over samples and outputs together: no [c, n_1, n_1] is formed, and symmetry halves its O I^2. For the paper's networks
+A sample takes O^2 I + O I^2 multiply-adds a layer. The first layer needs only the mean, one product over samples
+and outputs together: no [c, n_1, n_1] is formed, and symmetry halves its O I^2. For the paper's networks
 that is 0.65 10^9 multiply-adds a sample, 0.54 10^9 of them in the second layer, and c (2 n_1 n_2 + 2 n_2^2) numbers are
 held, 6 MB a sample.
 """

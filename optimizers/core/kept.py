@@ -1,4 +1,4 @@
-"""Factors with a memory: moving averages over steps, and inverses that are kept for some of them.
+"""Factors over several steps: moving averages, and inverses that are used again.
 
 symbol                name        shape
 E[h h^T]              A           [I, I]   or [I + 1, I + 1] of the rows (h, 1)
@@ -23,14 +23,14 @@ State = MutableMapping[str, Tensor]
 
 
 def count(state: MutableMapping[Any, Any], name: str) -> int:
-    """One more than the last time. It is kept in an optimizer's state, beside what that has for each parameter."""
+    """Count a step: 1, 2, ... The count lies in the optimizer's state, beside the states of the parameters."""
     step = state[name].get("step", 0) + 1
     state[name] = {"step": step}  # anew, since the last one may be in a state_dict
     return step
 
 
 def average(state: State, name: str, new: Operator, weight: float) -> None:
-    """The average of that name moves towards ``new`` by a weight in (0, 1]; at 1 it becomes ``new``."""
+    """Move the average called ``name`` towards ``new`` by a weight in (0, 1]; at 1 it becomes ``new``."""
     if weight == 1 or name not in state:
         state[name] = new.dense()
     else:
@@ -47,11 +47,11 @@ class Inverse(Factor):
 
 @dataclass(frozen=True, eq=False)
 class Kept(Dense):
-    """A matrix whose inverses are kept: those of an earlier step, at the matrix and the dampings of then, may be used.
+    """A matrix whose inverses are kept and used in later steps, although matrix and dampings have changed.
 
-    state: where they are kept.
+    state: where the inverses are kept.
     names: of the inverses, one for each damping.
-    due: whether they are computed anew. One whose factorization fails becomes the identity until it is due again.
+    due: whether they are computed in this step. If a factorization fails, the identity stands in until the next time.
     """
 
     state: State

@@ -73,7 +73,7 @@ class FCNN(nn.Module):
 
     Raises:
         ValueError: for fewer than two sizes, a size below 1, an unknown activation or initialization, or
-            activations of another number than there are hidden layers.
+            a number of activations that is not that of the hidden layers.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ x_1 ... x_B            rows        [B, n]   G = x^T x / B: the Fisher matrix has
 x x^T / B              core        [B, B]   what is factorized in place of G
 lambda                 damping     scalar
 
-A right side is a set of rows, and a solve gives (G + lambda I)^-1 of each row. Rows that a Gram matrix is made of, or
+A right side is a set of rows, and a solve multiplies each row by (G + lambda I)^-1. The rows x of a Gram matrix, and
 combinations Y x of them, are solved in the space of the batch, by push-through:
 
     Y x (x^T x / B + lambda I)^-1 = Y (x x^T / B + lambda I)^-1 x
@@ -42,7 +42,7 @@ class Operator(ABC):
 
     @abstractmethod
     def operations(self, rows: int) -> int:
-        """Operations of a product with some rows; with so many for each matrix where it is several."""
+        """Operations of a product with a number of rows; where G is several matrices, with as many for each."""
 
     @abstractmethod
     def trace(self) -> Float[Tensor, ""]: ...
@@ -70,7 +70,7 @@ class Operator(ABC):
 
     @abstractmethod
     def solve(self, factor: Factor, right: Product) -> Product:
-        """(G + lambda I)^-1 of each row, with the factor of ``core() + lambda I``."""
+        """(G + lambda I)^-1 times each row, with the factor of ``core() + lambda I``."""
 
     def damped(self, *dampings: Damping) -> list["Damped"]:
         """G + lambda I, factorized for each damping."""
@@ -89,7 +89,7 @@ class Damped:
         return self.factor.info
 
     def solve(self, right: Product) -> Product:
-        """(G + lambda I)^-1 of each row of the right side."""
+        """(G + lambda I)^-1 times each row of the right side."""
         return self.operator.solve(self.factor, right)
 
 
@@ -101,7 +101,7 @@ def damped(requests: Sequence[tuple[Operator, Sequence[Damping]]], padded: int =
 
 @dataclass(frozen=True, eq=False)
 class Dense(Operator):
-    """A matrix; or several of one size, [*l, n, n], of which only products are taken."""
+    """A matrix [n, n]. For products it may also be several of one size, [*l, n, n]."""
 
     matrix: Float[Tensor, "*l n n"]
 
@@ -137,7 +137,7 @@ class Dense(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Diagonal(Operator):
-    """A diagonal matrix: the output Hessian of a criterion that takes its logits one by one."""
+    """A diagonal matrix: the output Hessian of a criterion that is a sum over the logits."""
 
     entries: Float[Tensor, " n"]
 
@@ -165,7 +165,7 @@ class Diagonal(Operator):
         return 1
 
     def core(self) -> Float[Tensor, "1 1"]:
-        """The smallest entry, which says whether all is positive."""
+        """The smallest entry: it says whether all are positive."""
         return self.entries.amin().view(1, 1)
 
     def solve(self, factor: Factor, right: Product) -> Product:
@@ -176,7 +176,7 @@ class Diagonal(Operator):
 class Gram(Operator):
     """The mean of the outer products of some rows, rows^T rows / B.
 
-    in_batch: whether it is solved in the space of the batch; where that takes fewer operations if it is None.
+    in_batch: whether it is solved in the space of the batch; None is the way with fewer operations.
     """
 
     rows: Float[Tensor, "B n"]
@@ -223,14 +223,14 @@ class Gram(Operator):
 
 
 def cheapest(G: Operator, products: int) -> Operator:
-    """G in the form that takes fewer operations for some products with a vector."""
+    """G in the form that takes fewer operations for a number of products with vectors."""
     if isinstance(G, Gram) and dense_is_cheaper(len(G.rows), G.size, products):
         return Dense(G.dense())
     return G
 
 
 def stacked(operators: Sequence[Operator]) -> list[tuple[slice, Operator]]:
-    """The operators of neighbouring layers as one for their products, and which these are.
+    """Operators of neighbouring layers, stacked so that they share a product, with the slice of the layers.
 
     Matrices become one batch, in which smaller ones are padded with zeros.
     """

@@ -24,11 +24,11 @@ class TapeOptimizer(torch.optim.Optimizer):
 
     Everything else is as in PyTorch: parameter groups, ``state_dict``, ``torch.optim.lr_scheduler``, checkpoints.
 
-    ``ranges``: of the hyper-parameters, which are checked at construction and of each group that is added.
+    ``ranges``: of the hyper-parameters; checked at construction, and in each group that is added.
     ``space``: where ``kronbench tune`` searches them.
 
-    ``waits``: whether steps wait for the device, as they must where they read numbers from it. They cannot be captured
-    in a CUDA graph then.
+    ``waits``: whether a step waits for the device, because it reads numbers from it. Such a step cannot be captured in
+    a CUDA graph.
 
     ``on_phase`` is for measuring: it is called with ``curvature``, ``solve`` or ``update`` when that part of a step
     begins. What comes before the first call counts as ``update``.
@@ -63,8 +63,8 @@ class SecondOrder(TapeOptimizer):
 
     After each step ``solutions`` holds one :class:`Solution` for each parameter group, which says how the solves went.
 
-    A subclass chooses the parts, and cannot have a step of its own: what steps in another way is a
-    :class:`TapeOptimizer`. So whoever knows the parts knows the step, as the formulas of memory do.
+    A subclass chooses the parts and must leave ``step`` as it is: the formulas of memory take the step from its parts.
+    An optimizer with another step derives from :class:`TapeOptimizer`.
 
     Args:
         params: parameters of an ``FCNN``, or groups of them; a layer is solved with the options of its group.
@@ -72,9 +72,9 @@ class SecondOrder(TapeOptimizer):
         curvature: for example ``CURVATURES["pch1"]``.
         solver: for example ``SOLVERS["kfi"]``.
         update: how directions become a step.
-        period: after so many steps their work repeats, but for the iterations of CG.
-        criterion: the criterion of the tapes to come. One that does not suit the curvature is refused at once.
-        capturable: keep the learning rate on the device, for steps captured in a CUDA graph; None if none can be.
+        period: the number of steps after which their work repeats, apart from the iterations of CG.
+        criterion: the training criterion. One that does not suit the curvature is refused at once.
+        capturable: keep the learning rate on the device, for steps captured in a CUDA graph; None if no step can be.
         settings: hyper-parameters of the other parts, kept in ``param_groups`` where schedulers can reach them.
         options: those of the solver, likewise.
 

@@ -1,4 +1,4 @@
-"""A matrix as the product of two: what directions and right sides are, so that nothing of size O x I need be formed."""
+"""Matrices kept as the product of two, as directions and right sides are: nothing of size O x I need be formed."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,12 @@ def add_scaled(target: Float[Tensor, "*n"], tensor: Float[Tensor, "*n"], scale: 
 
 
 def scaled_product(left: Float[Tensor, "m r"], right: Float[Tensor, "r n"], scale: float) -> Float[Tensor, "m n"]:
-    """``scale left @ right``. A number that is an operand of its own costs as much as a small product on a CPU."""
+    """``scale left @ right`` in one call: on a CPU, scaling by itself costs as much as a small product."""
     return torch.addmm(left.new_empty(()), left, right, beta=0, alpha=scale)
 
 
 def mean_of(rows: Float[Tensor, "B n"]) -> Float[Tensor, " n"]:
-    """The mean of some rows; ``mean`` divides by a number, which costs as much again on a CPU."""
+    """The mean of the rows. The division in ``mean`` costs as much again on a CPU."""
     return rows.sum(0).mul_(rows.new_full((), 1 / len(rows)))
 
 

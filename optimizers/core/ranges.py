@@ -1,4 +1,4 @@
-"""Ranges of hyper-parameters: each stands with who has the hyper-parameter, and is checked at construction."""
+"""Ranges of hyper-parameters. Optimizers and solvers state their own, which are checked at construction."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +24,7 @@ def one_of(values: Iterable[str]) -> Range:
     return Range(partial(contains, names), f"one of {', '.join(names)}")
 
 
-# by functions with a name, so that an optimizer can be pickled
+# functions with a name, so that an optimizer can be pickled
 def _is_rate(value: Any) -> bool:
     return isinstance(value, Tensor) or 0 < value < math.inf
 

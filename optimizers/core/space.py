@@ -1,4 +1,4 @@
-"""Where hyper-parameters are searched: a span stands with who has the hyper-parameter, as its range does."""
+"""Where hyper-parameters are searched. Optimizers state their own spans, as they do their ranges."""
 
 import math
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Span:
         return self.low + (self.high - self.low) * share
 
     def share(self, value: float) -> float:
-        """How far of the way a value lies; the inverse of :meth:`at`. On a logarithmic scale it is above 0."""
+        """The inverse of :meth:`at`. On a logarithmic scale the value must be above 0."""
         if self.scale == "log":
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)

@@ -32,7 +32,8 @@ def side_by_side(works: Iterable[Callable[[], T]], device: torch.device) -> list
 def begun(work: Callable[[], T], device: torch.device) -> Callable[[], T]:
     """Begin a work whose result is needed later; the function that is returned gives it.
 
-    While a CUDA graph is captured it is a branch, for which only those wait who ask for the result. Somebody must.
+    While a CUDA graph is captured, the work is a branch, and only a call of the function waits for it. It must be
+    called.
     """
     if not is_captured(device):
         result = work()
@@ -58,5 +59,5 @@ def is_captured(device: torch.device) -> bool:
 
 @cache
 def _branch(main: torch.cuda.Stream, number: int) -> torch.cuda.Stream:
-    """A stream for the work of this number. Each stream has its own, since works may branch again."""
+    """The stream of a work, by its number. Each main stream has its own, since works may branch again."""
     return torch.cuda.Stream(main.device)

@@ -99,7 +99,7 @@ class Layer:
     def gradient_norm(self) -> Float[Tensor, ""]:
         """||E[delta h^T]||_F, by the B x B Gram matrices where the gradient need not be formed.
 
-        What is squared has its largest entry at 1, so that the squares of a tiny or a huge gradient are still numbers.
+        It is scaled to a largest entry of 1 before it is squared, so that squares neither overflow nor underflow.
         """
         squared = self.delta if self.prefers_factors else self.weight_gradient
         scale = squared.abs().amax().clamp_min_(torch.finfo(squared.dtype).tiny)
@@ -113,7 +113,8 @@ class Layer:
 class Tape:
     """All layers of one recorded batch, first to last, with the criterion that closed it.
 
-    passes: that an optimizer took beside the recorded one: ``backwards``, ``forwards``, ``tangents`` and ``products``.
+    passes: counts of what an optimizer took beside the recorded pass: ``backwards``, ``forwards``, ``tangents`` and
+        ``products``.
     """
 
     layers: list[Layer]

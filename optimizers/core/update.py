@@ -93,11 +93,11 @@ def adapt(
 
     Args:
         damping: lambda, changed in place, and never less than ``min_damping``.
-        reduction: what became of the loss, negative if it fell.
-        change: what the model promised. Where it promised nothing, lambda stays; a rise counts as rho = 0.
+        reduction: the change of the loss, negative if it fell.
+        change: that of the model. If it is 0, lambda stays; if it is above 0, rho is 0.
     """
     rho = torch.where(change < 0, reduction / change, 0.5 * (change == 0))
-    factor = torch.where(rho > 3 / 4, omega, torch.where(rho >= 1 / 4, 1.0, 1 / omega))  # NaN counts as badly
+    factor = torch.where(rho > 3 / 4, omega, torch.where(rho >= 1 / 4, 1.0, 1 / omega))  # of NaN 1 / omega
     damping.copy_((damping * factor).clamp_min(min_damping))
 
 
@@ -143,7 +143,7 @@ class Model:
         return self.tape.tangent([(part(layer.weight), part(layer.bias)) for layer in self.tape.layers])
 
     def minimum(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The c_1 and c_2 of the least M. What adds nothing to the other, as a first momentum of 0, gets 0."""
+        """The c_1 and c_2 that minimize M. c_2 is 0 where b_2 adds nothing to b_1, as a first momentum of 0."""
         first, second = self.slopes
         (of_first, mixed), (_, of_second) = self.curvature
         share = _over(mixed, of_first)

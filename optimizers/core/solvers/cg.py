@@ -32,21 +32,21 @@ def conjugate_gradient(
     changes.
 
     Args:
-        operator: takes p and M p, which are changed in place from one iteration to the next, and returns what computes
-            A p. Each A is symmetric and positive definite in the inner product. What computes gets a mask of the active
-            rows; the products of the others are not needed.
+        operator: takes p and M p, and returns a function that computes A p. CG changes p and M p in place. The function
+            takes a mask of the active rows, and may skip the others. Each A is symmetric and positive definite in the
+            inner product.
         right: b.
         max_iter: the most iterations.
         tolerance: a row stops when ||r|| <= tolerance ||b||.
-        metric: of r and a place to write to, returns M r there, for the inner product x^T M y; None is x^T y. A factor
-            of M does not matter.
+        metric: takes r and a tensor, writes M r to the tensor and returns it, for the inner product x^T M y; None is
+            x^T y. The scale of M does not matter.
 
     Returns:
         x; iterations; ||r|| / ||b||, which is 0 if b = 0 and NaN if a number was not finite; and whether p^T A p <= 0
         occurred. On a GPU nothing waits for a result: all ``max_iter`` iterations are queued, and a row that is done
         ignores the rest.
     """
-    # every row has its largest entry at 1, so that the square of a tiny or a huge one is still a number
+    # rows are scaled to a largest entry of 1, so that squares neither overflow nor underflow
     scale = right.abs().amax(-1, keepdim=True).clamp_min_(torch.finfo(right.dtype).tiny)
     r = right / scale
     Mr = metric(r, torch.zeros_like(r)) if metric else r

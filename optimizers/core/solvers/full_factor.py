@@ -1,4 +1,4 @@
-"""EA-CG with the full factor, Eq. (11a), whose approximation by a rank one is Eq. (11b).
+"""EA-CG with the full factor, Eq. (11a). Eq. (11b) is its approximation of rank one.
 
 symbol             name          shape
 G                  G             [O, O]   an operator

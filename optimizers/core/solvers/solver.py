@@ -1,4 +1,4 @@
-"""A solver: a function from layers and their curvature to directions, and what others need to know about it."""
+"""A solver: a function from layers and their curvature to directions, with what others must know of it."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
