@@ -15,8 +15,8 @@ from suites.harness.names import said
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images [N, D] on the device, bytes as they were read or network inputs, and targets: labels, int64 [N], vectors
-    [N, C], or the very same images.
+    """Images [N, D] on the device, as bytes or as network inputs, and targets: labels, int64 [N], or vectors [N, C].
+    The targets of an autoencoder are the same tensor as its images.
     """
 
     images: Tensor
@@ -30,7 +30,7 @@ class Split:
 class Dataset:
     """A training and a test set with the same classes, or with targets that are vectors.
 
-    ``scale`` and ``shift`` [D] make network inputs of bytes, ``bytes * scale + shift``.
+    ``scale`` and ``shift`` [D] turn bytes into network inputs: ``bytes * scale + shift``.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Dataset:
 
     @property
     def outputs(self) -> int:
-        """Of a network at least so many, the classes, or exactly so many, the entries of a vector."""
+        """The outputs that a network needs: at least the number of classes, or exactly the entries of a vector."""
         return len(self.classes) or self.train.targets.shape[1]
 
     def part(self, split: Split, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
@@ -84,8 +84,8 @@ class Dataset:
         return (self.part(self.train, batch) for batch in rows)
 
     def with_validation(self, share: float) -> "Dataset":
-        """Hold out a share of the training images, of each class if there are some, in place of the test set; always
-        the same ones.
+        """Hold out a share of the training images, by class where there are classes, as the test set. They are the same
+        images in every call.
         """
         images, targets = self.train.images, self.train.targets
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
@@ -205,7 +205,7 @@ def _finite(where: str, what: str, values: np.ndarray) -> np.ndarray:
 
 
 def _scaling(problem: Problem, train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """What inputs are multiplied by, and what is added then, float64 [D]."""
+    """Scale and shift of the inputs, float64 [D]."""
     features = train.shape[1]
     if problem.scaling == "unit":
         floats = train.is_floating_point()

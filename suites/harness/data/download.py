@@ -1,4 +1,4 @@
-"""Downloads by torchvision, which compares what it gets with its hashes: a whole data set, or nothing."""
+"""Downloads by torchvision, which checks hashes: a whole data set, or nothing."""
 
 import io
 import socket
@@ -14,13 +14,13 @@ _TIMEOUT_SECONDS = 10.0
 
 
 def download_into(root: Path, source: str, folder: str, size: str, absent: MissingError) -> None:
-    """A data set into ``root``.
+    """Download a data set into ``root``.
 
     Args:
         source: its class in ``torchvision.datasets``.
         folder: where that class keeps it, below ``root``.
-        size: of the download, as it is shown.
-        absent: what is said of the data as long as they are missing.
+        size: of the download, for the message.
+        absent: the error for the missing data.
 
     Raises:
         MissingError: ``absent`` and the reason: no network, no right to write, a wrong hash.

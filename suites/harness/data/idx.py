@@ -1,4 +1,4 @@
-"""Images as MNIST's are published: four idx files, gzipped or not; torchvision downloads missing ones."""
+"""Images in the format of MNIST: four idx files, gzipped or not. torchvision downloads missing ones."""
 
 import gzip
 import math
@@ -18,11 +18,11 @@ _TRAIN, _TEST = (tuple(f"{part}-{kind}-ubyte" for kind in ("images-idx3", "label
 
 @dataclass(frozen=True)
 class IdxFiles:
-    """A data set of four files, whose names are the same for all such data sets.
+    """A data set of four files. All such data sets use the same file names.
 
-    name: of the folder that holds them in the data root, which may hold them itself.
+    name: of the folder below the data root that holds the files. They may also lie in the data root itself.
     source: the class of ``torchvision.datasets`` that downloads them. size: of the download.
-    first_labels: of the training set: they tell it from others.
+    first_labels: the first ones of the training set, which tell it from other data sets.
     """
 
     name: str
@@ -61,17 +61,18 @@ class IdxFiles:
         return Arrays((train, None), (test, None))
 
     def _is_in(self, folder: Path) -> bool:
-        """Whether its four files are there; others have the same names."""
+        """Whether the four files are there, and are those of this data set."""
         if not all(_found(folder, file).is_file() for file in (*_TRAIN, *_TEST)):
             return False
         return tuple(read_idx(_found(folder, _TRAIN[1]))[: len(self.first_labels)].tolist()) == self.first_labels
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The bytes of an idx file, in its shape: two zeros, 8 for bytes, how many sizes, the sizes, the bytes.
+    """The bytes of an idx file, in its shape. The file holds two zeros, 8 for bytes, the number of sizes, the sizes,
+    and the bytes.
 
     Raises:
-        DataError: one line, if that is not what the file holds.
+        DataError: one line, if it is not such a file.
     """
     try:
         data = path.read_bytes()
@@ -83,7 +84,7 @@ def read_idx(path: Path) -> np.ndarray:
             raise ValueError(f"{len(data)} bytes are no idx file of bytes in the shape {list(sizes)}")
     except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}; get it anew") from error
-    return np.frombuffer(data, np.uint8, offset=begin).reshape(sizes).copy()  # torch takes what may be written to
+    return np.frombuffer(data, np.uint8, offset=begin).reshape(sizes).copy()  # torch wants a writable array
 
 
 def _found(folder: Path, file: str) -> Path:

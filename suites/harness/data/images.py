@@ -13,7 +13,7 @@ import numpy as np
 
 from suites.harness.data.problem import Arrays, DataError, MissingError
 
-# What decodes images is imported where it is used: readers of records import this module too.
+# The decoders of images are imported where they are used: readers of records import this module too.
 
 _CLASSES = 10
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -43,10 +43,10 @@ def missing(name: str, places: Sequence[Path], wanted: str) -> MissingError:
 
 
 def class_names(train: Path, test: Path) -> list[str]:
-    """The class folders, which must be the same in both; sorted, without hidden ones.
+    """The names of the class folders, sorted, without hidden ones.
 
     Raises:
-        DataError: if one has a class that the other lacks.
+        DataError: if the two folders have different classes.
     """
     classes, others = (
         {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
@@ -84,8 +84,8 @@ def read_folder(folder: Path, classes: Sequence[str], side: int, *, resize: bool
         Pixels uint8 [N, 3 side^2], channel by channel (RGB), and labels int64 [N].
 
     Raises:
-        DataError: if a class has no images, or an image cannot be read or has the wrong size; its size is asked for
-            before it is decoded.
+        DataError: if a class has no images, or if an image cannot be read or has the wrong size, which is checked
+            before decoding.
     """
     names: list[str] = []
     stamps: list[tuple[int, int]] = []
@@ -104,10 +104,10 @@ def read_folder(folder: Path, classes: Sequence[str], side: int, *, resize: bool
 
 
 def cached(key: object, shape: tuple[int, int], make: Callable[[], np.ndarray]) -> np.ndarray:
-    """Bytes of a shape, from the cache folder; made, and kept there, if it has none or they are damaged.
+    """An array of bytes from the cache folder. If it is missing or damaged, it is made and kept there.
 
     Args:
-        key: all that decides them, as its ``repr`` shows it.
+        key: its ``repr`` must hold all that decides the array.
     """
     path = cache_folder() / "images" / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npy"
     pixels = _load(path, shape)
@@ -181,9 +181,7 @@ def _load(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
-    """Write it whole or not at all. A cache that cannot be written is no error: next time the images are decoded
-    again.
-    """
+    """Write the whole array or nothing. A cache that cannot be written is no error: the array is made again next time."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:

@@ -1,7 +1,6 @@
-"""What a problem is, and how it is found by name: one module of ``suites/problems`` each, or one file of a
-user's own.
+"""What a problem is, and how it is found: as a module of ``suites/problems``, or as one file of a user's own.
 
-digits                     a module of that folder; an underscore in its name is written as a hyphen
+digits                     a module of that folder; an underscore in its name becomes a hyphen
 mine.py, folder/mine.py    a file with one ``Problem`` in it
 
 Readers of records use this module, so it imports no torch.
@@ -31,7 +30,7 @@ _TARGETS = (0.5,)
 
 
 class DataError(ValueError):
-    """What is wrong with the data and what to do, in one line."""
+    """An error in the data: one line that says what is wrong and what to do."""
 
 
 class MissingError(DataError):
@@ -55,23 +54,24 @@ class Arrays(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """Data, network, criterion and targets: all that a file needs to say. The finder fills in what comes last.
+    """Data, network, criterion and targets: all that a file needs to say. :func:`find` fills in the last three fields.
 
     summary: a line about the data.
-    network: sizes of the layers, from the D inputs to the classes, or more, or to the C entries of a vector.
+    network: sizes of the layers: first the D inputs, last the number of classes (or more), or the C entries of a
+        vector.
     read: returns the data, given the data root, a seed and whether it may download.
-    criterion: its name, unless another is asked for; or one of the file's own: a Criterion, or a function of the
-        logits and the target of one sample, which :func:`optimizers.core.criteria.from_function` completes.
-    targets: values of the metric that a run is to reach; the hardest that anyone reached is the one that counts.
-    metric, unit: what is measured on the test set, one of
-        :data:`suites.harness.records.facts.GOALS`, and in which unit; by default that of the metric.
+    criterion: the name of one, or one of the file's own: a Criterion, or a function of the logits and the target of one
+        sample, see :func:`optimizers.core.criteria.from_function`.
+    targets: values of the metric that runs should reach. The hardest that was reached counts.
+    metric: measured on the test set; one of :data:`suites.harness.records.facts.GOALS`.
+    unit: of the metric; empty for its usual one.
     scaling: ``channel``: inputs are normalized to mean 0 and standard deviation 1 over the training set;
         ``unit``: they go from 0 to 1, so bytes are divided by 255.
-    channels: the parts of equal length that are normalized each by itself; None: each input is one.
+    channels: the number of parts of equal length that are normalized by themselves; None: every input is.
     activation, initialization: of the network, as :class:`optimizers.core.FCNN` takes them.
-    batch_size, epochs: of a comparison, unless others are asked for; None: the command's own.
+    batch_size, epochs: defaults for this problem; None: those of the command.
     synthetic: the data are noise, good for time and memory alone.
-    name: that of the file. file, source: of a user's own, where it is and its text.
+    name: that of the file. file, source: path and text of a user's own file.
     """
 
     summary: str
@@ -114,22 +114,22 @@ class Problem:
 
     @property
     def criterion_name(self) -> str:
-        """That of its criterion: of a function, its own."""
+        """The name of its criterion; for a function, the function's."""
         own = self.criterion
         return own if isinstance(own, str) else getattr(own, "name", getattr(own, "__name__", ""))
 
     @property
     def larger_is_better(self) -> bool:
-        """Which way the metric is better."""
+        """Whether a larger value of the metric is better."""
         return GOALS[self.metric].larger_is_better
 
     @property
     def spec(self) -> str:
-        """What :func:`find` finds it by, from any folder."""
+        """The name or path by which :func:`find` finds it, from any folder."""
         return str(self.file) if self.file else self.name
 
     def facts(self) -> ProblemFacts:
-        """What a record tells of it, beside the name: the text of a user's own file among it."""
+        """What a record holds of it beside the name, with the text of a user's own file."""
         return ProblemFacts(
             metric=self.metric,
             unit=self.unit or GOALS[self.metric].unit,
@@ -147,7 +147,7 @@ def named() -> dict[str, Problem]:
 
 
 def find(spec: str) -> Problem:
-    """The problem of a name or of a file.
+    """The problem with this name, or in this file.
 
     Raises:
         ValueError: one line, if there is none, or the file cannot be imported or does not hold one problem.
@@ -165,17 +165,17 @@ def find(spec: str) -> Problem:
 
 
 def name_of(spec: str) -> str:
-    """The name of the problem that :func:`find` finds by ``spec``: that of its file."""
+    """The name of the problem with this name or in this file."""
     return Path(spec).stem.replace("_", "-")
 
 
 def target_of(records: Sequence[Record], given: Sequence[float] | float | None = None) -> float:
-    """The target that counts for the runs of an experiment: the hardest that anyone reached, see
+    """The target that counts for the runs of an experiment, see
     :func:`suites.harness.records.groups.hardest_reached`.
 
     Args:
-        given: the targets that a configuration gives, if it does. An old one gives a number alone, also where that is
-            but the easiest of the problem's own.
+        given: the targets of the configuration, if it has some. An old one has a single number, which stands for the
+            problem's own targets if it is one of them.
     """
     own = targets_of(records[0].header)
     if isinstance(given, int | float):
@@ -184,7 +184,7 @@ def target_of(records: Sequence[Record], given: Sequence[float] | float | None =
 
 
 def targets_of(header: Header[Experiment]) -> tuple[float, ...]:
-    """The targets of a record, by its header; of an old one, which has none or the easiest alone, those that its
+    """The targets of a record, from its header. An old header has none, or only the easiest; then those that the
     problem has today.
     """
     problem = named().get(header.experiment.dataset)

@@ -24,11 +24,12 @@ _PROBLEMS = Path(__file__).parents[2] / "problems"
 class Search:
     """How a setting was found, and what that cost.
 
-    space: what was tried of each option, as ``lr = "0.001:10:log"``. trials: the settings that were tried.
-    extended: the options whose space was extended, as the best lay at its edge. edge: those whose best still does.
-    rungs: of successive halving, settings and epochs of each. seeds: the runs of a setting.
-    epochs, seconds, gradient_equivalents: of all runs; ``unfinished`` of them failed or diverged.
-    rule: how the best was chosen. machine, kronbench, commit: that it was found with.
+    space: the values tried of each option, as ``lr = "0.001:10:log"``. trials: the number of settings tried.
+    extended: the options whose space was extended because the best value lay at its edge. edge: those where it still
+        does.
+    rungs: of successive halving: settings and epochs of each. seeds: the runs of a setting.
+    epochs, seconds, gradient_equivalents: sums over all runs. unfinished: the number of runs that failed or diverged.
+    rule: how the best was chosen. machine, kronbench, commit: with which it was found.
     """
 
     space: dict[str, str]
@@ -52,10 +53,9 @@ class Search:
 class Tuned:
     """The best setting of a method on one task.
 
-    optimizer: its name. options: all that are written, those that were not searched too (``gamma`` of
-    ``ea_cg[gamma=0]``). epochs: to each target, infinite where it was not reached. loss, and
-    accuracy where the problem is judged by it: after the last epoch. All are of the held-out images, and medians over
-    seeds.
+    optimizer: its name. options: all of them, also those that were not searched (``gamma`` of ``ea_cg[gamma=0]``).
+    epochs: to each target, infinite where it was not reached. loss, accuracy: after the last epoch; accuracy only where
+    the problem is judged by it. All are measured on the held-out images, as medians over seeds.
     """
 
     optimizer: str
@@ -79,12 +79,12 @@ class Tuned:
 
     @property
     def variant(self) -> dict[str, Option]:
-        """The options that were not searched: they tell the method from others of the same optimizer."""
+        """The options that were not searched. They tell methods of one optimizer apart."""
         return {name: value for name, value in self.options.items() if name not in self.search.space}
 
     @property
     def task(self) -> tuple[Any, ...]:
-        """What it was found for."""
+        """The task that it was found for, see :func:`task_of`."""
         return task_of(self.problem, self)
 
     @property
@@ -94,10 +94,10 @@ class Tuned:
 
 
 def task_of(problem: str, facts: object) -> tuple[Any, ...]:
-    """What a setting is found for, the batch size last.
+    """What must be equal for a setting to apply: problem, criterion, network and so on, the batch size last.
 
     Args:
-        facts: those of the same names in the settings of a task, a record or a setting that was found.
+        facts: the settings of a task, a record's experiment or a tuned setting; they share the names of fields.
     """
     names = ("criterion", "network", "activation", "initialization", "schedule", "batch_size")
     return problem, *(getattr(facts, name) for name in names)
@@ -120,7 +120,7 @@ def beside(problem: Problem) -> Path:
 
 
 def settings_of(problem: Problem) -> list[Tuned]:
-    """The settings beside a problem; none where there is no file.
+    """The settings beside a problem; none if there is no file.
 
     Raises:
         ValueError: if the file is damaged, see :func:`read_tuned`.
@@ -147,7 +147,7 @@ def read_tuned(path: Path) -> list[Tuned]:
 
 
 def write_tuned(path: Path, settings: list[Tuned]) -> None:
-    """Write settings; those of the file that they do not replace stay.
+    """Write settings into a file. Its other settings stay.
 
     Raises:
         ValueError: if the file is there and damaged.

@@ -1,4 +1,4 @@
-"""What lies beside records, as types: what memory took, what pytest-benchmark measured."""
+"""Files beside records, as types: memory, step times and the measurements of pytest-benchmark."""
 
 import math
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ Blocks = Annotated[list[Positive], Meta(min_length=1)]
 
 @dataclass(frozen=True)
 class Stats:
-    """Of one benchmark, in seconds."""
+    """Seconds of one benchmark."""
 
     median: Positive
     q1: Positive
@@ -28,7 +28,7 @@ class Stats:
 
 @dataclass(frozen=True)
 class Extra:
-    """Which part was timed alone, and the width of its layer."""
+    """The part that was timed, and the width of its layer."""
 
     solver: str | None = None
     curvature: str | None = None
@@ -47,7 +47,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class MachineInfo:
-    """Of what pytest-benchmark tells of the machine, the environment."""
+    """The part of pytest-benchmark's facts about the machine that is read: the environment."""
 
     kronbench: Environment | None = None
 
@@ -62,14 +62,14 @@ class Benches:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a formula says."""
+    """The prediction of a formula."""
 
     peak_bytes: Count
 
 
 @dataclass(frozen=True)
 class PeakMeasured:
-    """What a few steps in a fresh process took, see :mod:`suites.harness.memory.peak`.
+    """Memory and time of a few steps in a fresh process, see :mod:`suites.harness.memory.peak`.
 
     ``status``: ``finished``, ``out of memory``, or ``failed`` with the ``reason``. ``peak_bytes``: the most that was
     held at once, also if the steps ended early. ``step_seconds``: the median of all steps but the first.
@@ -89,7 +89,7 @@ class PeakMeasured:
 
 @dataclass(frozen=True)
 class MemoryRow:
-    """An optimizer."""
+    """One optimizer."""
 
     optimizer: str
     predicted: Predicted | None
@@ -98,7 +98,7 @@ class MemoryRow:
 
 @dataclass(frozen=True)
 class MemoryCase:
-    """What all were measured on."""
+    """The network and batch of all rows."""
 
     network: tuple[Size, ...]
     batch_size: Size
@@ -106,7 +106,7 @@ class MemoryCase:
 
 @dataclass(frozen=True)
 class MemoryFile:
-    """What ``kronbench memory`` writes."""
+    """A file of ``kronbench memory``."""
 
     case: MemoryCase
     environment: Environment
@@ -114,7 +114,7 @@ class MemoryFile:
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """What a file of JSON holds.
+    """Read a JSON file as a type.
 
     Raises:
         ValueError: one line, if it cannot be read, or does not fit the type.
@@ -126,12 +126,12 @@ def read_json(path: Path, kind: type[T]) -> T:
 
 
 def read_step_seconds(path: Path) -> dict[str, list[list[float]]]:
-    """Seconds of interleaved steps by optimizer: for each sitting those of its blocks.
+    """Seconds of interleaved steps by optimizer: for each sitting, one number a block.
 
     In an old file each number is a sitting of one block.
 
     Raises:
-        ValueError: also if the optimizers have different numbers of them.
+        ValueError: as :func:`read_json`, and if optimizers have different numbers of sittings or blocks.
     """
     found: dict[str, list[list[float]]] = {
         name: [one if isinstance(one, list) else [one] for one in sittings]
@@ -144,7 +144,7 @@ def read_step_seconds(path: Path) -> dict[str, list[list[float]]]:
 
 
 def checked_flags(path: Path, flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags of a file, if those that are shown are what they must be.
+    """The flags of a file, checked as far as pages use them.
 
     Raises:
         ValueError: one line, if a target is no number, or the optimizers are no texts.

@@ -27,7 +27,7 @@ def read_config(path: Path, command: str, known: list[str]) -> dict[str, Any]:
 
 
 def read_toml(path: Path, kind: str = "config") -> dict[str, Any]:
-    """What a file says, with flags by their names of today; ``kind`` is that of the file, for the message.
+    """Read a TOML file; flags get their present names. Messages call the file ``kind``.
 
     Raises:
         ValueError: if it is missing, or no TOML.

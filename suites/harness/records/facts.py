@@ -1,4 +1,4 @@
-"""What the lines of a record hold, as types; a line that does not fit them is refused when it is read.
+"""The lines of a record, as types. A line that does not fit its type is refused when it is read.
 
 A number that is not finite is written as null and read as None. A field that older schemas lack is None for them.
 """
@@ -23,7 +23,7 @@ Tuning: TypeAlias = Literal["tuned", "untuned", "given"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Git:
-    """The commit of the code; ``dirty``: with changes that are not in it."""
+    """The commit of the code; ``dirty``: there were uncommitted changes."""
 
     commit: str
     dirty: bool
@@ -49,7 +49,7 @@ class Gpu:
 class Environment:
     """The machine and the software; None where a thing cannot be known.
 
-    packages: those that the optimizer comes from beside torch, with their versions.
+    packages: versions of the packages, other than torch, that the optimizer comes from.
     """
 
     git: Git | None
@@ -66,7 +66,7 @@ class Environment:
 
     @property
     def processor(self) -> str:
-        """What did the work."""
+        """The GPU, or else the CPU."""
         return (self.gpu and self.gpu.name) or self.cpu or "?"
 
     @property
@@ -77,13 +77,13 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """All that decides the numbers of a run beside code and environment.
+    """All that decides the numbers of a run, apart from code and environment.
 
-    epochs, budget_seconds: it ends after so many epochs, or at the first measuring point at which it has trained for so
-        long, whichever comes first; None is no limit.
-    activation: of the hidden layers, of all or of each.
-    schedule: of the learning rate, for optimizers whose own options name none.
-    validation: the share of the training images that was held out and evaluated in place of the test set.
+    epochs, budget_seconds: the run ends after this number of epochs, or at the first measuring point after this time of
+        training, whichever comes first; None is no limit.
+    activation: one for all hidden layers, or one for each.
+    schedule: of the learning rate, unless the optimizer's options name one.
+    validation: the share of the training images that is held out and takes the place of the test set.
     """
 
     optimizer: str
@@ -119,7 +119,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolverHealth:
-    """How the solves since the last point went: a number a step over all layers; ``pi`` of Eq. (12), one a layer."""
+    """How the solves since the last point went: one number a step, over all layers; ``pi``, Eq. (12), one a layer."""
 
     iterations_mean: tuple[Amount, ...]
     iterations_max: tuple[Count, ...]
@@ -135,8 +135,8 @@ class SolverHealth:
 class NegativeCurvature:
     """What PCH repairs, on the first batch of the training images.
 
-    eigenvalues: how many of E[hess_z C] are negative. share: of their absolute values in the sum of all.
-    bends: of each hidden layer, the share of the entries of E[phi'' * (W^tT delta^t)] that are negative.
+    eigenvalues: the number of negative eigenvalues of E[hess_z C]. share: of these in the sum of absolute values.
+    bends: for each hidden layer, the share of negative entries in E[phi'' * (W^tT delta^t)].
     """
 
     eigenvalues: Count
@@ -169,14 +169,14 @@ class Point:
 
 
 class Goal(NamedTuple):
-    """What runs are judged by: a field of :class:`Point`, its unit, and which way is better."""
+    """The metric that judges runs: a field of :class:`Point`, its unit, and whether larger is better."""
 
     field: str
     unit: str
     larger_is_better: bool
 
     def better(self, value: float | None, other: float) -> bool:
-        """Whether a value is better than another; None, a number that is not finite, never is."""
+        """Whether a value is better than another. None stands for a number that is not finite, and never is."""
         return value is not None and (value > other if self.larger_is_better else value < other)
 
     def reached(self, value: float | None, target: float) -> bool:
@@ -184,7 +184,7 @@ class Goal(NamedTuple):
         return value == target or self.better(value, target)
 
     def hardest_first(self, targets: Iterable[float]) -> list[float]:
-        """Targets in order."""
+        """The targets, sorted."""
         return sorted(targets, reverse=self.larger_is_better)
 
 
@@ -209,10 +209,11 @@ class ProblemFacts:
 class Header(Generic[X]):
     """The first line.
 
-    run, code: of the run and of the algorithms, see :mod:`suites.harness.training.identity`.
-    at_a_time: runs that shared the machine; see :attr:`alone`.
-    tuning: whether the options are those that a search found for the task, the optimizer's defaults, or a user's own.
-    edge: the options of which the search would have gone further. trials: the settings that it tried.
+    run, code: identities of the run and of the algorithms, see :mod:`suites.harness.training.identity`.
+    at_a_time: the number of runs that shared the machine.
+    tuning: ``tuned``: a search found the options for this task; ``untuned``: they are the defaults; ``given``: a
+        user's.
+    edge: the options whose best value lay at the edge of the search. trials: the number of settings it tried.
     """
 
     schema: int = SCHEMA
@@ -229,17 +230,17 @@ class Header(Generic[X]):
 
     @property
     def alone(self) -> bool:
-        """Whether the run had the machine to itself. The seconds of others say nothing of it and are left out."""
+        """Whether the run had the machine to itself. If not, its seconds are not used."""
         return self.at_a_time == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How it ended and why, and what is known only then.
+    """How a run ended and why, and what is known only then.
 
-    ended: when, in UTC, as ISO 8601 has it.
-    resumed: the points that it went on from.
-    rest: who trained the parameters that the optimizer does not take.
+    ended: the time in UTC, ISO 8601.
+    resumed: the numbers of the points from which the run was resumed.
+    rest: the optimizer of the parameters that this one does not take.
     """
 
     status: Status

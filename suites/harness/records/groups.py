@@ -1,6 +1,7 @@
-"""Records in groups: by optimizer, and into experiments, whose runs share all that decides them.
+"""Records in groups: by optimizer, and by experiment.
 
-What makes losses comparable is a :class:`Setup`; what else decides them and their times are :class:`Conditions`.
+Losses of runs with the same :class:`Setup` are comparable. :class:`Conditions` are what else decides losses and times;
+the runs of an experiment share both.
 """
 
 import math
@@ -14,7 +15,7 @@ from suites.harness.records.record import Record
 
 @dataclass(frozen=True)
 class Setup:
-    """What runs share whose losses are comparable. ``source``: the text of a user's own problem."""
+    """Runs with the same setup have comparable losses. ``source``: the text of a user's own problem."""
 
     dataset: str
     criterion: str
@@ -41,7 +42,7 @@ class Setup:
 
     @property
     def problem(self) -> str:
-        """The name of the problem with its criterion, wherever its records lie."""
+        """The name of the problem with its criterion."""
         return f"{self.dataset}, {self.criterion}"
 
     @property
@@ -53,7 +54,7 @@ class Setup:
 
     @property
     def layers(self) -> str:
-        """The activations of the hidden layers, and how weights begin where that is not the usual way."""
+        """The activations of the hidden layers, and the initialization where it is not the usual one."""
         begin = "" if self.initialization == "xavier" else f", {self.initialization} initialization"
         return f"{_shown(self.activation)}{begin}"
 
@@ -69,7 +70,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under which conditions runs were done. ``code``: of the algorithms; of old records the commit."""
+    """The conditions of a run. ``code``: the identity of the algorithms; in old records the commit."""
 
     device: str
     cuda_graph: bool
@@ -93,8 +94,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one experiment. All runs of an optimizer have the same options, and the same text if it is a user's
-    own."""
+    """The runs of one experiment. Runs of the same optimizer have the same options, and the same text of a user's own."""
 
     setup: Setup
     conditions: Conditions
@@ -102,7 +102,7 @@ class Group:
 
     @property
     def ended(self) -> str:
-        """When its last run ended; empty if no record says so. Later times are larger texts."""
+        """When its last run ended; empty if no record says so. Texts sort by time."""
         return max(_ended(record) for record in self.records)
 
 
@@ -135,14 +135,14 @@ def by_optimizer(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def tuning_of(record: Record) -> Tuning:
-    """How the options of a run were chosen; for an old record, which does not say, by what its optimizer writes."""
+    """How the options of a run were chosen. An old record does not say; options that were given count as a user's."""
     spec = record.experiment.optimizer
     return record.header.tuning or ("untuned" if spec == method_of(spec) else "given")
 
 
 def to_reach(record: Record, target: float, quantity: str) -> float | None:
-    """A number of the first measuring point that reaches the target; infinite if there is none, or if the run failed,
-    diverged or stayed at chance.
+    """A number of the first measuring point that reaches the target, such as the step; infinite if no point does, or if
+    the run failed, diverged or stayed at chance.
 
     Args:
         quantity: the name of a field of :class:`suites.harness.records.facts.Point`.
@@ -160,14 +160,17 @@ def to_reach(record: Record, target: float, quantity: str) -> float | None:
 
 
 def goal_of(record: Record) -> Goal:
-    """What a run is judged by; that of an old record is the accuracy."""
+    """The metric that judges a run; in an old record the accuracy."""
     problem = record.header.problem
     return GOALS.get(problem.metric if problem else "", GOALS["test accuracy"])
 
 
 def hardest_reached(records: Sequence[Record], targets: Sequence[float]) -> float:
-    """The hardest target that an optimizer reached in more than half of its runs, so that its median is finite; the
-    easiest if there is none. All are runs of one problem; those without an end do not count."""
+    """The hardest target that some optimizer reached in more than half of its runs; the easiest if there is none.
+
+    Args:
+        records: runs of one problem. Those without an end do not count.
+    """
     groups = by_optimizer(record for record in records if record.ended).values()
     in_order = goal_of(records[0]).hardest_first(targets)
 
@@ -189,7 +192,7 @@ def _last(records: Sequence[Record]) -> str:
 
 
 def _setting(record: Record) -> tuple[object, ...]:
-    """What else makes two runs of one optimizer unlike."""
+    """What else tells two runs of one optimizer apart."""
     options: Mapping[str, object] = record.experiment.options
     texts = sorted((name, str(value)) for name, value in options.items())
     return (*texts, record.header.source, *sorted(record.environment.packages.items()))

@@ -5,7 +5,7 @@
     {"kind": "end", ...}      status and reason
     {"kind": "digest", ...}   since schema 3: SHA-256 of all lines before
 
-While work goes on its file ends in ``.part``; with the end it gets its name. Work that died may go on in its ``.part``.
+An unfinished journal is called ``.part``, and gets its name with its end. Work that died may go on in its ``.part``.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class Journal(Generic[X, P]):
     path: Path
     header: Header[X]
     points: list[P]
-    end: End | None  # None while the work goes on, or when it died
+    end: End | None  # None: the work goes on, or it died
 
     @property
     def experiment(self) -> X:
@@ -65,7 +65,7 @@ class JournalWriter:
     """Writes a journal; each line is on disk when the call returns.
 
     Args:
-        points: how many points of a ``.part`` that is there to keep, with its header; 0 begins a new one.
+        points: the number of points to keep from the ``.part`` that is there; 0 begins a new one.
     """
 
     def __init__(self, path: Path, header: Header[X], points: int = 0) -> None:
@@ -110,14 +110,14 @@ class JournalWriter:
 
 
 def read_journal(path: Path, experiment: type[X], point: type[P]) -> Journal[X, P]:
-    """Read a journal; a last line that was cut off is left out.
+    """Read a journal. A last line that is cut off is left out.
 
     Raises:
         ValueError: one line that names the file, the line and the reason, if a line does not fit its type or its place,
             or if the digest is not that of the lines before.
         OSError: if there is no such file.
     """
-    *lines, _ = path.read_bytes().split(b"\n")  # what has no end of its line was cut off
+    *lines, _ = path.read_bytes().split(b"\n")  # the last part has no newline: it was cut off
 
     def line(number: int, kind: type[T]) -> T:
         try:
@@ -145,7 +145,7 @@ def read_journal(path: Path, experiment: type[X], point: type[P]) -> Journal[X, 
 
 
 def misfit(path: Path, number: int, reason: str) -> ValueError:
-    """What is wrong with a line of a file; lines are counted from 0."""
+    """The error for a line of a file. The message counts lines from 1, ``number`` from 0."""
     return ValueError(f"{path}, line {number + 1}: {reason}")
 
 

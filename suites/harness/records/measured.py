@@ -20,7 +20,7 @@ class StageExperiment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The outcome, and the reason if it is not good."""
+    """The status, and the reason if it is not good."""
 
     status: str
     reason: str | None = None
@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check(Row):
-    """A check of an optimizer. A check with a bound compares a difference with it."""
+    """A check of an optimizer. ``difference`` must be below ``bound``, if there is one."""
 
     check: str
     bound: float | None = None
@@ -62,8 +62,8 @@ class StepTime(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtOnce(Row):
-    """``runs`` runs side by side against one of them alone: seconds from begin to end, and whether its numbers are the
-    same, bit for bit. A ``bound`` is one of the ratio.
+    """``runs`` runs side by side, and one of them alone: seconds from begin to end, and whether the numbers of this one
+    are the same, bit for bit. ``bound``: of the ratio of the seconds.
     """
 
     network: str
@@ -97,7 +97,7 @@ class MemoryPeak(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained(Row):
-    """A run, whose record has the rest. Without an optimizer: why other images are used."""
+    """A training run; its record has the numbers. A row without an optimizer says why other images are used."""
 
     dataset: str | None = None
     criterion: str | None = None

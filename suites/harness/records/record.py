@@ -15,8 +15,8 @@ def read(path: Path) -> Record:
     """Read the record of a run, see :func:`suites.harness.records.journal.read_journal`.
 
     Raises:
-        ValueError: also if epochs are missing or out of order, if the clock went back, or if a run that is said to have
-            finished has fewer epochs or a loss that is not finite.
+        ValueError: one line, if a line does not fit; if epochs are missing or out of order; if the clock went back; or
+            if a finished run lacks epochs or has a loss that is not finite.
         OSError: if there is no such file.
     """
     record = read_journal(path, Experiment, Point)
@@ -38,7 +38,7 @@ def read(path: Path) -> Record:
 
 
 def finite(value: object) -> object:
-    """The same value with null for every number that JSON cannot hold."""
+    """The same value, with None for every number that is not finite: JSON has none."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

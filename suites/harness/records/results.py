@@ -1,4 +1,4 @@
-"""Measurements beside runs: files of a folder of results, read into facts; nothing that is there is dropped."""
+"""Measurements beside runs: the other files of a folder of results, read into facts."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Measurement(Generic[R]):
-    """A file of figures: its rows, and the environment of the measurement."""
+    """A file of measurements: its rows, and their environment."""
 
     path: Path
     rows: list[R]
@@ -35,7 +35,7 @@ class PaperTable:
 
 
 def read_each(paths: Iterable[Path], read: Callable[[Path], T | None], unread: list[str]) -> Iterator[T]:
-    """What is read from each file that holds some; what cannot be read is a line in ``unread``."""
+    """What ``read`` returns for each file, without None. A file that cannot be read becomes a line in ``unread``."""
     for path in paths:
         try:
             found = read(path)
@@ -52,7 +52,7 @@ def step_times(folder: Path, unread: list[str]) -> list[Measurement[StepTime]]:
 
 
 def memory(folder: Path, unread: list[str]) -> list[Measurement[MemoryPeak]]:
-    """The peaks of ``kronbench memory`` and of GPU runs."""
+    """The memory peaks of ``kronbench memory`` and of GPU runs."""
     return [
         *read_each(sorted(folder.rglob("memory.json")), _memory, unread),
         *read_each(sorted(folder.rglob("memory.jsonl")), partial(_stage, row=MemoryPeak), unread),
@@ -60,7 +60,7 @@ def memory(folder: Path, unread: list[str]) -> list[Measurement[MemoryPeak]]:
 
 
 def benches(folder: Path, unread: list[str]) -> list[Measurement[Bench]]:
-    """What pytest-benchmark measured."""
+    """The measurements of pytest-benchmark."""
     paths = [*(folder / "bench").glob("*.json"), *folder.glob("gpu/*/*.json")]
     return list(read_each(sorted(paths), _benches, unread))
 

@@ -1,4 +1,4 @@
-"""The two sides of a comparison of results: a folder, or what a commit holds."""
+"""The sides of a comparison of results: a folder, or the results of a commit."""
 
 import io
 import subprocess
@@ -11,14 +11,14 @@ from tempfile import TemporaryDirectory
 
 @contextmanager
 def folder_of(side: str) -> Iterator[Path]:
-    """The folder that ``side`` names; of a commit a copy that lasts as long as the context.
+    """The folder of a side. For a commit it is a copy, which is deleted when the context ends.
 
     Args:
-        side: a folder, or ``COMMIT`` or ``COMMIT:FOLDER`` of the git repository at hand; the folder is ``results``
-            unless given, from the top of the repository.
+        side: a folder, or ``COMMIT`` or ``COMMIT:FOLDER`` in the git repository here. FOLDER counts from the top of the
+            repository; the default is ``results``.
 
     Raises:
-        ValueError: if it is neither, in one line.
+        ValueError: one line, if it is neither.
     """
     if not side:
         raise ValueError("a side is empty; give a folder, COMMIT or COMMIT:FOLDER")
@@ -45,5 +45,5 @@ def folder_of(side: str) -> Iterator[Path]:
 
 
 def _git(*arguments: str) -> bytes:
-    """What a git command says; what a user gives must stand behind the end of its options."""
+    """The output of a git command. A user's own words must come after ``--end-of-options``."""
     return subprocess.run(["git", "--literal-pathspecs", *arguments], capture_output=True, check=True).stdout
