@@ -34,7 +34,7 @@ class Stopwatch:
         self.seconds += self._now() - self._started
 
     def _now(self) -> float:
-        if self._device.type == "cuda":  # what the stream of this run has queued: others may run beside it
+        if self._device.type == "cuda":  # only the stream of this run: other runs may have theirs
             torch.cuda.current_stream(self._device).synchronize()
         return time.perf_counter()
 
@@ -52,7 +52,7 @@ class PhaseClock:
         self._replayed: list[tuple[str | None, Any]] = []
 
     def mark(self, phase: str | None) -> None:
-        """A phase begins here; None ends the step."""
+        """Begin a phase; None ends the step."""
         if self._cuda and torch.cuda.is_current_stream_capturing():
             event = torch.cuda.Event(enable_timing=True, external=True)
             event.record()
@@ -87,8 +87,11 @@ class PhaseClock:
 
 
 def timer(device: torch.device | str, waits: bool = True) -> Callable[[], Any]:
-    """Returns a function that gives a moment in time; two moments differ in seconds. On CUDA it does not wait for
-    the device. ``waits``: see :func:`seconds_on_a_core`, which leaves them out.
+    """A function that returns the time; the difference of two results is in seconds. On CUDA it does not wait for the
+    device.
+
+    Args:
+        waits: False leaves out the time in which this thread waits for a CPU core, see :func:`seconds_on_a_core`.
     """
     if torch.device(device).type == "cuda":
         return DeviceTime
@@ -96,23 +99,23 @@ def timer(device: torch.device | str, waits: bool = True) -> Callable[[], Any]:
 
 
 def seconds_on_a_core() -> float:
-    """The clock, without the time for which this thread waited while others had the cores; it goes on in a sleep."""
+    """The clock, without the time in which this thread waited for a core that others had. A sleep counts."""
     while True:
         before, now = seconds_waited(), time.perf_counter()
-        if seconds_waited() == before:  # else the clock was read before or after a wait, nobody knows which
+        if seconds_waited() == before:  # else there was a wait, before or after the clock was read
             return now - before
 
 
 def seconds_waited() -> float:
-    """For how long this thread waited for a core, by the scheduler of Linux; 0 on other systems."""
+    """The time in which this thread waited for a core, from Linux's scheduler; 0 on other systems."""
     scheduled = _scheduled(threading.get_native_id())
     return 0.0 if scheduled is None else int(os.pread(scheduled, 99, 0).split()[1]) / 1e9
 
 
 @cache
 def _scheduled(thread: int) -> int | None:
-    """A file that is kept open, since to open one takes as long as a short step: nanoseconds on a core, of waiting, and
-    turns. None where there is no such file.
+    """Linux's file with a thread's nanoseconds on a core, those of waiting, and its turns; None where there is none. It
+    stays open, since opening it takes as long as a short step.
     """
     try:
         return os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY)
@@ -121,7 +124,7 @@ def _scheduled(thread: int) -> int | None:
 
 
 class DeviceTime:
-    """A moment on the stream of a CUDA device. The difference of two is in seconds; it waits for the later one."""
+    """A moment on a CUDA stream. The difference of two is in seconds, and waits for the later one."""
 
     def __init__(self) -> None:
         self._event = torch.cuda.Event(enable_timing=True)
@@ -139,6 +142,6 @@ def gpu_alone(device: torch.device | str) -> Iterator[None]:
         yield
         return
     name = f"kronbench-{torch.cuda.get_device_properties(device).uuid}.lock"
-    # a singleton, so that a run that has the GPU may time steps on it
+    # a singleton, so that a run that holds the lock can time steps
     with FileLock(Path(tempfile.gettempdir()) / name, mode=0o666, is_singleton=True):
         yield

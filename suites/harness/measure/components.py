@@ -1,4 +1,4 @@
-"""Calls of one solver or one curvature, on a tape that was recorded before."""
+"""Calls of one solver or one curvature on a recorded tape."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ Solver = Callable[..., Solution]
 
 
 def solvers() -> dict[str, Solver]:
-    """Every solver in each of its forms. CG takes all its iterations, so that rounding does not change the work."""
+    """Every solver in each of its forms. CG takes all its iterations, so that the work is always the same."""
     found: dict[str, Solver] = {}
     for name, solver in SOLVERS.items():
         if "inverse" in solver.options:
@@ -35,5 +35,5 @@ def curve(tape: Tape, curvature: Curvature) -> Callable[[], object]:
 
 
 def _fresh(layers: Sequence[Layer]) -> list[Layer]:
-    """Copies that have nothing cached, so that each call pays for what it uses."""
+    """Copies with nothing cached, so that each call computes all that it uses."""
     return [replace(layer) for layer in layers]

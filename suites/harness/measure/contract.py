@@ -1,4 +1,4 @@
-"""What an optimizer must offer to be measured, and how it is built; docs/optimizers.md is the contract in words.
+"""The contract of an optimizer, and how one is built; docs/optimizers.md has the contract in words.
 
 It is a class, ``cls(params, **options)``, or a factory, ``make(network, criterion, **options)``. Either returns a
 ``torch.optim.Optimizer``. A :class:`TapeOptimizer` steps from a tape, any other from ``param.grad``.
@@ -23,8 +23,8 @@ from optimizers.core.together import Together
 from suites.harness.records.facts import Option
 
 Make = Callable[..., torch.optim.Optimizer]
-REQUIRED = "?"  # the default of an option that must be given
-_KNOWN_ANYWAY = ("torch", "kronbench")  # the environment has their versions
+REQUIRED = "?"  # stands for the default of an option that has none
+_KNOWN_ANYWAY = ("torch", "kronbench")  # a record has their versions anyway
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Entry:
     """An optimizer that can be built: ``make(network, criterion, **options)``.
 
     summary: a line about it.
-    options: with their defaults, as a record holds them.
+    options: the defaults of its options, as a record holds them.
     source: the text of a user's own file.
-    packages: the installed packages that it comes from, with their versions.
+    packages: versions of the installed packages that it comes from.
     """
 
     name: str
@@ -49,7 +49,7 @@ def entry_of(name: str, found: object, summary: str | None = None, source: str |
     """The entry of a class, a factory, or a module that holds one.
 
     Raises:
-        ValueError: if it is none of them.
+        ValueError: one line, if it is neither.
     """
     if isinstance(found, ModuleType):
         return entry_of(name, _only(found), found.__doc__ or summary, source)
@@ -70,7 +70,7 @@ def build(entry: Entry, network: FCNN, criterion: Criterion, options: Mapping[st
     """The optimizer over the parameters of a network.
 
     Raises:
-        ValueError: one line: an option is out of range, the criterion does not suit, or what was made is no optimizer
+        ValueError: one line, if an option is out of range, the criterion does not suit, or the result is no optimizer
             of this network.
     """
     try:
@@ -89,13 +89,13 @@ def build(entry: Entry, network: FCNN, criterion: Criterion, options: Mapping[st
 
 
 def takes_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether its ``step(closure)`` cannot do without."""
+    """Whether its ``step`` needs a closure."""
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def rest_of(optimizer: torch.optim.Optimizer) -> str | None:
-    """Who trains the parameters that an optimizer does not take; None if it takes all."""
+    """The optimizer of the parameters that this one does not take; None if it takes all."""
     if not isinstance(optimizer, Together):
         return None
     _, rest = optimizer.parts
@@ -105,10 +105,10 @@ def rest_of(optimizer: torch.optim.Optimizer) -> str | None:
 def of_class(
     cls: Callable[..., torch.optim.Optimizer], network: FCNN, criterion: Criterion, **options: Any
 ) -> torch.optim.Optimizer:
-    """An optimizer over all parameters, if need be in the way of Muon, which takes no biases.
+    """An optimizer of a class over all parameters, also of one such as Muon, which takes matrices only.
 
-    The second way are groups that say ``use_muon``, as several libraries want them. The third gives the class the
-    matrices, and the rest to AdamW at the same learning rate.
+    First the class gets all parameters. If it refuses them, it gets groups with ``use_muon``, as several libraries want
+    them. If it refuses these too, it gets the matrices, and AdamW the rest, at the same learning rate.
     """
     if "criterion" in inspect.signature(cls).parameters:
         options["criterion"] = criterion
@@ -132,7 +132,7 @@ def of_class(
 
 
 def _only(module: ModuleType) -> object:
-    """What a module calls ``optimizer``, or the one class of an optimizer in it."""
+    """The object that a module calls ``optimizer``, or its only class of an optimizer."""
     if "optimizer" in vars(module):
         return vars(module)["optimizer"]
     found = [cls for cls in optimizers_in(module).values() if cls.__module__ == module.__name__]
@@ -158,7 +158,7 @@ def optimizers_in(module: ModuleType) -> dict[str, type[torch.optim.Optimizer]]:
 
 
 def _defaults(function: Callable[..., object], given: int) -> dict[str, Option]:
-    """Options with their defaults, without the first ``given`` parameters, which the harness fills in."""
+    """Options with their defaults. The harness fills in the first ``given`` parameters."""
     parameters = list(inspect.signature(function).parameters.values())[given:]
     return {
         p.name: plain(p.default)
@@ -168,7 +168,7 @@ def _defaults(function: Callable[..., object], given: int) -> dict[str, Option]:
 
 
 def plain(value: object) -> Option:
-    """A value as a record holds it: numbers, texts and tuples of numbers as they are, of others the name."""
+    """A value as a record holds it: numbers, texts and tuples of numbers; of other objects their name."""
     if value is inspect.Parameter.empty:
         return REQUIRED
     if value is None or isinstance(value, bool | int | float | str):
@@ -185,7 +185,7 @@ def _call(function: FunctionType) -> str:
 
 
 def _imported(source: str) -> set[str]:
-    """The modules that a text imports."""
+    """The modules that a source text imports."""
     nodes = list(ast.walk(ast.parse(source)))
     return {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names} | {
         node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level
@@ -209,5 +209,5 @@ def _versions(module: str) -> dict[str, str]:
 
 @cache
 def _owners() -> Mapping[str, Iterable[str]]:
-    """The packages of all modules; it takes seconds."""
+    """The packages of all modules. This takes seconds."""
     return packages_distributions()

@@ -20,10 +20,10 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 
 def describe(device: torch.device | str, packages: Mapping[str, str] = MappingProxyType({})) -> Environment:
-    """Git commit, versions, processor and GPU, threads; None where a thing cannot be known.
+    """Git commit, versions, processor and GPU, threads; None for what cannot be found out.
 
     Args:
-        packages: with their versions, those that an optimizer comes from.
+        packages: versions of the packages that an optimizer comes from.
     """
     gpu = _gpu(torch.device(device))
     return replace(_fixed(), threads=torch.get_num_threads(), gpu=gpu, packages=dict(packages))

@@ -1,4 +1,4 @@
-"""Limits for what others wrote: a step that hangs, and memory that the machine does not have."""
+"""Limits for optimizers that others wrote: on the time of a step, and on memory."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ from types import FrameType
 
 import psutil
 
-SHARE = 0.9  # of the memory that is available: beyond it the machine would kill or swap
+SHARE = 0.9  # of the available memory; with more, the machine would swap or kill
 _GROUPS = (  # limit and use of the control group, version 2 and version 1
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -23,10 +23,10 @@ class TooLong(Exception):
 
 @contextmanager
 def limited(seconds: float, what: str = "a step took") -> Iterator[Callable[[], object]]:
-    """Raise :class:`TooLong` once ``seconds`` pass; each call of the function that it gives begins them anew.
+    """Raise :class:`TooLong` when ``seconds`` have passed. Each call of the function that it gives starts them again.
 
-    Python code is interrupted, and what waits; a single operation of torch that never ends is not. Threads other than
-    the main one, and systems without ``setitimer``, have no limit.
+    Python code and waiting are interrupted; a single operation of torch that never ends is not. There is no limit in
+    threads other than the main one, and on systems without ``setitimer``.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield lambda: None
@@ -56,10 +56,9 @@ def available_bytes() -> int:
 
 @contextmanager
 def within_memory(share: float = SHARE) -> Iterator[None]:
-    """An allocation beyond this share of the memory that is available now fails, where the system would kill.
+    """Inside, an allocation beyond this share of the memory that is available now fails; else the system would kill.
 
-    Nothing is limited in threads other than the main one, and where the system has no such limit. Memory of a GPU has
-    its own.
+    There is no limit in threads other than the main one, on systems without such limits, and on the memory of a GPU.
     """
     try:
         if threading.current_thread() is not threading.main_thread():
@@ -75,8 +74,8 @@ def within_memory(share: float = SHARE) -> Iterator[None]:
 
 
 def limit_data(limit: int) -> int:
-    """Set how many bytes of data this process may have (``RLIMIT_DATA``); returns the limit of before."""
-    import resource  # not everywhere: other commands do without
+    """Limit the bytes of data of this process (``RLIMIT_DATA``); returns the old limit."""
+    import resource  # not on every system
 
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))

@@ -18,15 +18,15 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
 
 
 def peak_state_bytes(step: Step) -> int:
-    """The peak of the bytes that belong to the optimizer during a step: its state, and all that the step forms beside
-    parameters and tape (curvature, factors, directions).
+    """The peak of the optimizer's bytes during a step: its state, and what the step forms beside parameters and tape
+    (curvature, factors, directions).
 
     Runs one step. Counts whole tensors as operations return them; scratch space inside a library call is not seen.
     """
     tape, kept = step.record(), state_bytes(step.optimizer)
     with LiveBytes() as live:
         step.update(tape)
-    return live.peak + kept  # the peak has the state that this step made
+    return live.peak + kept  # live.peak includes the state that this step made
 
 
 def phase_bytes(step: Step) -> dict[str, int]:
@@ -64,7 +64,7 @@ def kept_bytes(step: Step, steps: int = 4) -> int:
 
 
 class LiveBytes(EveryOperation):
-    """Counts the bytes of storages that are allocated under this mode, until they are freed."""
+    """A mode that counts the bytes of storages allocated under it, until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()

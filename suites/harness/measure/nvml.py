@@ -1,4 +1,4 @@
-"""What NVML reports about a GPU: driver, clocks, temperature, throttling, memory, energy; nothing if there is no GPU.
+"""Values of a GPU from NVML: driver, clocks, temperature, throttling, memory, energy; none if there is no GPU.
 
 A value that the device or its driver does not report is left out.
 """
@@ -13,7 +13,7 @@ import torch
 
 _THROTTLE_PREFIX = "nvmlClocksThrottleReason"
 _NO_REASON = ("All", "None", "GpuIdle")
-_STEPS_UNWAITED = 10  # waiting after every step would leave the device idle between short ones
+_STEPS_UNWAITED = 10  # a wait after every short step would leave the device idle
 
 
 def state(device: torch.device | str) -> dict[str, Any]:
@@ -37,9 +37,9 @@ def state(device: torch.device | str) -> dict[str, Any]:
 
 
 def energy_joules(step: Callable[[], object], device: torch.device | str, seconds: float = 1.0) -> float | None:
-    """The energy of the whole GPU for one step: the mean over the steps of some seconds.
+    """Energy of the whole GPU for one step, in joules: the mean over steps for some seconds. None without a counter.
 
-    NVML's counter moves every 20 to 100 milliseconds, so less than a second tells little. None if there is no counter.
+    NVML's counter moves every 20 to 100 milliseconds, so less than a second tells little.
     """
     with _handle(device) as gpu, suppress(pynvml.NVMLError):
         if gpu is not None:
@@ -68,7 +68,7 @@ def _handle(device: torch.device | str) -> Iterator[object]:
     try:
         try:
             gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-        except pynvml.NVMLError:  # a slice of a GPU: NVML's figures would be of the whole GPU
+        except pynvml.NVMLError:  # a slice of a GPU: NVML has values of the whole GPU only
             gpu = None
         yield gpu
     finally:

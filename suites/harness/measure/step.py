@@ -24,9 +24,9 @@ WARM_UP_STEPS = 3
 class Step:
     """A network, its optimizer, and the batches to come: each call takes one training step.
 
-    takes_closure: whether the optimizer's ``step`` does.
-    passes: those of all steps beside the one that each step records: ``evaluations`` of a closure, which give loss and
-        gradients anew, and those that :attr:`optimizers.core.Tape.passes` counts.
+    takes_closure: whether the optimizer's ``step`` takes a closure.
+    passes: counts of passes beside the one that each step records: ``evaluations`` of a closure (loss and gradients),
+        and those of :attr:`optimizers.core.Tape.passes`.
     """
 
     network: FCNN
@@ -42,7 +42,7 @@ class Step:
         self._switch("train")
 
     def watch(self, on_phase: Callable[[str | None], None]) -> None:
-        """Call ``on_phase`` at the begin of each phase with its name, one of ``PHASES``, and after a step with None."""
+        """Call ``on_phase`` at the start of each phase with its name, one of ``PHASES``, and after a step with None."""
         self._on_phase = on_phase
         if isinstance(self.optimizer, TapeOptimizer):
             self.optimizer.on_phase = on_phase
@@ -78,7 +78,7 @@ class Step:
 
     @contextmanager
     def evaluating(self) -> Iterator[FCNN]:
-        """The network as it is judged: an optimizer with ``eval()`` and ``train()`` is switched over for that time."""
+        """The network for evaluation. An optimizer with ``eval()`` and ``train()`` is in evaluation meanwhile."""
         self._switch("eval")
         try:
             yield self.network
@@ -91,7 +91,7 @@ class Step:
             switch()
 
     def _closure(self, tape: Tape) -> Callable[[], Any]:
-        """Loss and gradients of the batch at the parameters of the moment; the first ones are on the tape already."""
+        """A function that computes loss and gradients at the current parameters. At first they are on the tape."""
         inputs, labels, recorded = tape.layers[0].input, tape.labels, self._versions()
 
         def closure() -> Tensor:
@@ -108,17 +108,17 @@ class Step:
         return closure
 
     def _versions(self) -> list[int]:
-        """They change with parameters and gradients."""
+        """Version numbers, which change whenever a parameter or gradient does."""
         both = (tensor for parameter in self.network.parameters() for tensor in (parameter, parameter.grad))
         return [tensor._version for tensor in both if tensor is not None]
 
 
 class CapturedStep(Step):
-    """A step that runs as usual a few times, is then captured, and replayed from then on, batch after batch.
+    """A step that runs as usual a few times, is then captured in a CUDA graph, and is replayed from then on.
 
     Every call is one training step; the capture itself takes none. If the optimizer has the option ``capturable``, it
-    is set, and the learning rate is put on the device. State and ``solutions`` of the optimizer stay at the same
-    memory, which each step overwrites.
+    is set, and the learning rate is put on the device. Each step overwrites the memory of the optimizer's state and
+    ``solutions``.
 
     Raises:
         RuntimeError: from the call that captures, if the step cannot be captured.
@@ -127,7 +127,7 @@ class CapturedStep(Step):
     def __init__(self, step: Step) -> None:
         super().__init__(step.network, step.optimizer, step.criterion, step.batches)
         self._step = step
-        self._batch: tuple[Tensor, Tensor] | None = None  # what the graph works on
+        self._batch: tuple[Tensor, Tensor] | None = None  # the batch that the graph reads
         self._given: tuple[Tensor, Tensor] | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0
@@ -153,7 +153,7 @@ class CapturedStep(Step):
             torch.cuda.current_stream().wait_stream(stream)
         else:
             graph = torch.cuda.CUDAGraph()
-            # graphs may be replayed side by side, so none may share its workspaces of cuBLAS with another
+            # graphs may be replayed side by side, so each needs its own workspaces of cuBLAS
             torch._C._cuda_clearCublasWorkspaces()
             with torch.cuda.graph(graph):
                 self._step()
@@ -162,7 +162,7 @@ class CapturedStep(Step):
             self._graph = graph
 
     def _load(self, given: tuple[Tensor, Tensor]) -> None:
-        """Copy a batch to where the graph reads it, unless it is there already."""
+        """Copy a batch into the one that the graph reads."""
         if self._batch is None:
             inputs = given[0].clone()
             self._batch = inputs, inputs if given[1] is given[0] else given[1].clone()
@@ -174,11 +174,11 @@ class CapturedStep(Step):
 
 
 class EveryOperation(TorchDispatchMode):
-    """A mode that sees every operation: what an optimizer compiles runs as it is written for that time."""
+    """A mode that sees every operation: meanwhile, compiled code runs uncompiled."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._stances: list[Any] = []  # it may be entered again within itself
+        self._stances: list[Any] = []  # a stack, since the mode may be entered twice
 
     def __enter__(self) -> Any:
         self._stances.append(torch.compiler.set_stance("force_eager"))

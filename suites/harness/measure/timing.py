@@ -1,5 +1,4 @@
-"""The one loop that times steps: several steps in turn, block by block, so that all of them meet the same machine.
-
+"""The only loop that times steps. Several steps take turns, block by block, so all meet the same state of the machine.
 Their order changes from round to round.
 """
 
@@ -15,9 +14,9 @@ import torch
 from suites.harness.measure.clock import PhaseClock, gpu_alone, timer
 from suites.harness.measure.step import Step
 
-Block = Callable[[int], dict[str, float]]  # takes a number of steps; returns the mean seconds of each part of a step
+Block = Callable[[int], dict[str, float]]  # takes this number of steps; returns the mean seconds of each part of a step
 
-BLOCK_SECONDS = 0.004  # of a block of steps, at least: the clock's own time is small beside it
+BLOCK_SECONDS = 0.004  # the least of a block: the clock itself takes little beside it
 _WARM_UP_STEPS = 5  # more than a step takes before it is captured
 WHOLE_STEP = "whole step"
 
@@ -40,10 +39,10 @@ def interleaved_seconds(
     Args:
         on_round: called with the number of rounds done.
         block_seconds: a block has as many calls as fill this time, and at least one.
-        waits: False leaves out the time for which this thread waits for a core while others have them.
+        waits: False leaves out the time in which this thread waits for a core.
 
     Returns:
-        By name: one number a round; the numbers at the same place are of the same round.
+        By name, one number a round.
     """
     blocks = {name: partial(block_of_steps, step, timer(device, waits)) for name, step in steps.items()}
     samples = in_turn(blocks, device, rounds, at_most_seconds, on_round, at_least, block_seconds)
@@ -60,10 +59,10 @@ def interleaved_phases(
 ) -> dict[str, dict[str, list[float]]]:
     """Seconds of each phase of a training step, measured like :func:`interleaved_seconds`.
 
-    The steps are watched from now on. Of the replays of a CUDA graph in a block the last one counts.
+    It stays the watcher of the steps. In a block of replays of a CUDA graph the last one counts.
 
     Returns:
-        By name and phase: one number a round. A phase that a step does not have is left out.
+        By name and phase, one number a round. A phase that a step does not have is left out.
     """
     blocks = {}
     for name, step in steps.items():
@@ -86,13 +85,13 @@ def in_turn(
     at_least: int,
     block_seconds: float,
 ) -> dict[str, list[dict[str, float]]]:
-    """Warm up, choose the length of each block, then go round; the GPU is ours for as long as this takes.
+    """Warm up, choose the length of each block, then go round. The GPU is locked meanwhile.
 
     Args:
         blocks: by name; the rest as for :func:`interleaved_seconds`.
 
     Returns:
-        By name: what each block returned, one a round.
+        By name, the results of its blocks, one a round.
     """
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in blocks}
     with gpu_alone(device):
@@ -103,7 +102,7 @@ def in_turn(
         started = time.perf_counter()
         order, names = random.Random(0), list(blocks)
         for done in range(1, rounds + 1):
-            order.shuffle(names)  # a block is slower after some than after others, which leave other data in the caches
+            order.shuffle(names)  # what the block before leaves in the caches matters
             for name in names:
                 samples[name].append(blocks[name](lengths[name]))
             on_round(done)
@@ -115,7 +114,7 @@ def in_turn(
 
 
 def _warm_up(block: Block, device: str, at_most_seconds: float) -> float:
-    """Seconds of the fastest of the first steps. On a CPU they take at most a tenth of the time and one step more."""
+    """Seconds of the fastest of the first steps, which on a CPU take at most a tenth of the time, and one step."""
     seconds: list[float] = []
     while len(seconds) < _WARM_UP_STEPS and (device == "cuda" or sum(seconds) <= at_most_seconds / 10):
         seconds.append(sum(block(1).values()))

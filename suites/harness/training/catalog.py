@@ -1,10 +1,10 @@
-"""Finds optimizers by name: those of the package, every curvature with every solver, a user's own file, any class.
+"""Finds optimizers by name: those of the package, every curvature with every solver, a file, any class or factory.
 
 kfac                               a module of optimizers/
 ea_cg[gamma=0,max_iter=20]         with options
 fisher+ea_cg[damping=0.02]         any curvature with any solver
 mine.py, folder/mine.py[lr=0.5]    a file, see :mod:`suites.harness.measure.contract`
-mine                               what an installed package has in the group ``kronbench.optimizers``
+mine                               an installed package's entry point in the group ``kronbench.optimizers``
 torch.optim.AdamW[betas=(0.9,0.99)]    any importable class or factory
 """
 
@@ -30,7 +30,11 @@ from suites.harness.records.facts import Option, Tuning
 from suites.harness.training.schedule import SCHEDULES
 
 GROUP = "kronbench.optimizers"
-LIBRARIES = ("torch.optim", "heavyball", "pytorch_optimizer")  # whose optimizers are listed; any other works as well
+LIBRARIES = (
+    "torch.optim",
+    "heavyball",
+    "pytorch_optimizer",
+)  # their optimizers are listed; those of others work as well
 _SPEC = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<options>.*)\])?", re.DOTALL)
 
 
@@ -40,7 +44,7 @@ class Choice:
 
     tuning: ``tuned``: the setting that a search found for the task, see :func:`suites.harness.tuning.choice.resolve`;
         ``untuned``: the defaults; ``given``: the user wrote a value of an option that is searched.
-    edge: the options of a tuned setting that lie at the edge of what was searched. trials: the settings that were.
+    edge: the options of a tuned setting whose value lies at the edge of the search. trials: the settings it tried.
     """
 
     spec: str
@@ -53,7 +57,7 @@ class Choice:
 
     @property
     def schedule(self) -> str | None:
-        """Of the learning rate, if the specification names one; it is no option of the optimizer's own."""
+        """The schedule of the learning rate that the specification names. It is no option of the optimizer."""
         given = None if "schedule" in self.entry.options else self.options.get("schedule")
         return None if given is None else str(given)
 
@@ -61,7 +65,7 @@ class Choice:
         """The optimizer over the parameters of a network.
 
         Raises:
-            ValueError: if an option is out of range, the criterion does not suit, or no optimizer is made.
+            ValueError: as :func:`suites.harness.measure.contract.build`.
         """
         try:
             own = {n: value for n, value in self.options.items() if n != "schedule" or n in self.entry.options}
@@ -89,12 +93,12 @@ def grid() -> dict[str, Entry]:
 
 
 def installed() -> dict[str, EntryPoint]:
-    """What installed packages offer in the group ``kronbench.optimizers``, by name."""
+    """Entry points of installed packages in the group ``kronbench.optimizers``, by name."""
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
 def of_library(library: str) -> dict[str, Entry]:
-    """Those optimizers of a library that need parameters alone, by name; none if it is not installed."""
+    """The optimizers of a library that need only parameters, by name; none if it is not installed."""
     if find_spec(library.partition(".")[0]) is None:
         return {}
     entries = (
@@ -106,10 +110,10 @@ def of_library(library: str) -> dict[str, Entry]:
 
 
 def choose(spec: str) -> Choice:
-    """The optimizer that a specification names; the module header shows how it is written.
+    """The optimizer of a specification; the module header shows its forms.
 
     Raises:
-        ValueError: if the specification cannot be read, or names what does not exist.
+        ValueError: one line, if the specification cannot be read, or nothing has its name.
     """
     match = _SPEC.fullmatch(spec.strip())
     if match is None:
@@ -132,7 +136,7 @@ def _choice(given: str, entry: Entry, options: dict[str, Option]) -> Choice:
 
 
 def refuse_repeated(choices: Sequence[Choice]) -> None:
-    """Refuse an optimizer that is given twice, even in two spellings: options that are left out have their defaults.
+    """Refuse an optimizer that is given twice, also if only one spells out its defaults.
 
     Raises:
         ValueError: one line that names them all.
@@ -144,7 +148,7 @@ def refuse_repeated(choices: Sequence[Choice]) -> None:
 
 
 def allowed(entry: Entry) -> dict[str, str]:
-    """What the options of an optimizer may be, in words; those of which its ``ranges`` say nothing are left out."""
+    """The ranges of an optimizer's options, in words; options without a range are left out."""
     ranges = getattr(choose(entry.name).build(FCNN((1, 1), "sigmoid"), CROSS_ENTROPY), "ranges", {})
     return {option: ranges[option].text for option in entry.options if option in ranges}
 
@@ -198,7 +202,7 @@ def _from_import(name: str) -> Entry:
 
 
 def _options(spec: str, text: str) -> dict[str, Option]:
-    """Read like the keywords of a call, except that a text needs no quotes."""
+    """Read options like the keywords of a call; a text needs no quotes."""
     try:
         call = ast.parse(f"f({text})", mode="eval").body
     except SyntaxError:
@@ -218,7 +222,7 @@ def _value(node: ast.expr) -> Option:
 
 
 def _written(value: Option) -> str:
-    """As a specification has it: a text without quotes, where it is read as the same text."""
+    """A value as in a specification: a text without quotes, unless it would be read as something else."""
     if not isinstance(value, str):
         return str(value)
     try:

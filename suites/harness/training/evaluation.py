@@ -1,4 +1,4 @@
-"""What a run measures of its network, off the clock, and what it says of the run when it ends."""
+"""Evaluation of a run, off the clock: losses, accuracies, negative curvature, and its status at the end."""
 
 from functools import lru_cache
 
@@ -13,12 +13,12 @@ from suites.harness.data.dataset import Dataset, Split
 from suites.harness.records.facts import NegativeCurvature, Status
 from suites.harness.training.experiment import Task
 
-_LEVEL = 0.999  # of guesses stay at or below what counts as chance
+_LEVEL = 0.999  # the quantile of guessing that counts as chance
 
 
 @torch.no_grad()
 def evaluate(task: Task, network: FCNN, split: Split) -> tuple[float, float | None]:
-    """Mean of the criterion and accuracy over a whole split; of vectors there is no accuracy."""
+    """Mean of the criterion and accuracy over a whole split; None where targets are vectors."""
     total = torch.zeros(2, dtype=torch.float64, device=split.images.device)
     for inputs, targets in task.dataset.chunks(split):
         logits = network(inputs)
@@ -31,13 +31,10 @@ def evaluate(task: Task, network: FCNN, split: Split) -> tuple[float, float | No
 
 @torch.no_grad()
 def negative_curvature(task: Task, network: FCNN) -> NegativeCurvature | None:
-    """Negative curvature on the first batch of the training set, the same batch each time; off the clock.
+    """Negative curvature on the first batch of the training set, always the same one.
 
     Returns:
-        ``eigenvalues``: how many eigenvalues of E[hess_z C] are negative; 0 for a convex criterion. ``share``: the sum
-        of their absolute values over that of all. ``bends``: for each hidden layer, first to last, the share of
-        negative entries of E[phi'' * (W^tT delta^t)], which PCH-1 makes positive and PCH-2 removes. None if the Hessian
-        is not finite: the run has diverged.
+        None if the Hessian is not finite: the run has diverged.
     """
     train, size = task.dataset.train, task.settings.batch_size
     tape = network.record(task.criterion, *task.dataset.part(train, slice(size)))
@@ -62,7 +59,7 @@ def status_after_training(task: Task, first_loss: float, last_loss: float, best:
 
     Args:
         first_loss, last_loss: mean train loss before the first step and after the last, both finite.
-        best: of the values of the problem's metric at all measuring points.
+        best: the best value of the problem's metric at any measuring point.
     """
     if last_loss > first_loss:
         return "diverged", f"train loss ended at {last_loss:.4g}, above {first_loss:.4g} where it began"
@@ -77,9 +74,9 @@ def status_after_training(task: Task, first_loss: float, last_loss: float, best:
 @lru_cache(maxsize=1)
 @torch.no_grad()
 def constant_loss(criterion: Criterion, dataset: Dataset) -> float:
-    """The lowest mean of the criterion over the test set that one output for all images can have.
+    """The lowest mean of the criterion over the test set for one output for all images.
 
-    For the squared error that output is the mean target, for Bernoulli the mean's logit; others are found from zero.
+    For the squared error this output is the mean target, for Bernoulli its logit; for others it is optimized from 0.
     """
     scale, count = dataset.scale, len(dataset.test)
 
@@ -100,8 +97,8 @@ def constant_loss(criterion: Criterion, dataset: Dataset) -> float:
 def chance(labels: Tensor) -> float:
     """The accuracy that guessing does not exceed in 99.9 % of cases.
 
-    A guess is right with probability p at most, the share of the largest class. So the number of right guesses out of N
-    is at most binomial(N, p), and the bound is its 99.9 % quantile over N.
+    A guess is right with probability at most p, the share of the largest class. So N guesses have at most a
+    binomial(N, p) number of right ones; the bound is its 99.9 % quantile, divided by N.
     """
     count = len(labels)
     largest = torch.bincount(labels).max().item() / count

@@ -26,15 +26,15 @@ DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.flo
 
 @dataclass(frozen=True)
 class Settings:
-    """What the runs of a comparison share; :meth:`Task.load` fills in what is left open.
+    """The settings of all runs of a comparison. :meth:`Task.load` fills in those that are left open.
 
     problem: a name or a file, see :func:`suites.harness.data.problem.find`.
     criterion, network, activation, initialization, batch_size: by default the problem's own; a batch of 100 where it
         has none.
     cuda_graph: take steps as replays of a CUDA graph, see :mod:`suites.harness.measure.step`.
-    validation: the share of the training set that is held out; it takes the place of the test set.
-    schedule: of the learning rate, see :mod:`suites.harness.training.schedule`; an optimizer's own comes first.
-    budget_seconds: a run ends at the first measuring point at which it has trained for so long.
+    validation: the share of the training set that is held out and takes the place of the test set.
+    schedule: of the learning rate, see :mod:`suites.harness.training.schedule`, unless a specification names one.
+    budget_seconds: a run ends at the first measuring point after this time of training.
     targets: by default the problem's own.
     """
 
@@ -67,7 +67,7 @@ class Task:
         """Check the settings, fill in what they leave open, and load the data onto the device.
 
         Raises:
-            ValueError: one line: what is wrong, what was expected, what to do.
+            ValueError: one line that says what is wrong, what was expected, and what to do.
         """
         problem = find(settings.problem)
         if settings.targets:
@@ -127,7 +127,7 @@ class Task:
         )
 
     def step(self, choice: Choice, seed: int, first_epoch: int = 1) -> Step:
-        """A fresh training step; its batches go on without end, epoch after epoch."""
+        """A fresh training step. Its batches never end: one epoch follows the other."""
         network = self.network(seed)
         batches = itertools.chain.from_iterable(
             self.dataset.batches(self.settings.batch_size, epoch, seed) for epoch in itertools.count(first_epoch)
@@ -163,7 +163,7 @@ class Task:
             raise ValueError(f"optimizer {choice.spec}: schedule {name} needs its option {missing}, and it has none")
 
     def describe(self, choice: Choice, seed: int, epochs: int | None) -> Experiment:
-        """The experiment as it stands in the header of a record, where the problem's name is ``dataset``."""
+        """The experiment for the header of a record. The problem's name is ``dataset`` there."""
         settings = dict(vars(self.settings))
         del settings["problem"], settings["targets"]
         return Experiment(
@@ -180,7 +180,7 @@ class Task:
 
 
 def _criteria(problem: Problem) -> dict[str, Any]:
-    """Those that there are, and the problem's own, by their names."""
+    """The known criteria and the problem's own, by name."""
     own = problem.criterion
     if isinstance(own, str):
         return dict(CRITERIA)
@@ -191,7 +191,7 @@ def _criteria(problem: Problem) -> dict[str, Any]:
 
 
 def _check_network(settings: Settings, dataset: Dataset) -> None:
-    """Refuse a network that does not fit the data, or cannot be."""
+    """Refuse a network that is invalid or does not fit the data."""
     network, outputs = settings.network, dataset.outputs
     if len(network) < 2 or min(network) < 1:
         raise ValueError(f"network must be two or more sizes of at least 1, got {list(network)}")
@@ -244,7 +244,11 @@ def _try(problem: Problem, dataset: Dataset, criterion: Criterion) -> None:
 
 
 def resolve_device(name: str) -> str:
-    """``auto`` is the GPU where there is one."""
+    """``cpu`` or ``cuda``; ``auto`` is the GPU where there is one.
+
+    Raises:
+        ValueError: one line, for another name, or if there is no GPU.
+    """
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu or cuda, got {name!r}")
     if name == "cuda" and not torch.cuda.is_available():

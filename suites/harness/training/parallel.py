@@ -1,7 +1,7 @@
 """Many runs: one after the other in this process, several in turns, in worker processes, or on a Dask or Ray cluster.
 
-The numbers are the same, bit for bit, wherever a run is done: a worker has as many threads as this process. Times
-differ if runs share the machine; a record says how many ran at a time, and their times are compared with no others.
+The numbers of a run are the same in all ways, bit for bit: a worker has as many threads as this process. Times differ
+if runs share the machine, so a record says how many ran at a time; the times of such runs are not compared.
 """
 
 import multiprocessing.connection
@@ -35,10 +35,10 @@ from suites.harness.training.experiment import DTYPES, Settings, Task
 from suites.harness.training.runner import STEP_SECONDS, run_in_turns
 from suites.harness.training.turns import Turns, at_once
 
-BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # and what must be installed
-# of a GPU that a run takes, at the most: workspaces, and what an optimizer holds
+BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # and the module that it needs
+# the most that a run takes of a GPU: workspaces, and what an optimizer holds
 _BYTES_OF_A_RUN, _TIMES_THE_WEIGHTS = 10**9, 8
-_TRIES = 5  # of a run whose worker is killed each time
+_TRIES = 5  # of a run whose workers are killed
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Workers:
-    """What does the runs: ``count`` processes of this machine (``loky``), or of a cluster.
+    """The processes that do the runs: ``count`` of this machine (``loky``), or of a cluster.
 
-    address: of the cluster's scheduler; without one, a cluster is started on this machine.
-    at_once: the runs that take turns in each process, side by side on its GPU; None: see :meth:`on`.
+    address: of the cluster's scheduler; None starts a cluster on this machine.
+    at_once: the number of runs that take turns in each process, side by side on its GPU; None: see :meth:`on`.
     step_seconds: a run with a step that takes longer has failed.
     """
 
@@ -73,11 +73,12 @@ class Workers:
     at_once: int | None = 1
 
     def on(self, settings: Settings, timed: bool = False) -> "Workers":
-        """With ``at_once`` filled in: on a GPU, which one run leaves mostly idle, 8, or as many as its memory holds.
+        """With ``at_once`` filled in: 1 on a CPU. On a GPU one run leaves most of it idle, so 8, or fewer if its memory
+        holds no more.
 
         Args:
             settings: with the network.
-            timed: seconds of the runs are shown; then each is alone.
+            timed: whether seconds of the runs are shown. Then there is one at a time.
         """
         if self.at_once is not None:
             return self
@@ -89,20 +90,20 @@ class Workers:
 
     @property
     def here(self) -> bool:
-        """Whether this process does the runs."""
+        """Whether this process does the runs itself."""
         return self.count == 1 and self.backend == "loky"
 
     @property
     def at_a_time(self) -> int:
-        """The runs that share the machine."""
+        """The number of runs that share the machine."""
         return self.count * (self.at_once or 1)
 
     def check(self, settings: Settings) -> None:
         """Refuse what cannot work, before anything is written.
 
         Raises:
-            ValueError: for an unknown backend, one that is not installed, an address that is not used, workers that
-                would share one GPU, or a budget in seconds of runs that share a process.
+            ValueError: one line, for an unknown backend, one that is not installed, an address that is not used,
+                workers that would share a GPU, or a budget in seconds for runs that share a process.
         """
         needed = pick("backend", self.backend, BACKENDS)
         if find_spec(needed) is None:
@@ -128,8 +129,8 @@ def run_jobs(
 ) -> list[Record]:
     """Do all runs; returns their records in the order of the jobs.
 
-    If a worker is killed, for instance because it takes too much memory, only its own runs are started again, one by
-    one; a run whose workers are killed again and again has failed.
+    If a worker is killed, for instance because it takes too much memory, its own runs alone are started again, one by
+    one. A run whose workers are killed again and again has failed.
 
     Raises:
         OSError: if a record or a checkpoint cannot be written.
@@ -179,7 +180,7 @@ def _of_worker(jobs: Sequence[Job], threads: int, workers: Workers) -> list[tupl
 
 @cache
 def _task(settings: Settings, data_root: Path | None) -> Task:
-    """Each worker loads its data once, for all batch sizes."""
+    """The task. A worker loads its data once, for all batch sizes."""
     return Task.load(settings, data_root)
 
 
@@ -203,7 +204,7 @@ def _in_processes(groups: Sequence[Sequence[Job]], workers: Workers) -> Iterator
 
     Each worker has an executor of its own: loky ends all workers of an executor when one of them is killed.
     """
-    alive, held = multiprocessing.Pipe(duplex=False)  # closed when this process ends, by the system if need be
+    alive, held = multiprocessing.Pipe(duplex=False)  # the system closes it when this process ends
 
     def worker() -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, initializer=_end_with_parent, initargs=(alive,))
@@ -247,7 +248,7 @@ def _end_with_parent(alive: Connection) -> None:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes started in this block ignore Ctrl-C. Their parent gets it and ends them."""
+    """Processes started in this block ignore Ctrl-C. Their parent receives it and ends them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -1,8 +1,7 @@
-"""Work that is done once: it is taken from its record where it finished, and goes on from its checkpoint where it died.
+"""Work that is not done twice: finished work is read from its record, and work that died goes on from its checkpoint.
 
-A checkpoint holds all that a run needs to go on with the same numbers, bit for bit.
-
-A record is that of the same work if its header has the same ``run``, see :mod:`suites.harness.training.identity`.
+A checkpoint holds all that a run needs to go on with the same numbers, bit for bit. A record belongs to the same work
+if its header has the same ``run``, see :mod:`suites.harness.training.identity`.
 """
 
 import os
@@ -31,7 +30,7 @@ X = TypeVar("X")
 P = TypeVar("P")
 
 _MOMENT_SECONDS = 0.05
-CHECKPOINT_SECONDS = 10.0  # at least so long from one to the next: short work needs none
+CHECKPOINT_SECONDS = 10.0  # at least, from one to the next: short work needs none
 _UNREADABLE = (
     *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError),
     *(pickle.UnpicklingError, zipfile.BadZipFile),
@@ -62,7 +61,7 @@ class Checkpoint:
         with self._part.open("wb") as file:
             try:
                 torch.save(state, file)
-            except RuntimeError as error:  # what torch makes of a write that fails
+            except RuntimeError as error:  # torch raises it when a write fails
                 raise OSError(f"checkpoint {self._part}: {str(error).splitlines()[0]}") from error
             file.flush()
             os.fsync(file.fileno())
@@ -89,7 +88,7 @@ def restore(step: Step, state: Mapping[str, Any]) -> None:
     """
     step.network.load_state_dict(state["network"])
     step.optimizer.load_state_dict(state["optimizer"])
-    for group in step.optimizer.param_groups:  # a rate that a captured step reads lies on its device
+    for group in step.optimizer.param_groups:  # a captured step reads its rate on the device
         if isinstance(rate := group.get("lr"), torch.Tensor):
             group["lr"] = rate.to(group["params"][0].device)
     cpu, *gpus = state["random"]
@@ -102,9 +101,9 @@ def restore(step: Step, state: Mapping[str, Any]) -> None:
 class Work:
     """Work that is under way.
 
-    points: measuring points that there are; at the beginning those from before it died.
-    saved: the checkpoint of that time; None at the beginning, and of work that keeps none.
-    measured: what belongs into the last line of the record.
+    points: the number of measuring points; at the beginning those from before the work died.
+    saved: the checkpoint to go on from; None if there is none.
+    measured: fields for the last line of the record.
     """
 
     points: int
@@ -120,7 +119,7 @@ class Work:
         self.points += 1
 
     def keep(self, step: Step, **progress: Any) -> None:
-        """Save what is needed to go on after the last measuring point, unless that was done a moment ago."""
+        """Save a checkpoint after a measuring point, unless the last one is a few seconds old."""
         if time.monotonic() - self._kept >= CHECKPOINT_SECONDS:
             self._checkpoint.save(step, points=self.points, **progress)
             self._kept = time.monotonic()
@@ -135,19 +134,19 @@ def run_once(
     resume: bool = True,
     needs_checkpoint: bool = True,
 ) -> Turns[Journal[X, P]]:
-    """Do the work unless its record says that it finished; whatever happens but an interrupt or a full disk ends up in
-    the record.
+    """Do the work, unless its record says that it finished. Errors go into the record, except an interrupt or a failed
+    write.
 
-    Whoever else does the same, or times anything on the same GPU, is waited for. Others have their turns where ``work``
-    lets them, and while whoever does the same is waited for.
+    It waits for another process that does the same work, or that times anything on the same GPU. Other works have their
+    turns meanwhile, and where ``work`` yields.
 
     Args:
         path: of the record.
-        header: with ``run``.
-        device: that it runs on.
-        read: the record; one that cannot be read is taken as not there.
+        header: its field ``run`` identifies the work.
+        device: on which it runs.
+        read: reads the record. One that cannot be read counts as missing.
         work: returns status and reason.
-        resume: False begins anew. What failed or diverged does so always.
+        resume: False starts from the beginning. Work that failed or diverged always does.
         needs_checkpoint: False for work that can go on after any measuring point.
 
     Raises:
@@ -180,7 +179,7 @@ def run_once(
 
 
 def _same(path: Path, header: Header[X], read: Callable[[Path], Journal[X, P]]) -> Journal[X, P] | None:
-    """The record of the same work, if there is one that can be read."""
+    """The record of the same work; None if there is none that can be read."""
     try:
         record = read(path)
     except (OSError, ValueError):
@@ -189,7 +188,7 @@ def _same(path: Path, header: Header[X], read: Callable[[Path], Journal[X, P]]) 
 
 
 def _to_keep(points: int, checkpoint: Checkpoint, needs_checkpoint: bool) -> tuple[int, Mapping[str, Any] | None]:
-    """How many points of work that died are kept, and its checkpoint, if the record goes as far."""
+    """The number of points to keep from work that died, and its checkpoint, if the record goes as far."""
     if not needs_checkpoint:
         return points, None
     saved = checkpoint.load()
@@ -199,7 +198,7 @@ def _to_keep(points: int, checkpoint: Checkpoint, needs_checkpoint: bool) -> tup
 
 
 def _taken(lock: FileLock) -> bool:
-    """Take a lock, if whoever has it lets it go within a moment."""
+    """Whether the lock could be taken within a moment."""
     try:
         lock.acquire(timeout=_MOMENT_SECONDS)
     except Timeout:
@@ -209,7 +208,7 @@ def _taken(lock: FileLock) -> bool:
 
 @contextmanager
 def _taken_away(lock: FileLock) -> Iterator[None]:
-    """At the end the lock is let go, and its file goes with the last one."""
+    """Release the lock at the end, and delete its file."""
     try:
         yield
     finally:
@@ -218,7 +217,7 @@ def _taken_away(lock: FileLock) -> Iterator[None]:
 
 
 def _now() -> str:
-    """In UTC, to the second."""
+    """The time in UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 

@@ -33,10 +33,10 @@ from suites.harness.training.turns import Turns, in_one_go
 
 T = TypeVar("T")
 
-STEP_SECONDS = 600.0  # at most for a step: beyond it the optimizer hangs
-_TURN_STEPS = 8  # until another run may go on
+STEP_SECONDS = 600.0  # the most for a step: with more the optimizer hangs
+_TURN_STEPS = 8  # then another run may go on
 _WARM_UP_STEPS = 2
-_WARM_UP_SHARE = 4  # the first steps are several, and may compile
+_WARM_UP_SHARE = 4  # the warm-up takes several steps, and may compile
 _AT_THE_START = {"training": 0.0, "evaluation": 0.0, "resumed": [], "first_loss": math.nan, "best": math.nan}
 
 
@@ -53,21 +53,21 @@ def run_in_turns(
     step_seconds: float = STEP_SECONDS,
     lost: str = "",
 ) -> Turns[Record]:
-    """Train once, and let others go on after every few steps, see :func:`suites.harness.training.resumable.run_once`.
+    """Train once, see :func:`suites.harness.training.resumable.run_once`. Other runs have their turns every few steps.
 
     Args:
-        epochs: None if the budget of the settings alone ends it.
+        epochs: None if only the budget of the settings ends the run.
         folder: of the record, ``<optimizer>_seed<seed>_<run id>.jsonl``.
-        on_point: called with each measuring point; not with those that an earlier run left.
-        out_of_time: asked before every step; the run stops if it says so.
-        resume: take the record of the same run if it ended, and go on with one that was interrupted. One that failed or
-            diverged is run again.
-        at_a_time: how many runs share the machine; the record says so.
-        step_seconds: a step that takes longer ends the run, which has failed then.
-        lost: why the run cannot be done; its record says so, and nothing is trained.
+        on_point: called with each new measuring point.
+        out_of_time: called before every step; True stops the run.
+        resume: read the record of the same run if it finished, and go on with one that was interrupted. A run that
+            failed or diverged is done again.
+        at_a_time: the number of runs that share the machine, for the record.
+        step_seconds: a run with a longer step has failed.
+        lost: why the run cannot be done. Nothing is trained then; the record has the reason.
 
     Raises:
-        ValueError: if nothing ends it.
+        ValueError: if neither epochs nor a budget end the run.
         OSError: if the record or a checkpoint cannot be written; what was written before stays.
     """
     if epochs is None and task.settings.budget_seconds is None:
@@ -104,7 +104,7 @@ run = in_one_go(run_in_turns)
 
 @contextmanager
 def _warnings_kept(said: list[str]) -> Iterator[None]:
-    """Collects the texts of warnings, such as that KFI's factor did not fit. Each is shown once."""
+    """Collects the texts of warnings, such as that KFI's factor does not fit. Each is shown once."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 
@@ -118,7 +118,7 @@ def _warnings_kept(said: list[str]) -> Iterator[None]:
 
 
 def _within(context: Callable[[], AbstractContextManager[None]], work: Turns[T]) -> Turns[T]:
-    """The same, with each of its turns in a context of its own."""
+    """The same work, with every turn inside a new context."""
     with closing(work):
         while True:
             with context():
@@ -149,7 +149,7 @@ class _Training:
             peak, cost = _warm_up(task, self.choice, self.seed)
         progress = saved["progress"] if saved else _AT_THE_START
         first = self.work.points  # the first point is that of epoch 0
-        torch.manual_seed(self.seed)  # for an optimizer that draws numbers; the warm-up drew some
+        torch.manual_seed(self.seed)  # for optimizers that draw random numbers, as the warm-up may have done
         step = task.training_step(self.choice, self.seed, max(first, 1))
         schedule = task.schedule(self.choice, step.optimizer, self.epochs)
         if saved:
@@ -212,12 +212,12 @@ class _Training:
         return status_after_training(task, first_loss, train_loss, best)
 
     def _over(self, point: Point) -> bool:
-        """Whether this was its last epoch, or its budget is spent."""
+        """Whether this was the last epoch, or the budget is spent."""
         budget = self.task.settings.budget_seconds
         return point.epoch == self.epochs or (budget is not None and point.training_seconds >= budget)
 
     def _measure(self, step: Step) -> dict[str, Any]:
-        """Losses, accuracies, and for a second-order optimizer negative curvature, by their names in a point."""
+        """Losses, accuracies, and for second-order optimizers negative curvature, by their names in a point."""
         task = self.task
         with step.evaluating() as network:
             train_loss, train_accuracy = evaluate(task, network, task.dataset.train)
@@ -234,9 +234,7 @@ class _Training:
 
 
 def _warm_up(task: Task, choice: Choice, seed: int) -> tuple[int, StepCost]:
-    """Take a few steps of a throw-away network, off the clock. Returns the peak of the optimizer's bytes, and the
-    cost of a step.
-    """
+    """A few steps of another network, off the clock. Returns the peak of the optimizer's bytes and the cost of a step."""
     step = task.step(choice, seed)
     cost = probe(step)
     for _ in range(_WARM_UP_STEPS):

@@ -33,7 +33,7 @@ SCHEDULES: dict[str, Callable[[Optimizer, int], lr_scheduler.LRScheduler]] = {
 
 
 def factors(name: str, steps: int) -> list[float]:
-    """What the learning rate is multiplied by in each step of a run.
+    """The factor of the learning rate in each step of a run.
 
     Raises:
         ValueError: for an unknown name.
@@ -42,7 +42,7 @@ def factors(name: str, steps: int) -> list[float]:
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     found = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that no step was taken: there is nothing to train
+        warnings.simplefilter("ignore")  # torch warns that no step was taken
         scheduler = make(optimizer, steps)
         for _ in range(steps):
             found.append(float(optimizer.param_groups[0]["lr"]))
@@ -51,11 +51,10 @@ def factors(name: str, steps: int) -> list[float]:
 
 
 class Schedule:
-    """Sets the learning rates of an optimizer before each step, from those that it has at the beginning.
+    """Sets the learning rates of an optimizer before each step: its first ones times the factor of the step.
 
-    A rate that is a tensor on the device is set in place, so a step that was captured in a CUDA graph follows; nothing
-    waits for the device. The rate depends on the number of the step alone, so a run that goes on needs no more than
-    that.
+    A rate that is a tensor is set in place, so a captured step uses it, and nothing waits for the device. The rate
+    depends on the number of the step alone, so a run that is resumed needs no other state.
     """
 
     def __init__(self, optimizer: Optimizer, name: str, steps: int) -> None:

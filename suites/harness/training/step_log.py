@@ -1,4 +1,4 @@
-"""What the steps of a run cost, by phase, in seconds and operations, and how their solves went."""
+"""The cost of a run's steps by phase, in seconds and operations, and how their solves went."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from suites.harness.records.facts import Phase, SolverHealth
 
 
 class StepLog:
-    """Watches every step and keeps its findings on the device until :meth:`close` is called, off the clock.
+    """Logs every step. The numbers stay on the device until :meth:`close`, which is called off the clock.
 
     Args:
-        step: the step to watch from now on.
+        step: the step to watch.
         cost: of its steps, from :func:`suites.harness.measure.operations.probe`.
-        total: the counts so far, of a run that goes on.
+        total: the counts so far, in a run that is resumed.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class StepLog:
         step.watch(self._clock.mark)
 
     def watch(self) -> None:
-        """Call it after every step."""
+        """Log a step; call it after each."""
         self._passes.append(self._step.passes - self._seen)
         self._seen = Counter(self._step.passes)
         if self._optimizer is not None:
-            # clones, since the replay of a captured step writes to the same place each time
+            # clones, since each replay of a captured step overwrites the tensors
             self._solves.append(
                 [(s.iterations.clone(), s.residual.clone(), s.status.clone()) for s in self._optimizer.solutions]
             )
@@ -80,7 +80,7 @@ class StepLog:
         counted = ("forwards", "backwards", "cg_iterations", "factorizations")
         return {
             "phases": _by_phase(self._clock.drain(), steps),
-            **{name: round(self.total[name]) for name in counted},  # of steps that differ the mean was counted
+            **{name: round(self.total[name]) for name in counted},  # a mean over steps need not be whole
             "gradient_equivalents": self._cost.gradient_equivalents(self.total),
             "solver": health,
         }
@@ -115,7 +115,7 @@ def _health(solves: Sequence[Sequence[Tensor]]) -> SolverHealth:
     )
 
 
-# solves of a step that met it, by the name under which a record counts them
+# the statuses that a record counts, by the name of its field
 _TROUBLES = {
     "failed_factorizations": Status.FAILED_FACTORIZATION,
     "negative_curvature": Status.NEGATIVE_CURVATURE,

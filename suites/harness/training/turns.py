@@ -1,8 +1,8 @@
 """Runs that take turns in one process: each goes on for a few steps, then the next one does.
 
-A run is a generator: it yields where another may go on, and returns its result. Alone or with others it is the same
-one, so its numbers are the same, bit for bit. On a GPU each of several has a stream of its own, and what they queue
-runs side by side.
+A run is a generator: it yields where another run may go on, and returns its result. The same generator runs alone or
+with others, so its numbers are the same, bit for bit. On a GPU each run has a stream of its own, and their kernels run
+side by side.
 """
 
 from collections import deque
@@ -20,7 +20,7 @@ Turns: TypeAlias = Generator[None, None, T]
 
 
 def in_one_go(work: Callable[P, Turns[T]]) -> Callable[P, T]:
-    """The same from begin to end, with no turns of others between."""
+    """The same work from begin to end, without turns of others."""
 
     @wraps(work)
     def whole(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -31,9 +31,9 @@ def in_one_go(work: Callable[P, Turns[T]]) -> Callable[P, T]:
 
 
 def at_once(works: Iterable[Turns[T]], most: int = 1, device: str = "cpu") -> Iterator[tuple[int, T]]:
-    """Let ``most`` of the works take turns, the next one as soon as one ends; gives the number and the result of each.
+    """Let ``most`` works take turns; when one ends, the next one starts. Yields the number and the result of each.
 
-    What one raises ends all: the others are closed where they are.
+    An exception of one ends all: the others are closed.
     """
     left = enumerate(works)
     streams = [torch.cuda.Stream() if most > 1 and device == "cuda" else None for _ in range(most)]
@@ -60,19 +60,19 @@ def at_once(works: Iterable[Turns[T]], most: int = 1, device: str = "cpu") -> It
 
 
 class _Own:
-    """What a work has for itself: the state of torch's random numbers, and its stream."""
+    """The state that a work does not share: torch's random numbers, and its stream."""
 
     def __init__(self, stream: torch.cuda.Stream | None) -> None:
         self.stream = stream
         self._random = torch.get_rng_state()
         if stream is not None:
             stream.wait_stream(torch.cuda.current_stream())  # the data may be on their way
-            # a generator, since a state would be copied into the one that the graphs of others read
+            # a generator, not a state: setting a state would change the generator that other runs' graphs read
             self._on_gpu = torch.Generator("cuda")
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Its turn."""
+        """A turn of the work."""
         torch.set_rng_state(self._random)
         try:
             if self.stream is None:
