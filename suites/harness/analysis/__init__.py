@@ -1,1 +1,1 @@
-"""What records say: statistics, metrics, verdicts, curves, profiles."""
+"""Statistics, metrics, verdicts, curves and profiles of records."""

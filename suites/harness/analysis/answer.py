@@ -1,12 +1,13 @@
-"""Who is best on an experiment, in each cost, by how much, and how sure that is: typed facts, no sentences.
+"""The best method of an experiment in each cost, by how much, and how sure that is: typed facts, no sentences.
 
-The rule treats all methods alike. The best has the lowest median cost to the target; who cannot be told apart from it
-is *level* with it. Two methods are told apart if the interval of the probability that a run of one costs less than a
-run of the other leaves out one half. The best is held against all others, so these intervals hold for all pairs
-together (Bonferroni): with 95 % confidence, the method that is truly best is the best or level with it.
+The rule is the same for all methods. The best has the lowest median cost to the target. A method that cannot be told
+apart from the best is *level* with it. For two methods, take the probability that a run of one costs less than a run of
+the other: they are told apart if its interval leaves out one half. The best is compared with all others, so these
+intervals hold for all pairs together (Bonferroni): with 95 % confidence, the method that is truly best is the best here
+or level with it.
 
-Times must differ by more than the smallest effect of verdicts, 5 %; runs that shared the machine say nothing of them.
-Memory does not depend on the seed, and is asked of the methods whose median run reaches the target.
+Times must differ by more than the smallest effect of verdicts, 5 %. Those of runs that shared the machine do not count.
+Memory does not depend on the seed; it is compared among methods whose median run reaches the target.
 """
 
 import math
@@ -29,9 +30,9 @@ COSTS = ("gradients", "seconds", "peak_state")
 
 @dataclass(frozen=True)
 class Method:
-    """A method that ran: how its setting was found, in how many trials, and how its runs ended, by status.
+    """A method that ran: how its setting was found, the number of trials, and the number of runs by status.
 
-    edge: the options of a tuned setting that lie at the edge of what was searched.
+    edge: the options of a tuned setting whose value lies at the edge of the search.
     """
 
     spec: str
@@ -46,8 +47,9 @@ class Method:
 class Gain:
     """What the best saves over another method.
 
-    factor: the cost of the other over that of the best, the median over shared seeds; infinite if it never gets there.
-    sure: the probability that a run of the best costs less; of times, less by the smallest effect at least.
+    factor: the cost of the other over that of the best, the median over shared seeds; infinite if the other misses the
+        target.
+    sure: the probability that a run of the best costs less; for times, less by at least the smallest effect.
     """
 
     over: str
@@ -57,12 +59,13 @@ class Gain:
 
 @dataclass(frozen=True)
 class Lead:
-    """Who is best in one cost.
+    """The best method in one cost.
 
-    costs: the median of each method that is known, from the lowest; infinite if it did not reach the target.
-    level: who cannot be told apart from the best. never: of whom no run reached the target.
-    over_next: the gain over the next method that is told apart and got there. over_sgd: over the reference, told apart
-    or not. enough: whether there are seeds enough to tell anyone apart.
+    costs: the known median of each method, from the lowest; infinite if it did not reach the target.
+    level: the methods that cannot be told apart from the best. never: those of which no run reached the target.
+    over_next: the gain over the next method that reached the target and is told apart. over_sgd: the gain over the
+        reference, told apart or not.
+    enough: whether there are enough seeds to tell methods apart.
     """
 
     metric: Metric
@@ -79,9 +82,9 @@ class Lead:
 class Answer:
     """The answer of one experiment.
 
-    judged: the metric that the target is of.
-    leads: by cost, of those that any method's median run reached the target in; empty if none did.
-    experiment, environment: of the first run. at_a_time: runs that shared the machine.
+    judged: the metric of the target.
+    leads: by cost; empty if no method's median run reached the target.
+    experiment, environment: of the first run. at_a_time: the number of runs that shared the machine.
     """
 
     target: float
@@ -94,12 +97,12 @@ class Answer:
 
     @property
     def seeds(self) -> int:
-        """The most that a method ran."""
+        """The number of seeds, the most of any method."""
         return max(method.seeds for method in self.methods.values())
 
 
 def answer(groups: Groups, target: float) -> Answer:
-    """The answer of the runs of one experiment, by method; at least one run."""
+    """The answer of an experiment: its runs by method, at least one run."""
     runs = [record for group in groups.values() for record in group]
     at_a_time = max(record.header.at_a_time for record in runs)
     costs = {key: values_of(groups, key, target) for key in COSTS if at_a_time == 1 or not METRICS[key].timed}
@@ -118,7 +121,7 @@ def answer(groups: Groups, target: float) -> Answer:
 
 
 def values_of(groups: Groups, metric: str, target: float) -> dict[str, dict[int, float]]:
-    """By method, one value for each seed, of the metric with this key; methods without values are left out."""
+    """The values of the metric with this key, by method and seed. Methods without values are left out."""
     found = {method: METRICS[metric].by_seed(records, target) for method, records in groups.items()}
     return {method: values for method, values in found.items() if values}
 
@@ -129,7 +132,7 @@ def told(estimate: Estimate) -> bool:
 
 
 def _lead(metric: Metric, values: Costs) -> Lead | None:
-    """Who is best; None if nobody reached the target."""
+    """The best method in one cost; None if no method reached the target."""
     medians = {method: median_interval(of_seed.values()) for method, of_seed in values.items()}
     ranked = sorted(medians, key=lambda method: medians[method].median)
     if not ranked or math.isinf(medians[ranked[0]].median):
@@ -162,17 +165,17 @@ def _gain(metric: Metric, values: Costs, best: str, other: str, pairs: int) -> G
 
 
 def _sure(own: Sequence[float], its: Sequence[float], pairs: int) -> Estimate:
-    """P(own < its) with an interval that holds for so many pairs at once."""
+    """P(own < its), with an interval that holds for this number of pairs together."""
     return probability_of_improvement([own], [its], 1 - (1 - LEVEL) / pairs)
 
 
 def _can_tell(own: int, its: int, pairs: int) -> bool:
-    """Whether so many seeds tell two methods apart that do not overlap."""
+    """Whether these numbers of seeds tell two methods apart if their costs do not overlap."""
     return pairs == 0 or _sure([0.0] * own, [1.0] * its, pairs).low > 0.5
 
 
 def _told(gain: Gain) -> bool:
-    """Whether the other costs more beyond doubt, seed by seed and run by run."""
+    """Whether the other method is told apart, both seed by seed and run by run."""
     return (gain.factor is None or gain.factor.low > 1) and (gain.sure is None or gain.sure.low > 0.5)
 
 

@@ -15,7 +15,7 @@ _ASV_WIDTH = "scaling.Width.track_seconds"
 
 
 def phase_shares(groups: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, float]]:
-    """By method and phase, the share of a step, from the medians over runs and epochs of the mean seconds; methods
+    """The share of each phase in a step, by method: from the mean seconds, as medians over runs and epochs. Methods
     without recorded phases are left out.
     """
     found = {}
@@ -29,7 +29,7 @@ def phase_shares(groups: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, 
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> Estimate:
-    """k if the values grow like width^k, fitted to the wider half, at least three points."""
+    """The exponent k of growth like width^k, fitted to the wider half of the widths, at least three."""
     widths, values = zip(*sorted(points)[-max(3, (len(points) + 1) // 2) :], strict=True)
     return growth_exponent(widths, values)
 
@@ -57,5 +57,5 @@ def milliseconds_by_width(benches: Mapping[str, Sequence[Bench]], history: Itera
 
 
 def _by_width(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """One value above 0 for each width, in order."""
+    """Points in the order of widths, one a width, with values above 0."""
     return sorted({width: value for width, value in points if width > 0 and value > 0}.items())

@@ -1,4 +1,4 @@
-"""Curves from records: the median over the seeds of a method with the lowest and the highest seed."""
+"""Curves from records: for each method the median over its seeds, with the lowest and the highest value."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from suites.harness.records.facts import Point
 from suites.harness.records.record import Record
 
-# what a curve can be drawn against: the name in measuring points and the label
+# the x axes of curves: the name in measuring points, and the label
 AXES = {
     "epochs": ("epoch", "epochs"),
     "seconds": ("training_seconds", "seconds of training"),
@@ -20,9 +20,9 @@ AXES = {
 
 @dataclass(frozen=True)
 class Curve:
-    """A quantity at the measuring points that all runs have; arrays of one shape, [points].
+    """A quantity at the measuring points that all runs share; arrays [points].
 
-    along: for each axis, the median over the seeds. An axis that some record lacks is left out.
+    along: the median over the seeds of each axis. An axis that some record lacks is left out.
     """
 
     along: dict[str, np.ndarray]
@@ -32,14 +32,14 @@ class Curve:
 
 
 def points_of(record: Record) -> list[Point]:
-    """The measuring points of a run; their seconds are NaN if other runs shared the machine."""
+    """The measuring points of a run. If other runs shared the machine, seconds are NaN."""
     if record.header.alone:
         return record.points
     return [replace(point, training_seconds=math.nan) for point in record.points]
 
 
 def curve(runs: Sequence[Sequence[Point]], quantity: Callable[[Point], float | None]) -> Curve:
-    """The curve of a number over the runs of one method. Each run is given by its measuring points.
+    """The curve of a quantity over the runs of one method, each given by its measuring points.
 
     Raises:
         ValueError: for no runs.
@@ -51,8 +51,8 @@ def curve(runs: Sequence[Sequence[Point]], quantity: Callable[[Point], float | N
 
 
 def common_end(records: Sequence[Record]) -> float | None:
-    """How many seconds to show: three times the median length of a run that had the machine to itself, or the longest
-    such run if that is shorter. So a slow method does not squeeze the others.
+    """The end of the axis of seconds: three times the median length of a run, or the longest run if that is shorter. So
+    a slow method does not squeeze the others. Runs that shared the machine do not count.
     """
     ends = [record.points[-1].training_seconds for record in records if record.header.alone]
     return min(max(ends), 3 * float(np.median(ends))) if ends else None

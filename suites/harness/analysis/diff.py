@@ -1,8 +1,8 @@
 """Two folders of records, before and after: what got better or worse, what cannot be told apart, and why not.
 
-A *setup* is what makes losses comparable: data, criterion, network, batch, length, schedule. Within one, runs of the
-same optimizer are paired by seed. Seconds are shown and not judged: of times, the ratio of a step to one of SGD is. It
-is not judged either where *conditions* differ: the machine, its threads, CUDA graphs.
+Losses are comparable within a *setup*: data, criterion, network, batch, length, schedule. There, runs of the same
+optimizer are paired by seed. Of times, only the step time over SGD's is judged; seconds are shown. If *conditions*
+differ (the machine, its threads, CUDA graphs), no time is judged.
 """
 
 from collections import Counter
@@ -39,9 +39,9 @@ _SOFTWARE = ("torch", "blas", "python", "kronbench")
 
 @dataclass(frozen=True)
 class Side:
-    """What a folder holds, or some runs of it.
+    """The runs of a folder, or some of them.
 
-    step_seconds: by the folder of a run of the command. unread: a line for each file that is left out.
+    step_seconds: by the output folder of a command. unread: a line for each file that is left out.
     """
 
     records: list[Record]
@@ -58,7 +58,7 @@ class Side:
         return {name: replace(self, records=records) for name, records in by_optimizer(self.records).items()}
 
     def step_ratios(self) -> list[list[float]]:
-        """Step time / SGD of the first record's optimizer, in each sitting of each run of the command."""
+        """Step time / SGD of the first record's optimizer: for each output folder, one a sitting."""
         folders = dict.fromkeys(map(_folder, self.records))
         optimizer = self.records[0].experiment.optimizer
         found = (step_ratios(self.step_seconds.get(folder, {}), optimizer) for folder in folders)
@@ -70,8 +70,8 @@ class Row:
     """One metric of an optimizer, or of two that a user pairs.
 
     metric: None if no metric of the optimizer is compared.
-    before, after: the medians with their intervals; None if nothing is known.
-    change: None if it is not compared. reason: why it is not compared.
+    before, after: medians with their intervals; None if unknown.
+    change: None if it is not compared. reason: why not.
     """
 
     pair: Pair
@@ -126,8 +126,8 @@ class Diff:
 def read_folder(folder: Path) -> Side:
     """The records in the folders called ``runs`` in and below a folder, and the step times beside them.
 
-    A record is left out if it cannot be read or has no end. Step times are left out if they cannot be read; if the
-    records beside them are of several setups, nobody knows of which they are.
+    Records that cannot be read or have no end are left out. So are step times that cannot be read, or that lie beside
+    records of several setups, since they do not say of which they are.
 
     Raises:
         ValueError: if there is no record, or none that can be compared.
@@ -154,8 +154,8 @@ def diff(before: Side, after: Side, pairs: Sequence[Pair] = (), smallest: float 
     """Compare setup by setup, optimizer by optimizer.
 
     Args:
-        pairs: optimizers that are compared although their names or options differ.
-        smallest: the share by which a time must change.
+        pairs: optimizers to compare although their names or options differ.
+        smallest: the share by which a time must change to count.
 
     Raises:
         ValueError: one line, if no setup has both optimizers of a pair.
@@ -200,7 +200,7 @@ def _difference(setup: Setup, before: Side, after: Side, given: Sequence[Pair], 
 
 
 def _rows(pair: Pair, before: Side, after: Side, target: float, smallest: float) -> list[Row]:
-    """All metrics. ``reason`` stays empty where there is none against comparing."""
+    """The rows of a pair, one a metric. ``reason`` is empty if the metric can be compared."""
     rows = []
     alone = all(record.header.alone for side in (before, after) for record in side.records)
     for metric in (metric.at(target) for metric in metrics_of(after.records)):
@@ -224,7 +224,7 @@ def _row(
 
 
 def _folder(record: Record) -> Path:
-    """That of a run of the command."""
+    """The output folder of the command that wrote it."""
     return record.path.parent.parent
 
 
@@ -254,7 +254,7 @@ def _changes(
     after: Side,
     missing_counts: bool = True,
 ) -> list[str]:
-    """Facts that are not the same for all runs of both sides, as ``threads 2 -> 4``."""
+    """The facts that differ among the runs of both sides, as ``threads 2 -> 4``."""
     old, new = ([facts(record) for record in side.records] for side in (before, after))
     texts = []
     for name in dict.fromkeys(name for one in (*old, *new) for name in one):

@@ -1,4 +1,4 @@
-"""All that a folder of results holds: experiments, which are runs that belong together, and other measurements."""
+"""The contents of a folder of results: experiments and other measurements."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ from suites.harness.records.record import Record, read
 
 @dataclass(frozen=True)
 class Tuning:
-    """What ``kronbench tune`` found of one method, and the file that says so."""
+    """A setting that ``kronbench tune`` found, and its file."""
 
     path: Path
     found: Tuned
@@ -31,12 +31,12 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Experiment:
-    """The runs of one experiment in a folder with ``runs/*.jsonl``, which may hold several.
+    """The runs of one experiment. A folder with ``runs/*.jsonl`` may hold several.
 
-    name: the folder from the results on, with a number for all but its newest experiment.
+    name: the path of the folder below the results, with a number for all but its newest experiment.
     target: value of the problem's metric to reach.
-    configs: the flags of the commands that made it, by their files beside the runs.
-    step_seconds: of interleaved steps. tunings: by those optimizers whose very setting was searched.
+    configs: the flags of the commands that made it, by file.
+    step_seconds: of interleaved steps. tunings: by optimizer, where a search found exactly its setting.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Experiment:
 
     @cached_property
     def by_method(self) -> "Experiment":
-        """With the runs of a method under its name alone, as other problems know it, if one setting of it ran."""
+        """The same, with a method under its name without options if only one setting of it ran."""
         settings = Counter(method_of(spec) for spec in self.methods)
 
         def renamed(record: Record) -> Record:
@@ -71,7 +71,7 @@ class Experiment:
         return replace(self, group=replace(self.group, records=[renamed(record) for record in self.records]))
 
     def costs(self, metric: str) -> dict[str, dict[int, float]]:
-        """Of a metric, the value of each seed by method, see :func:`suites.harness.analysis.answer.values_of`."""
+        """The values of a metric by method and seed, see :func:`suites.harness.analysis.answer.values_of`."""
         return values_of(self.methods, metric, self.target)
 
     @property
@@ -81,12 +81,12 @@ class Experiment:
 
     @property
     def command(self) -> str:
-        """What makes it again, from the configurations beside its runs; empty where there is none."""
+        """The command that makes it again, from the configurations beside its runs; empty if there are none."""
         return "; ".join(f"kronbench {_command_of(flags)} --config {path}" for path, flags in self.configs.items())
 
 
 def _command_of(flags: Mapping[str, object]) -> str:
-    """The command that wrote them; old files do not say, and are told by their flags."""
+    """The command of a configuration. Old files do not name it; their flags tell."""
     if "command" in flags:
         return str(flags["command"])
     return "reproduce" if "name" in flags else "gpu" if "convergence" in flags else "compare"
@@ -94,7 +94,7 @@ def _command_of(flags: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True)
 class Results:
-    """All of a folder. ``unread``: one line for each file that could not be read."""
+    """The contents of a folder. ``unread``: one line for each file that could not be read."""
 
     folder: Path
     experiments: list[Experiment]
@@ -108,7 +108,7 @@ class Results:
 
 
 def collect(folder: Path) -> Results:
-    """Read everything under a folder of results; a folder ``runs`` stands for the one that it is in.
+    """Read everything under a folder of results. A folder ``runs`` stands for its parent.
 
     Raises:
         ValueError: one line, if there is no such folder, or nothing in it to report.
@@ -152,7 +152,7 @@ def _experiments(folder: Path, tunings: list[Tuning], unread: list[str]) -> Iter
         order = {spec: position for position, spec in enumerate(flags.get("optimizer", ["sgd"]))}
         records = list(results.read_each(sorted(runs.glob("*.jsonl")), read, unread))
         if not records or any(record.experiment.validation for record in records):
-            continue  # those of a search are its own
+            continue  # runs of a search
         records.sort(key=lambda r: (order.get(r.experiment.optimizer, len(order)), r.experiment.optimizer))
         steps = list(results.read_each(runs.parent.glob("step_seconds.json"), read_step_seconds, unread))
         name = runs.parent.relative_to(folder).as_posix() if runs.parent != folder else folder.resolve().name

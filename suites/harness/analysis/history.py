@@ -1,4 +1,4 @@
-"""The history of performance: what asv recorded of every commit."""
+"""The history of performance, as asv recorded it commit by commit."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ import msgspec
 
 T = TypeVar("T")
 
-_LINES = ("optimizer", "part")  # parameters whose values are lines of one picture
+_LINES = ("optimizer", "part")  # each value of these parameters is a line in a picture
 
 
 class Measured(NamedTuple):
@@ -25,9 +25,9 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark on a machine, with one value of every parameter but the one that tells its lines apart.
+    """A benchmark on a machine: one picture, with fixed values of all parameters but the one that names its lines.
 
-    ``case``: those values; ``series``: by optimizer, or by part of one, what was measured in the order of the commits.
+    ``case``: the fixed values. ``series``: the measured values by line, from the oldest commit to the newest.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Benchmark:
 
     @property
     def commits(self) -> list[str]:
-        """Of all lines, from the oldest to the newest; a line may lack some."""
+        """The commits of all lines, from the oldest to the newest. A line may lack some."""
         return list(dict.fromkeys(one.commit for one in sorted(itertools.chain(*self.series.values()))))
 
 
 @dataclass(frozen=True)
 class _Known:
-    """A benchmark as asv's ``benchmarks.json`` has it."""
+    """A benchmark in asv's ``benchmarks.json``."""
 
     param_names: list[str] = field(default_factory=list)
     unit: str | None = None
@@ -57,7 +57,7 @@ class _Known:
 
 @dataclass(frozen=True)
 class _OfCommit:
-    """A file of asv's results; a file of a machine has none."""
+    """A file of asv's results of a commit. The file of a machine has none."""
 
     commit_hash: str = ""
     date: int = 0
@@ -75,9 +75,10 @@ class _Row:
 
 
 def read_history(folder: Path, unread: list[str]) -> list[Benchmark]:
-    """asv's results, version 2, with what was neither measured nor finite left out; none without the folder.
+    """asv's results, version 2. Values that are missing or not finite are left out.
 
     Args:
+        folder: of the results; it may be missing.
         unread: gets a line for each file that cannot be read.
     """
     if not (folder / "benchmarks.json").exists():
@@ -104,7 +105,7 @@ def read_history(folder: Path, unread: list[str]) -> list[Benchmark]:
 
 
 def _read(path: Path, kind: type[T]) -> T:
-    """A file of JSON in which asv may write NaN."""
+    """A JSON file of asv, which may have NaN."""
     try:
         return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), kind)
     except (OSError, ValueError) as error:
@@ -112,18 +113,18 @@ def _read(path: Path, kind: type[T]) -> T:
 
 
 def _measured(of_commit: _OfCommit, known: dict[str, _Known]) -> Iterator[tuple[str, str, str, Measured]]:
-    """Name, case, line and value of each benchmark that is known in this version."""
+    """Name, case, line and value of each benchmark whose version is the current one."""
     for name, cells in of_commit.results.items():
         # trailing nulls are dropped
         row = msgspec.convert(dict(zip(of_commit.result_columns, cells, strict=False)), _Row)
         if name not in known or str(row.version) != str(known[name].version):
-            continue  # another workload: not to be compared
+            continue  # it measured another workload
         for case, line, value in _values(known[name].param_names, row):
             yield name, case, line, Measured(of_commit.date, of_commit.commit_hash[:7], value)
 
 
 def _values(names: list[str], row: _Row) -> Iterator[tuple[str, str, float]]:
-    """The case, the line and the value; asv's values run over the product of the parameters, given as ``repr``."""
+    """The case, the line and the value of each measurement, over the product of the parameters' values."""
     for values, value in zip(itertools.product(*(row.params or [])), row.result or [], strict=False):
         if value is not None and math.isfinite(value):
             given = dict(zip(names, (text.strip("'") for text in values), strict=True))

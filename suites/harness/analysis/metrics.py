@@ -1,6 +1,6 @@
-"""The registry of metrics: what is read off a run, what it is called, how it is written, and which way is better.
+"""The registry of metrics: how each is computed from a run, its name, unit and format, and which way is better.
 
-Tables, pictures, verdicts and the page take names, labels and formats from here.
+Tables, pictures, verdicts and the page take all of these from here.
 """
 
 import math
@@ -21,15 +21,15 @@ Form: TypeAlias = str | Callable[[float], str]
 class Metric:
     """A number of a run.
 
-    key: its name in code. quantity: what it measures, without its unit: ``time``.
-    of: the number, given the target; None if it is unknown, as for an unfinished run.
+    key: its name in code. quantity: the name of what it measures, without the unit: ``time``.
+    of: computes it, given the target; None if it is unknown, as for an unfinished run.
     form: the format, such as ``.3g``, or a function, which writes the unit as well.
-    unit: that of the number, in the plural; empty for a number without one.
-    until: what it is counted to, ``to {target}``, or what it is a share of, ``/ step``.
+    unit: in the plural; empty for a number without one.
+    until: the end of its name: ``to {target}``, or ``/ step``.
     fell: the value that ranks a run that failed or diverged; None: the value of ``of``.
     smaller, larger: the words for a change. kind: whether changes are ratios or differences.
-    timed: it depends on the machine, and is unknown of a run that shared it. exact: it does not depend on the seed.
-    to_target: it is infinite for a run that did not reach the target.
+    timed: it depends on the machine; it is unknown for a run that shared it. exact: it does not depend on the seed.
+    to_target: it is infinite for a run that missed the target.
     """
 
     key: str
@@ -53,7 +53,7 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """Its name where no unit stands beside it: ``seconds to 0.95``, ``train loss``."""
+        """Its full name: ``seconds to 0.95``, ``train loss``."""
         return f"{self.unit} {self.until}" if self.until else self.quantity
 
     @property
@@ -67,19 +67,19 @@ class Metric:
         return self.unit if self.to_target else self.label
 
     def text(self, value: float) -> str:
-        """The number as readers see it."""
+        """The number for readers, in its format."""
         if self.to_target and math.isinf(value):
             return "not reached"
         return self.form(value) if callable(self.form) else format(value, self.form)
 
     def ranked(self, record: Record, target: float) -> float | None:
-        """The number that ranks runs against each other; see :attr:`fell` for one that failed or diverged."""
+        """The number that ranks a run among others; ``fell`` for one that failed or diverged."""
         if self.fell is not None and record.status in ("failed", "diverged"):
             return self.fell
         return self.of(record, target)
 
     def by_seed(self, records: Iterable[Record], target: float) -> dict[int, float]:
-        """One value for each seed, see :func:`suites.harness.analysis.verdicts.by_seed`; unknown ones are left out."""
+        """One known value for each seed, see :func:`suites.harness.analysis.verdicts.by_seed`."""
         values = ((record.experiment.seed, self.ranked(record, target)) for record in records)
         return by_seed((seed, value) for seed, value in values if value is not None)
 
@@ -105,7 +105,7 @@ def _a_step(quantity: str) -> Callable[[Record, float], float | None]:
 
 
 def _alone(of: Callable[[Record, float], float | None]) -> Callable[[Record, float], float | None]:
-    """A time, of a run that had the machine to itself."""
+    """The same number, and None for a run that shared the machine."""
     return lambda record, target: of(record, target) if record.header.alone else None
 
 
@@ -202,19 +202,19 @@ METRICS = {
 
 
 def judged_by(records: Sequence[Record]) -> Metric:
-    """The metric that the targets of these runs are of, with its unit where the problem has one of its own."""
+    """The metric of these runs' targets, with the unit of the problem if it has its own."""
     goal, problem = goal_of(records[0]), records[0].header.problem
     unit = problem.unit if problem else goal.unit
     return replace(METRICS[goal.field], unit="" if unit == goal.unit else unit)
 
 
 def metrics_of(records: Sequence[Record]) -> list[Metric]:
-    """All but those by which other problems are judged."""
+    """The metrics of these runs: all but those that judge other problems."""
     others = {goal.field for goal in GOALS.values()} - {goal_of(records[0]).field}
     return [metric for key, metric in METRICS.items() if key not in others]
 
 
-STEP_RATIO = Metric(  # of a run of the command, not of a record
+STEP_RATIO = Metric(  # its values are of a command, not of a record
     key="step_ratio",
     quantity="step time / SGD",
     of=lambda record, target: None,

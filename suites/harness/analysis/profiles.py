@@ -2,8 +2,8 @@
 
 The ratio of a method on a problem is its median cost over the lowest median of all methods there. Its profile rho(tau)
 is the share of problems with a ratio of at most tau (Dolan and More 2002). Its score is the mean height of the profile
-from 1 to 4: 1 for a method that is the cheapest everywhere, 0 for one that never arrives or always costs four times the
-cheapest or more. A score compares methods that ran on the same problems, so the table behind it has no empty cell.
+from 1 to 4. A method that is the cheapest everywhere has 1; one that always misses the target, or always costs four
+times the cheapest, has 0. A score compares methods that ran on the same problems.
 """
 
 import math
@@ -39,7 +39,7 @@ class Score:
     """A method over all problems.
 
     value: the integral of its profile, from 0 to 1, with its interval. ratios: its cost over the lowest, by problem.
-    best: the problems on which it is best or cannot be told from the best. tuned: those on which it ran tuned.
+    best: the problems on which it is best or level with the best. tuned: those on which it ran tuned.
     """
 
     value: Estimate
@@ -56,11 +56,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """The scores in one cost, from the highest; empty where no two methods ran on one problem.
+    """The scores in one cost, from the highest; empty if no two methods ran on the same problem.
 
-    experiments: those that count, by problem. lacking: the problems that a method without a score lacks.
-    left_out: the methods with a score that a problem lacks, for problems that do not count.
-    unsolved: the problems whose target nobody reached.
+    experiments: those that count, by problem. lacking: for methods without a score, the problems that they lack.
+    left_out: for problems that do not count, the methods with a score that did not run there.
+    unsolved: the problems whose target no method reached.
     """
 
     cost: str
@@ -72,8 +72,9 @@ class Scoreboard:
 
 
 def counting(experiments: Sequence[Experiment]) -> dict[str, Experiment]:
-    """Of each problem the experiment that counts: the one with the most tuned methods; of those alike, one whose runs
-    had the machine to themselves, then with the most methods, the most seeds, and the newest."""
+    """The experiment of each problem that counts: the one with the most tuned methods. Ties go to one whose runs had
+    the machine to themselves, then to the most methods, the most seeds, and the newest.
+    """
 
     def rank(one: Experiment) -> tuple[int, bool, int, int, str]:
         tuned = {plain_name(spec) for spec, records in one.methods.items() if tuning_of(records[0]) == "tuned"}
@@ -88,13 +89,13 @@ def counting(experiments: Sequence[Experiment]) -> dict[str, Experiment]:
 
 
 def scoreboard(experiments: Sequence[Experiment], cost: str) -> Scoreboard:
-    """The scores of methods on all problems that they all ran on, in a cost to the target of each experiment.
+    """The scores of methods in one cost to the target, over problems that all of them ran on.
 
     One experiment of a problem counts, see :func:`counting`. A method that ran there with several settings counts with
-    its tuned one; if not just one is tuned, it lacks the problem. Methods join
-    in the order of how many problems they ran on, as long as the number of cells, methods times problems, grows.
+    its tuned one, and lacks the problem unless exactly one is tuned. Methods are added from those on the most problems
+    down, as long as the number of cells (methods times problems) grows.
 
-    deviates: a problem whose target nobody reached tells nobody apart and does not count; AlgoPerf gives all a zero.
+    deviates: a problem whose target no method reached does not count; AlgoPerf gives all methods a zero there.
     """
     of_problems = {problem: (one, _methods(one, cost)) for problem, one in counting(experiments).items()}
     chosen = {problem: (one, ran) for problem, (one, ran) in of_problems.items() if ran}
@@ -127,12 +128,11 @@ def scoreboard(experiments: Sequence[Experiment], cost: str) -> Scoreboard:
 
 
 def integrals(problems: Mapping[str, Costs]) -> dict[str, tuple[Estimate, dict[str, float]]]:
-    """Integral and ratios of methods that all ran on all problems, over the seeds that they share.
+    """Integral and ratios of each method, over the seeds that all share. All methods ran on all problems.
 
-    The 95 % interval is a bootstrap's standard error of each problem with Student's t (Satterthwaite's degrees of
-    freedom); in simulations of 2 to 10 seeds it covers 91 to 100 %. The bootstrap draws the same seeds for all methods,
-    since a seed gives all of them the same batches and the same minutes of the machine. One seed tells nothing: from 0
-    to 1.
+    The 95 % interval has a bootstrap's standard error for each problem, and Student's t with Satterthwaite's degrees of
+    freedom. In simulations of 2 to 10 seeds it covers 91 to 100 %. The bootstrap draws the same seeds for all methods,
+    since a seed has the same batches and the same minutes of the machine for all. With one seed the interval is [0, 1].
     """
     if not problems:
         return {}
@@ -154,12 +154,12 @@ def integrals(problems: Mapping[str, Costs]) -> dict[str, tuple[Estimate, dict[s
 
 
 def _behind(ratios: np.ndarray) -> np.ndarray:
-    """The share of what lies behind a ratio, between 1 and the largest: what a problem adds to the integral."""
+    """The share of the factors from 1 to the largest that lie above a ratio: a problem's part of the integral."""
     return np.clip((LARGEST_RATIO - ratios) / (LARGEST_RATIO - 1), 0, 1)
 
 
 def _error(costs: np.ndarray) -> np.ndarray:
-    """The standard error over the seeds of what a problem adds to each method; ``costs`` [methods, seeds]."""
+    """The standard error over seeds of a problem's part of each method's integral; ``costs`` [methods, seeds]."""
     seeds = costs.shape[1]
 
     def statistic(drawn: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -171,7 +171,7 @@ def _error(costs: np.ndarray) -> np.ndarray:
 
 
 def _half_width(errors: np.ndarray, freedom: np.ndarray) -> np.ndarray:
-    """Of the interval of a mean over problems; ``errors`` [problems, methods], ``freedom`` [problems, 1]."""
+    """Half of the interval of a mean over problems; ``errors`` [problems, methods], ``freedom`` [problems, 1]."""
     variances = (errors / len(errors)) ** 2
     total = variances.sum(axis=0)
     with np.errstate(invalid="ignore"):
@@ -180,7 +180,7 @@ def _half_width(errors: np.ndarray, freedom: np.ndarray) -> np.ndarray:
 
 
 def _ratios(costs: np.ndarray) -> np.ndarray:
-    """Medians over the lowest of all methods [methods, ...], of costs [methods, ..., seeds]; infinite for never."""
+    """Median costs over the lowest of all methods [methods, ...], from costs [methods, ..., seeds]."""
     medians = np.median(costs, axis=-1)
     lowest = medians.min(axis=0)
     return np.where(np.isfinite(medians), medians / np.where(np.isfinite(lowest), lowest, 1.0), math.inf)
@@ -193,7 +193,7 @@ def _table(costs: Costs, methods: Sequence[str]) -> np.ndarray:
 
 
 def _methods(experiment: Experiment, cost: str) -> dict[str, Sequence[Record]]:
-    """The runs of each method at its one setting, by its name for people; those whose cost is known."""
+    """The runs of each method at the setting that counts, by its name for people, if their cost is known."""
     if METRICS[cost].timed and not all(record.header.alone for record in experiment.records):
         return {}
     known = values_of(experiment.methods, cost, experiment.target)
@@ -211,7 +211,7 @@ def _methods(experiment: Experiment, cost: str) -> dict[str, Sequence[Record]]:
 
 
 def _most_cells(cells: Mapping[str, set[str]]) -> list[str]:
-    """The methods, from those on most problems, with the most filled cells; empty if no problem has two."""
+    """The methods that fill the most cells, from those on the most problems down; none if no problem has two."""
     counts: dict[str, int] = {}
     for ran in cells.values():
         for method in sorted(ran):

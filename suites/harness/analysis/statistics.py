@@ -1,13 +1,13 @@
 """Statistics that hold for a handful of seeds.
 
 A *sample* has the values of one optimizer, one for each seed. A *stratum* is a sample on one of several problems. A run
-that missed its target is infinite: it is ranked, never dropped. Simulations give the coverage below, and a test keeps
-it.
+that missed its target has the value infinity: it is ranked, never dropped. Coverages below are from simulations, and a
+test holds them.
 
 * The median of a sample has the interval between two of its order statistics, interpolated between the nearest two
   exact levels (Hettmansperger and Sheather 1986). It holds for any distribution and covers 94 to 96 % from 6 values on.
-  The percentile bootstrap covers 86 to 96 % there. Fewer than 6 values cannot reach 95 %: they have the whole range,
-  which covers :func:`attained_level`, 93.75 % with 5 values, 75 % with 3.
+  The percentile bootstrap covers 86 to 96 % there. Fewer than 6 values cannot reach 95 %: the interval is their range,
+  which covers 93.75 % with 5 values and 75 % with 3, see :func:`attained_level`.
 * The probability of improvement has a score interval (Newcombe 2006, method 5). It covers 93 to 97 % from 5 seeds on,
   and 89 to 97 % with 3 seeds of one problem. If the samples hardly overlap, a bootstrap of 3 to 10 seeds covers
   41 to 87 %.
@@ -96,8 +96,8 @@ def growth_exponent(sizes: Sequence[float], values: Sequence[float]) -> Estimate
     """k of ``value ~ size^k`` with its 95 % t interval: the slope of a line through the logarithms.
 
     It takes one value for each size. Several measurements of one size share their errors (cache misses, blocks of
-    products), so they are not independent, and to count them as such would make the interval too narrow. The interval
-    comes from the scatter about the line. It includes what a power law leaves out, and is wide if there are few sizes.
+    products); as independent values they would make the interval too narrow. The interval comes from the scatter about
+    the line, so it includes deviations from a power law, and is wide for few sizes.
 
     Raises:
         ValueError: for fewer than 3 sizes, or a number that is not above 0.
@@ -113,7 +113,7 @@ def growth_exponent(sizes: Sequence[float], values: Sequence[float]) -> Estimate
 
 @cache
 def _order(size: int) -> tuple[int, float]:
-    """The rank at which the 95 % interval of a median ends, counted from outside, and how far towards the next
+    """The rank at which the 95 % interval of a median ends, counted from outside, and the share of the way to the next
     value.
     """
     rank = int(stats.binom.ppf((1 - LEVEL) / 2, size, 0.5))

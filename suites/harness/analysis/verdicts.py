@@ -1,11 +1,11 @@
-"""What changed between two groups of runs, and the verdict in words.
+"""The change between two groups of runs, and the verdict in words.
 
-What a seed decides (losses, accuracies, epochs) is paired seed by seed. Two groups are told apart if the interval of
-their change leaves out "no change". That takes 6 shared seeds: the sign test of n pairs has no p below 2^(1-n), which
-is below 0.05 from n = 6 on.
+Losses, accuracies and epochs depend on the seed, and are paired seed by seed. Two groups are told apart if the interval
+of their change leaves out "no change". That takes 6 shared seeds: the sign test of n pairs has no p below 2^(1-n),
+which is below 0.05 from n = 6 on.
 
-A time is decided by the machine, and all seeds of a run share its drift. So the times of two runs are judged as ratios
-to SGD, see :func:`step_ratios` and :func:`times_changed`, and every time must change by a smallest effect.
+Times depend on the machine, and all seeds of a run share its drift. So step times are judged as ratios to SGD, see
+:func:`step_ratios` and :func:`times_changed`, and must change by more than a smallest effect.
 """
 
 import math
@@ -25,7 +25,7 @@ SEEDS_NEEDED = 6
 SITTINGS_NEEDED = 3
 SMALLEST_EFFECT = 0.05  # the share by which a time must change
 Kind = Literal["ratio", "difference"]
-StepSeconds: TypeAlias = Mapping[str, Sequence[Sequence[float]]]  # by optimizer: of each sitting, those of its blocks
+StepSeconds: TypeAlias = Mapping[str, Sequence[Sequence[float]]]  # by optimizer: for each sitting, one number a block
 
 
 def by_seed(values: Iterable[tuple[int, float]]) -> dict[int, float]:
@@ -38,12 +38,12 @@ def by_seed(values: Iterable[tuple[int, float]]) -> dict[int, float]:
 
 @dataclass(frozen=True)
 class Compared:
-    """How values changed.
+    """The change of some values.
 
     change: the ratio after / before, or the difference after - before, with its interval.
-    same: every value is the one before.
-    lacking: what a verdict lacks, as ``too few seeds (5 of 6)``.
-    smallest: the share that the whole interval of a ratio must lie beyond.
+    same: every value is as before.
+    lacking: why there is no verdict, as ``too few seeds (5 of 6)``.
+    smallest: the smallest effect: the whole interval of a ratio must lie beyond this share.
     """
 
     change: Interval
@@ -54,7 +54,7 @@ class Compared:
 
     @property
     def direction(self) -> int:
-        """-1 if the values became smaller, 1 if larger, 0 if that cannot be told."""
+        """-1 if the values became smaller, 1 if larger, 0 if neither can be told."""
         if self.lacking:
             return 0
         smaller, larger = (1 / (1 + self.smallest), 1 + self.smallest) if self.kind == "ratio" else (0.0, 0.0)
@@ -99,12 +99,12 @@ def times_changed(
 ) -> Compared | None:
     """How the step ratios of two sides changed: the ratio of their geometric means. None if a side has no runs.
 
-    The spread s of a side's logarithms over its sittings is what its machine does within a run, and is taken for what
-    it does from run to run: drift is shared by the sittings of a run, so they do not average it away, and the mean of
-    R runs has the error s / sqrt(R). The interval is that of Student's t.
+    The spread s of a side's logarithms over the sittings within its runs stands for the spread from run to run:
+    sittings of a run share its drift, so they do not average it away. The mean of R runs thus has the error s /
+    sqrt(R). The interval is that of Student's t.
 
     Args:
-        before, after: for each run of a side the ratio of each sitting.
+        before, after: for each run of a side, one ratio a sitting.
     """
     if not before or not after:
         return None
@@ -127,7 +127,7 @@ def verdict(compared: Compared | None, smaller: str, larger: str) -> str:
     interval does not lie beyond "no change", or beyond the smallest effect.
 
     Args:
-        smaller, larger: the word for values that became smaller, or larger.
+        smaller, larger: the words for values that became smaller and larger.
     """
     if compared is None:
         return "no shared seeds"
@@ -137,7 +137,7 @@ def verdict(compared: Compared | None, smaller: str, larger: str) -> str:
     if compared.direction == 0:
         return f"{compared.lacking or 'indistinguishable'}: {_shown(compared.change, unit)}"
     word, change = larger, compared.change
-    if compared.direction < 0:  # shown as the size of what went down
+    if compared.direction < 0:  # shown as the factor by which it went down
         middle, low, high = change
         word, change = smaller, Interval(*(_undone(end, compared.kind) for end in (middle, high, low)))
     if math.isinf(change.median):

@@ -30,7 +30,7 @@ DEFAULT_OPTIMIZERS = (
     "kfra[inverse=factor]",
     "kfra[inverse=auto]",
 )
-_COLUMNS = {  # of the table, and the parts of a footprint that go into each
+_COLUMNS = {  # of the table, with the parts of a footprint in each
     "parameters, state": ("parameters", "state"),
     "activations": ("activations",),
     "gradients": ("gradients",),
@@ -43,7 +43,7 @@ _COLUMNS = {  # of the table, and the parts of a footprint that go into each
 
 @dataclass(frozen=True)
 class Case:
-    """What all rows share; the default is the paper's ImageNet-10 network on its GTX 1080 Ti."""
+    """The measurement that all rows share. The default is the paper's ImageNet-10 network on its GTX 1080 Ti."""
 
     network: tuple[int, ...] = find("imagenet10").network
     batch_size: int = 100
@@ -56,7 +56,7 @@ class Case:
         """The case with its device resolved.
 
         Raises:
-            ValueError: if it cannot be measured with one of the optimizers.
+            ValueError: one line, if one of the optimizers cannot be measured.
         """
         shared = self.network, self.batch_size, self.dtype, self.device, self.kind
         devices = [check(spec, *shared) for spec in specs]
@@ -65,7 +65,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One optimizer: its predicted footprint, None if there is no formula, and the measurement."""
+    """One optimizer: the measurement, and the predicted footprint, None if there is no formula."""
 
     optimizer: str
     predicted: Footprint | None
@@ -73,7 +73,7 @@ class Row:
 
     @property
     def too_small(self) -> bool:
-        """Whether the measured peak says little: the process's own allocations are as large as those of a step."""
+        """Whether a step is so small that the process's own allocations hide it."""
         return self.predicted is not None and self.predicted.peak_bytes < SMALLEST_BYTES
 
     @property
@@ -104,8 +104,7 @@ def compare_memory(
 ) -> list[Row]:
     """Predict and measure one optimizer after the other.
 
-    After each, ``memory.json`` and ``table.md`` in ``output`` are written anew with one row more: a run that is cut
-    short leaves the rows that it has.
+    After each, ``memory.json`` and ``table.md`` in ``output`` are written again with the rows so far.
     """
     rows: list[Row] = []
     environment = describe(case.device)
@@ -128,7 +127,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def caption(case: Case, environment: Environment) -> str:
-    """What the table shows and the machine it was measured on, in one paragraph."""
+    """One paragraph about the table: the network, the machine, and how memory was measured."""
     on_cuda = case.device == "cuda"
     budget = "" if case.budget_bytes is None else f", budget {shown_bytes(case.budget_bytes)}"
     measured = "the allocator's peak" if on_cuda else "the peak of resident memory above imports and a small step"

@@ -5,7 +5,7 @@ a, b          sides of the moments: o and i, or B where a side is in the space o
 U             [a, a], [b, b]        eigenvectors
 x U           B a, B b              the rows of delta and h in them, with their squares
 
-Where the eigenvectors are kept, the step that they stand for is one that renews them.
+Where eigenvectors are kept, the formulas are those of a step that renews them.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from suites.harness.memory.ledger import Ledger
 
 
 def state(net: Net, interval: int, decay: float) -> int:
-    """The numbers that are kept between steps: eigenvectors, and averages of the moments."""
+    """The count of numbers kept between steps: eigenvectors, and averages of the moments."""
     return sum(_kept(o, i, decay) for i, o in net.layers) if interval > 1 else 0
 
 
@@ -26,13 +26,13 @@ def _kept(a: int, b: int, decay: float) -> int:
 
 
 def _sampled_rows(net: Net, ledger: Ledger) -> list[Operator]:
-    """Deltas for sampled labels, which are no rows of a direction, so that no basis is in their space."""
+    """Deltas for sampled labels. They are no rows of a direction, so no basis lies in their space."""
     sampled_deltas(net, ledger)
     return [replace(rows(net.batch, o), in_batch=False) for _, o in net.layers]
 
 
 def _ekfi(net: Net, ledger: Ledger, curvature: Sequence[Operator], interval: int, decay: float) -> None:
-    """Layer by layer: both sides in their basis, the moments, and what is divided by them."""
+    """Layer by layer: both sides in their basis, the moments, and the gradient divided by them."""
     B, keeps = net.batch, interval > 1
     for (i, o), G in zip(net.layers, curvature, strict=True):
         assert isinstance(G, Gram), "the Fisher matrix is made of rows"
@@ -67,7 +67,7 @@ def _ekfi(net: Net, ledger: Ledger, curvature: Sequence[Operator], interval: int
 
 
 def _eigenvectors(net: Net, ledger: Ledger, n: int, part: str) -> None:
-    """Of a matrix, with its eigenvalues, and twice as many numbers of workspace in LAPACK."""
+    """The eigenvectors and eigenvalues of a matrix, with LAPACK's workspace, twice as large."""
     symmetric(net, ledger, n, "curvature")
     with ledger.during(library=2 * n**2, workspace=n):
         ledger.hold(**{part: n**2})

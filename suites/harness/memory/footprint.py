@@ -42,7 +42,7 @@ def predict(
         device: ``cpu`` or ``cuda``; a CPU works on matrices by blocks.
         budget_bytes: above it KFI's ``auto`` falls back to ``rank_one``; it has no other effect.
         library: whether to count the copies inside library calls.
-        kind: what the network is trained for.
+        kind: criterion and activation of the network.
 
     Raises:
         ValueError: for a bad specification, dtype or device.
@@ -70,7 +70,7 @@ def predict(
         step = partial(second_order, **{kind: _given(FORMULAS[part.name], group) for kind, part in parts.items()})
     else:
         return None
-    for _ in range(2):  # from the second step on, the last one's directions are there at first
+    for _ in range(2):  # the second step begins with the directions of the first
         step(net, ledger)
     return ledger.footprint()
 

@@ -1,6 +1,6 @@
-"""The formulas of memory: a training step replayed on a ledger. Each line stands for the line of code that it counts.
+"""The formulas of memory: a training step replayed on a ledger, line by line as in the code.
 
-Here are the step and the curvatures; each solver has a module of its name.
+This module has the step and the curvatures; each solver has a module of its name.
 
 symbol        meaning
 B             batch
@@ -22,7 +22,7 @@ curvature           G
 inverse             KFI's factor A or Gram matrix, and the Cholesky factor of any system
 directions          d; between steps also the inputs in its product
 workspace           temporaries of one line
-library             copies inside one call of LAPACK, which are no tensors of ours
+library             copies inside one call of LAPACK
 """
 
 from collections.abc import Callable
@@ -39,12 +39,12 @@ from optimizers.core.symmetric import STRIP
 from suites.harness.memory.ledger import Ledger
 
 Formula = Callable[..., Any]
-PREDICTED = ("cross-entropy", "squared-error", "bernoulli")  # criteria
+PREDICTED = ("cross-entropy", "squared-error", "bernoulli")  # the criteria that have formulas
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a network is trained for.
+    """Criterion and activation of a network.
 
     criterion: its name. activation: as :class:`optimizers.core.FCNN` takes it.
     """
@@ -61,9 +61,10 @@ USUAL = Kind()
 
 @dataclass(frozen=True)
 class Net:
-    """Sizes n_0 ... n_k, B, whether matrices are processed by blocks, as on a CPU, and what it is trained for.
+    """A network and its batch: sizes n_0 ... n_k, B, whether matrices are processed by blocks, as on a CPU, and its
+    kind.
 
-    Targets that are vectors as wide as the inputs are the inputs themselves.
+    Target vectors as wide as the inputs are taken to be the inputs themselves.
     """
 
     sizes: tuple[int, ...]
@@ -92,7 +93,7 @@ def _record(net: Net, ledger: Ledger) -> None:
 
 
 def sgd(net: Net, ledger: Ledger) -> None:
-    """delta^T / B of every layer and the gradients of the biases; the rest is accumulated into the momenta."""
+    """delta^T / B of every layer and the gradients of the biases. Gradients of weights go straight into the momenta."""
     _record(net, ledger)
     ledger.begin("update")
     ledger.hold(gradients=sum(net.batch * o + o for _, o in net.layers))
@@ -112,7 +113,7 @@ def second_order(net: Net, ledger: Ledger, curvature: "Formula", solver: "Formul
 
 
 def symmetric(net: Net, ledger: Ledger, n: int, part: str, temporaries: int = 1) -> None:
-    """A symmetric [n, n] matrix, as one product whose first temporary is the result, or in strips of rows."""
+    """A symmetric [n, n] matrix, as one product, whose first temporary is the result, or in strips of rows."""
     whole = not net.by_blocks or n <= STRIP
     ledger.hold(**{part: n**2})
     with ledger.during(workspace=(temporaries - 1) * n**2 if whole else temporaries * STRIP * n):
@@ -120,7 +121,7 @@ def symmetric(net: Net, ledger: Ledger, n: int, part: str, temporaries: int = 1)
 
 
 def rows(batch: int, width: int) -> Gram:
-    """A Gram matrix of rows that have a shape and no numbers."""
+    """A Gram matrix without numbers: its rows lie on the device ``meta``."""
     return Gram(torch.empty(batch, width, device="meta"))
 
 
@@ -129,7 +130,7 @@ def matrix(width: int) -> Dense:
 
 
 def fisher(net: Net, ledger: Ledger) -> list[Operator]:
-    """The deltas, of which a solver may form E[delta delta^T]."""
+    """The deltas. A solver may form E[delta delta^T] from them."""
     return [rows(net.batch, o) for _, o in net.layers]
 
 
@@ -141,7 +142,7 @@ def formed_fisher(net: Net, ledger: Ledger) -> list[Operator]:
 
 
 def sampled_fisher(net: Net, ledger: Ledger) -> list[Operator]:
-    """E[delta delta^T] of deltas for sampled targets, which are held beside those of the tape meanwhile."""
+    """E[delta delta^T] of deltas for sampled targets; meanwhile these deltas are held beside those of the tape."""
     sampled_deltas(net, ledger)
     operators = formed_fisher(net, ledger)
     ledger.let_go(gradients=net.batch * sum(net.sizes[1:]))
@@ -149,7 +150,7 @@ def sampled_fisher(net: Net, ledger: Ledger) -> list[Operator]:
 
 
 def sampled_deltas(net: Net, ledger: Ledger) -> None:
-    """The deltas of all layers; the targets that they are for are let go when these are there."""
+    """The deltas of all layers. The sampled targets are held until the deltas are there."""
     B, (*hidden, last), criterion = net.batch, net.sizes[1:], net.kind.criterion
     vectors = CRITERIA[criterion].vectors
     with ledger.during(workspace=0 if vectors else 2 * B * last):  # p, and random numbers

@@ -1,4 +1,4 @@
-"""A ledger of the numbers that a training step holds, and the footprint read from it."""
+"""A ledger of the numbers that a training step holds, and the footprint from it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ class Ledger:
         self._fullest: dict[str, Counter[str]] = {}
 
     def begin(self, phase: str) -> None:
-        """Begin a phase; what is held stays."""
+        """Begin a phase. Nothing is let go."""
         self._phase = phase
         self.hold()
 
@@ -82,7 +82,7 @@ class Ledger:
         self._held = self._held - Counter(numbers)
 
     def borrow(self, numbers: int) -> None:
-        """A direction is a product with these activations, so they stay as long as the direction."""
+        """Keep activations as long as the directions, which are products with them."""
         self._borrowed += numbers
 
     def forget_directions(self) -> None:
@@ -90,7 +90,7 @@ class Ledger:
         self._held = Counter({part: count for part, count in self._held.items() if part != "directions"})
 
     def end_step(self) -> None:
-        """Let go of the tape and all that was made from it, except directions and what they borrowed."""
+        """Let go of all but parameters, state, directions and borrowed activations."""
         kept = {part: count for part, count in self._held.items() if part in ("parameters", "state", "directions")}
         self._held = Counter(kept) + Counter(directions=self._borrowed)
         self._borrowed = 0
@@ -106,4 +106,4 @@ class Ledger:
 
 
 def _total(held: Counter[str]) -> int:
-    return sum(held.values())  # Counter.total is of Python 3.10, and reads no better
+    return sum(held.values())

@@ -1,8 +1,8 @@
 """Memory peaks: a few whole training steps in a fresh process, under a budget that is enforced.
 
-After its imports and a small step the process holds some memory: peak and budget count from there. On a CPU the peak is
-that of resident memory, and the budget limits the data of the process (``RLIMIT_DATA``). On CUDA both belong to torch's
-allocator. Either way an allocation beyond the budget fails, as on a machine of that size.
+Peak and budget count from the memory that the process holds after its imports and a small step. On a CPU the peak is
+that of resident memory, and the budget limits the data of the process (``RLIMIT_DATA``). On CUDA both are those of
+torch's allocator. An allocation beyond the budget fails, as on a machine of that size.
 """
 
 import json
@@ -37,12 +37,12 @@ from suites.harness.training.experiment import DTYPES, resolve_device
 
 _ROOT = Path(__file__).resolve().parents[3]
 _STATUS = Path("/proc/self/status")
-# glibc would keep some freed blocks of up to 32 MB: with this the peak is of what is held, not of holes (5 % of it) too
+# else glibc keeps freed blocks of up to 32 MB, and the peak counts these holes too, some 5 %
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-WARM_UP = ((512, 512, 10), 256)  # large enough for the BLAS to make its buffers, which are not the optimizer's
+WARM_UP = ((512, 512, 10), 256)  # large enough for the BLAS to make its buffers before the measurement
 SMALLEST_BYTES = 32 * 10**6
-"""A peak is known to some 3 MB: memory that the warm-up gave back is taken again unseen, and libraries keep buffers.
-Below this size it says little."""
+"""Below this size a peak says little: it is known to some 3 MB, since memory that the warm-up freed is taken again
+unseen, and libraries keep buffers."""
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -61,12 +61,12 @@ def measure(
     Args:
         spec: an optimizer as :func:`suites.harness.training.catalog.choose` reads it.
         sizes: of the network, inputs first.
-        budget_bytes: on a CPU never more than 90 % of what is available now, which is the default; on CUDA the default
-            is the whole device.
-        kind: what the network is trained for.
+        budget_bytes: on a CPU at most 90 % of the available memory, which is the default; on CUDA the default is the
+            whole device.
+        kind: criterion and activation of the network.
 
     Raises:
-        ValueError: for a specification, sizes, dtype, device or budget that cannot be.
+        ValueError: one line, for an invalid specification, sizes, dtype, device or budget.
     """
     device = check(spec, sizes, batch, dtype, device, kind)
     if steps < 2:
@@ -94,7 +94,7 @@ def measure(
 
 
 def check(spec: str, sizes: tuple[int, ...], batch: int, dtype: str, device: str, kind: Kind = USUAL) -> str:
-    """Refuse a case that cannot be; returns the device, ``auto`` resolved."""
+    """Refuse an invalid case; returns the device, with ``auto`` resolved."""
     pick("dtype", dtype, DTYPES)
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(f"network must be two or more sizes of at least 1, got {list(sizes)}")
@@ -109,7 +109,7 @@ def check(spec: str, sizes: tuple[int, ...], batch: int, dtype: str, device: str
 
 
 class ProcessMemory:
-    """The peak and the limit of this process, above what it held when this was made."""
+    """The peak of this process and its limit, both above the memory that it holds now."""
 
     def __init__(self, device: str, budget_bytes: int | None) -> None:
         self._cuda = device == "cuda"
@@ -122,7 +122,7 @@ class ProcessMemory:
                 total = torch.cuda.get_device_properties(torch.device(device)).total_memory
                 torch.cuda.set_per_process_memory_fraction(min(1.0, (self._before + budget_bytes) / total))
             return
-        with suppress(OSError):  # where this is not allowed, a peak below that of the imports is not seen
+        with suppress(OSError):  # if this is not allowed, a peak below that of the imports is not seen
             Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         held = psutil.Process().memory_info()
         self._before = held.rss
@@ -135,7 +135,7 @@ class ProcessMemory:
 
 
 def _peak_of_this_process() -> int:
-    """Bytes; ``getrusage`` would tell the peak since the start, which ``clear_refs`` does not reset."""
+    """Bytes. ``clear_refs`` resets this peak, and not that of ``getrusage``."""
     found = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
     assert found is not None, "Linux tells the peak of every process"
     return 1024 * int(found[1])
@@ -149,7 +149,7 @@ def noise_step(
     device: str = "cpu",
     kind: Kind = USUAL,
 ) -> Step:
-    """A step on noise, a new batch each time. Targets that are vectors as wide as the inputs are the inputs."""
+    """A step on noise, with a new batch each time. Target vectors as wide as the inputs are the inputs."""
     generator, criterion = torch.Generator(device).manual_seed(0), CRITERIA[kind.criterion]
 
     def noise(width: int) -> Tensor:
@@ -164,7 +164,7 @@ def noise_step(
         while True:
             pair = [noise(sizes[0])]
             pair.append(pair[0] if criterion.vectors and sizes[0] == sizes[-1] else targets())
-            yield pair.pop(0), pair.pop()  # nothing of it is held here
+            yield pair.pop(0), pair.pop()  # this generator keeps no reference to the batch
 
     network = FCNN(sizes, kind.activation, device=device, dtype=DTYPES[dtype])
     return Step(network, choose(spec).build(network, criterion), criterion, batches())
@@ -180,7 +180,7 @@ def _measure_here(
     budget_bytes: int | None,
     kind: dict[str, Any],
 ) -> PeakMeasured:
-    """Measure in this process, whose limits stay as they are then."""
+    """Measure in this process. Its limits are not lifted again."""
     noise_step(spec, *WARM_UP, dtype, device)()  # libraries start their threads and pools
     memory = ProcessMemory(device, budget_bytes)
     seconds: list[float] = []
@@ -210,7 +210,7 @@ def _measure_here(
 
 
 def asked_bytes(message: str) -> int | None:
-    """The size of the allocation that torch refused, from its message; None where it does not say."""
+    """The size of the allocation that torch refused, from its message; None if it is not in there."""
     found = re.search(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", message, re.IGNORECASE)
     return int(float(found[1]) * _UNITS.get(found[2], 1)) if found else None
 

@@ -1,10 +1,10 @@
-"""The formulas of memory for K-FAC as practised: factors with a memory, their inverses, and its update rule.
+"""The formulas of memory for K-FAC as practised: averaged factors, kept inverses, and the update rule.
 
 symbol        meaning
 A             [n, n] with n = i, or i + 1 where the bias is joint
 v             momentum, as many numbers as there are parameters
 
-The step that they stand for is the fullest: factors, inverses and damping are due in it.
+They are those of the largest step, in which factors, inverses and damping are all due.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ from suites.harness.memory.ledger import Ledger
 
 
 def state(net: Net, group: Mapping[str, Any]) -> int:
-    """The numbers that are kept between steps: averages, inverses, momenta."""
+    """The count of numbers kept between steps: averages, inverses, momenta."""
     sizes = [(i + group["joint_bias"], o) for i, o in net.layers]
     factors = sum(n**2 + o**2 for n, o in sizes)
     numbers = factors if _keeps(group["decay"], group["inverse_interval"]) else 0
@@ -47,7 +47,7 @@ def _keeps(decay: float, inverse_interval: int) -> bool:
 
 
 def _kept(of_batch: Formula, net: Net, ledger: Ledger, joint_bias: bool, decay: float) -> list[Operator]:
-    """G of the batch beside the average, and A after it, layer by layer; a G of all layers is let go at last."""
+    """Layer by layer G of the batch beside the average, then A. G of all layers is let go at the end."""
     found = of_batch(net, ledger)
     formed = [0 if isinstance(G, Gram) else G.size**2 for G in found]
     for (i, o), of_G in zip(net.layers, formed, strict=True):
@@ -55,7 +55,7 @@ def _kept(of_batch: Formula, net: Net, ledger: Ledger, joint_bias: bool, decay: 
         if not of_G:
             symmetric(net, ledger, o, "curvature")
             ledger.let_go(curvature=o**2)
-        ledger.let_go(curvature=0 if decay else of_G)  # without an average it is the state from here on
+        ledger.let_go(curvature=0 if decay else of_G)  # without an average it becomes the state
         with ledger.during(workspace=net.batch * n if joint_bias else 0):  # (h, 1)
             symmetric(net, ledger, n, "curvature")
             ledger.let_go(curvature=n**2)

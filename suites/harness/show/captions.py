@@ -1,4 +1,4 @@
-"""What is said in words: the answer, what was measured on which machine, what numbers mean, the block of the README."""
+"""Sentences: the answer, the machine, the meaning of numbers, and the headline of the README."""
 
 import math
 import re
@@ -22,7 +22,7 @@ _MARKS = ("<!-- headline -->", "<!-- /headline -->")
 
 
 def caption(records: Sequence[Record], target: float) -> str:
-    """What a comparison shows and the machine it was measured on, in one paragraph."""
+    """One paragraph about a comparison: the problem, the machine, and the meaning of the numbers."""
     return (
         f"{measured(records, target)} Step time: ratio to SGD with momentum, interleaved in one process. "
         "Optimizer memory: the most that it holds within a step beside parameters, activations and their gradients."
@@ -30,7 +30,7 @@ def caption(records: Sequence[Record], target: float) -> str:
 
 
 def measured(records: Sequence[Record], target: float) -> str:
-    """The machine that records were measured on, and what medians, a target and gradient-equivalents mean."""
+    """The problem and the machine, and the meaning of medians, target and gradient-equivalents."""
     experiment, setup = records[0].experiment, Setup.of(records[0])
     seeds = len({record.experiment.seed for record in records})
     batches = sorted({record.experiment.batch_size for record in records})
@@ -96,7 +96,7 @@ def verdict(found: Answer, width: int = 80) -> list[str]:
 
 
 def _lead(lead: Lead, names: Mapping[str, str]) -> Iterator[str]:
-    """``gradient-equivalents to 0.95: KFAC 91 [79, 112]``, who is level with it, ``1.6x [1.4, 1.8] fewer than SGD``."""
+    """``gradient-equivalents to 0.95: KFAC 91 [79, 112]``, its equals, ``1.6x [1.4, 1.8] fewer than SGD``."""
     yield f"{lead.metric.label}: {names[lead.best]} {_best(lead)}"
     if not lead.enough:
         yield "Too few seeds to tell anyone apart"
@@ -172,7 +172,7 @@ def _listed(specs: Iterable[str], names: Mapping[str, str]) -> str:
 
 
 def _fitting(width: int, forms: Iterable[str]) -> str:
-    """The first form that fits; the last one is cut off where none does."""
+    """The first form that fits; if none does, the last one, cut off."""
     form = ""
     for form in forms:
         if len(form) <= width:
@@ -181,7 +181,7 @@ def _fitting(width: int, forms: Iterable[str]) -> str:
 
 
 def readme_block(experiment: Experiment, picture: str) -> str:
-    """What stands between the marks of the README: picture, answer, table and caption; ``picture`` lacks a suffix."""
+    """The README's text between its marks: picture, answer, table and caption. ``picture`` has no suffix."""
     found = answer(experiment.methods, experiment.target)
     shown = f'<img src="{picture}.svg" alt="{" and ".join(drawn(found))}, by method">'
     dark = f'<source media="(prefers-color-scheme: dark)" srcset="{picture}-dark.svg">'
@@ -198,7 +198,7 @@ def readme_block(experiment: Experiment, picture: str) -> str:
 
 
 def drawn(found: Answer) -> dict[str, dict[str, Interval]]:
-    """What the picture of an answer shows: the medians with their intervals, by cost and method."""
+    """The medians with their intervals, by cost and method, for the picture of an answer."""
     return {lead.metric.label: lead.costs for key, lead in found.leads.items() if key != "peak_state"}
 
 

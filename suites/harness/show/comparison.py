@@ -33,12 +33,11 @@ _COSTS = ("epochs", "seconds", "gradients", "gradients_a_step")
 def comparison_table(records: Sequence[Record], step_seconds: StepSeconds, target: float) -> Table:
     """One row for each optimizer: medians over its seeds with intervals, see :func:`median_cell`.
 
-    A run that failed or diverged counts as one that never reached the target; its losses are left out. A run without an
-    end is left out. The column ``runs`` counts all.
+    A run that failed or diverged counts as one that missed the target, and its losses are left out. So is a run without
+    an end. The column ``runs`` counts all.
 
     Args:
-        step_seconds: by optimizer, see :func:`suites.harness.analysis.verdicts.step_ratios`. Optimizers whose steps
-            fail have none.
+        step_seconds: by optimizer, see :func:`suites.harness.analysis.verdicts.step_ratios`.
         target: value of the problem's metric to reach.
     """
     trained = ("train_loss", judged_by(records).key, *_COSTS)
@@ -60,10 +59,10 @@ def comparison_table(records: Sequence[Record], step_seconds: StepSeconds, targe
 def short_table(found: Answer, groups: Mapping[str, Sequence[Record]]) -> Table:
     """The answer as a table of a few columns: ``*`` is the best, ``=`` cannot be told from it, ``†`` is untuned.
 
-    Each method has its setting below its name, where it is not that of the defaults.
+    Below the name of a method stands its setting, unless it is the default.
     """
     columns = [metric_column(key, found.target) for key in (found.judged.key, *(found.leads or ["train_loss"]))]
-    columns = [replace(column, form=".2g") if column.key == "seconds" else column for column in columns]  # 80 signs
+    columns = [replace(column, form=".2g") if column.key == "seconds" else column for column in columns]  # 80 columns
     return Table([Column("method", "method"), *columns], [_short_row(found, m, groups[m]) for m in found.methods])
 
 
@@ -99,7 +98,7 @@ def _row(name: str, group: Sequence[Record], step_seconds: StepSeconds, target: 
 
 
 def shown_tuning(group: Sequence[Record]) -> str:
-    """How the setting was chosen, and which options lie at the edge of the search: ``tuned, lr at the edge``."""
+    """How the setting was chosen, and its options at the edge of the search: ``tuned, lr at the edge``."""
     ways = {", ".join([tuning_of(one), *(f"{name} at the edge" for name in one.header.edge)]) for one in group}
     return " or ".join(sorted(ways))
 
@@ -123,7 +122,7 @@ def metric_cell(key: str, group: Sequence[Record], target: float) -> Cell | None
 def median_cell(values: Sequence[float | None]) -> Cell | None:
     """The median of a sample with its interval; None if it is empty or a value is unknown.
 
-    A median that was never reached says how many of the runs got there.
+    If the median is infinite, the cell says how many runs reached the target.
     """
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
@@ -139,7 +138,7 @@ def statuses(group: Sequence[Record]) -> str:
 
 
 def with_tuning(experiment: Experiment) -> Table:
-    """The comparison, and the cost of the target including the search for the setting."""
+    """The comparison, with the cost to the target including the search for the setting."""
     table = comparison_table(experiment.records, experiment.step_seconds, experiment.target)
     for unit in ("seconds", "gradients"):
         costs = experiment.costs(unit)
@@ -179,7 +178,7 @@ def pairs(experiments: Sequence[Experiment], name: str, title: str) -> Table:
 
 
 def tunings(found: Sequence[Tuning]) -> Table:
-    """What every search found, and its cost."""
+    """The results of all searches, and their costs."""
     rows: list[dict[str, Content]] = [
         {
             "best setting": one.spec,
@@ -198,7 +197,7 @@ def tunings(found: Sequence[Tuning]) -> Table:
 
 
 def solver_failures(methods: Mapping[str, Sequence[Record]], name: str) -> Table:
-    """For each method, how many solves of its runs had problems."""
+    """The number of solves with problems, by method."""
     rows: list[dict[str, Content]] = []
     for label, records in by_label(methods).items():
         solvers = [point.solver for record in records for point in record.points if point.solver]
@@ -216,7 +215,7 @@ def _total(solvers: Sequence[SolverHealth], name: str) -> int | None:
 
 
 def scores(board: Scoreboard) -> Table:
-    """The scores in one cost, from the highest, and in the note what they are of and what is missing."""
+    """The scores in one cost, from the highest. The note says over which problems, and which are missing."""
     count, unit = len(board.experiments), METRICS[board.cost].short
     columns = [
         Column("method", "method"),
@@ -237,7 +236,7 @@ def scores(board: Scoreboard) -> Table:
 
 
 def _about(board: Scoreboard) -> str:
-    """Of what the scores are, and what is missing."""
+    """The problems of the scores, and those that are missing."""
     problems = [
         f"{problem} to {one.target:g} ({len({r.experiment.seed for r in one.records})} seeds)"
         for problem, one in board.experiments.items()

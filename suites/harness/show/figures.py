@@ -1,7 +1,7 @@
 """The figures of the page, as plotly's JSON: traces and layout of plain values.
 
 The page fills in the colours of its theme: ``$c0``, ``$c1``, ... of :mod:`suites.harness.show.looks`, and ``$ink`` for
-text. If readers can choose the x axis, a trace has its x values by axis in ``along``. ``method`` is its method.
+text. A trace may have ``along``, its x values by axis if readers can choose the axis, and ``method``, its label.
 """
 
 import html
@@ -47,7 +47,7 @@ def literal(text: object) -> str:
 
 
 def line(label: str, look: Look) -> Trace:
-    """What all lines of a method share."""
+    """The properties of every line of a method."""
     colour = f"$c{look.colour}"
     return {
         "name": literal(label),
@@ -59,7 +59,7 @@ def line(label: str, look: Look) -> Trace:
 
 
 def convergence(experiment: Experiment, metric: Metric) -> Figure:
-    """A metric over training by method: medians with bands, and every interrupted run up to its last point."""
+    """A metric over training: medians with bands by method, and each unfinished run up to its last point."""
     traces: list[Trace] = []
     names, of_method = marked(experiment.methods), looks(experiment.methods)
     for spec, group in experiment.methods.items():
@@ -104,8 +104,8 @@ def _broken_off(record: Record, quantity: str, label: str, look: Look) -> Trace:
 
 
 def solver_health(groups: Mapping[str, Sequence[Record]], where: str) -> list[Figure]:
-    """How solves went over training, for methods whose records have it: CG iterations, residuals, the eigenvalues
-    that Pos-Eig made positive, and KFI's pi.
+    """How solves went over training, where records say so: CG iterations, residuals, the negative eigenvalues before
+    Pos-Eig, and KFI's pi.
     """
     over_training = (
         (_solver("iterations_mean", fmean), "CG iterations, mean of layers and steps", {"rangemode": "tozero"}),
@@ -129,7 +129,7 @@ def solver_health(groups: Mapping[str, Sequence[Record]], where: str) -> list[Fi
 
 
 def _solver(name: str, summary: Callable[[Sequence[float]], float]) -> Callable[[Point], float | None]:
-    """Of the solves since the last measuring point; None before the first step, and of a direct solver."""
+    """A summary of the solves since the last measuring point; None before the first step and for direct solvers."""
 
     def number_of(point: Point) -> float | None:
         values = point.solver and getattr(point.solver, name)
@@ -185,10 +185,10 @@ def lines(
     """Lines through points in their order.
 
     Args:
-        series: points by what their line shows, such as an optimizer.
-        names: of the lines for readers.
-        log: whether y is logarithmic; otherwise it begins at 0.
-        axis: what plotly is told of the x axis.
+        series: points by line, such as an optimizer.
+        names: of the lines, for readers.
+        log: whether y is logarithmic; if not, it begins at 0.
+        axis: plotly's options for the x axis.
     """
     of_line = looks(series)
     traces = [
@@ -226,10 +226,10 @@ def rule(axis: str, at: float) -> dict[str, object]:
 
 
 def numbers(values: Iterable[float | None]) -> list[float | None]:
-    """Numbers with the digits that can be seen."""
+    """Numbers with five digits, as many as can be seen."""
     return [_rounded(value) for value in values]
 
 
 def _rounded(value: float | None) -> float | None:
-    """Five digits, as many as can be seen; None if there is nothing to draw."""
+    """None if there is nothing to draw."""
     return None if value is None or not isfinite(value) else float(f"{float(value):.5g}")

@@ -1,4 +1,4 @@
-"""How a method looks wherever it is drawn: one colour, one marker and one line, whatever else is in the picture.
+"""The look of a method: the same colour, marker and line in all pictures.
 
 The paper's methods have the colour of their curvature, and a dashed line is KFI: KFAC and Fisher + EA-CG are both blue.
 The first seven colours are Okabe and Ito's, which colour-blind people can tell apart, and markers differ as well. A
@@ -18,7 +18,7 @@ from suites.harness.records.record import Record
 
 @dataclass(frozen=True)
 class Form:
-    """A marker or the dash of a line, as matplotlib, plotly and SVG call it."""
+    """A marker or a dash, in the terms of matplotlib, plotly and SVG."""
 
     matplotlib: str | tuple[int, tuple[int, ...]]
     plotly: str
@@ -27,7 +27,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Look:
-    """Of a method. colour: its place in :data:`COLOURS`. hollow: a marker that is not filled."""
+    """The look of a method. colour: its place in :data:`COLOURS`. hollow: whether the marker is not filled."""
 
     colour: int
     marker: Form
@@ -69,7 +69,7 @@ _LOOKS = {  # in the order of columns
     "Gauss-Newton + EA-CG": Look(_GREEN, _DOWN, _SOLID),
     "HF": Look(_ORANGE, _DOWN, _SOLID),
     "Block HF": Look(_VIOLET, _UP, _SOLID),
-    "Fisher": Look(_BLUE, _DIAMOND, _SOLID),  # parts alone
+    "Fisher": Look(_BLUE, _DIAMOND, _SOLID),  # curvatures and solvers by themselves
     "Gauss-Newton": Look(_GREEN, _UP, _SOLID),
     "PCH-1": Look(_RED, _STAR, _SOLID),
     "PCH-2": Look(_PINK, _CROSS, _SOLID),
@@ -79,7 +79,7 @@ _LOOKS = {  # in the order of columns
 
 
 def look_of(spec: str) -> Look:
-    """The look of a method, by its name for people."""
+    """The look of a method, however its specification is written."""
     name = plain_name(spec)
     if name in _LOOKS:
         return _LOOKS[name]
@@ -88,7 +88,7 @@ def look_of(spec: str) -> Look:
 
 
 def looks(specs: Iterable[str]) -> dict[str, Look]:
-    """The looks of what is drawn together."""
+    """The looks of methods that are drawn together."""
     found: dict[str, Look] = {}
     seen: set[str] = set()
     for spec in sorted(set(specs)):
@@ -99,20 +99,20 @@ def looks(specs: Iterable[str]) -> dict[str, Look]:
 
 
 def labels(specs: Iterable[str]) -> dict[str, str]:
-    """The names for people of what is shown together, with options only where a method has several settings."""
+    """The names for people of methods that are shown together, with options if a method has several settings."""
     found = list(dict.fromkeys(specs))
     alone = Counter(map(plain_name, found))
     return {spec: plain_name(spec) if alone[plain_name(spec)] == 1 else shown_name(spec) for spec in found}
 
 
 def marked(groups: Mapping[str, Sequence[Record]]) -> dict[str, str]:
-    """The labels of the runs that are shown together, with a mark where a method ran at its defaults."""
+    """The labels of methods that are shown together; untuned ones are marked."""
     untuned = {spec for spec, group in groups.items() if tuning_of(group[0]) == "untuned"}
     return {spec: f"{label} (untuned)" if spec in untuned else label for spec, label in labels(groups).items()}
 
 
 def by_label(groups: Mapping[str, Sequence[Record]]) -> dict[str, Sequence[Record]]:
-    """What is shown together, by its marked label in place of its specification."""
+    """The runs by marked label in place of the specification."""
     return {label: groups[spec] for spec, label in marked(groups).items()}
 
 

@@ -1,4 +1,4 @@
-"""Tables and figures of measurements other than training, and the machines they were made on."""
+"""Tables and figures of measurements other than training, and of the machines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,11 +19,11 @@ from suites.harness.show.looks import look_of, marked
 from suites.harness.show.table import Cell, Column, Content, Table, slug, table_of
 from suites.harness.units import shown_bytes
 
-_ROUNDING = 1e-5  # of the largest error: layer k of Gauss-Newton and PCH has none but rounding
+_ROUNDING = 1e-5  # of the largest error: layer k of Gauss-Newton and PCH has only rounding
 
 
 def step_times(measurement: Measurement[StepTime], name: str) -> Table:
-    """Milliseconds of a step with intervals, ratios, and what could not be measured."""
+    """Milliseconds of a step with intervals and ratios, and why some are missing."""
     rows: list[dict[str, Content]] = [
         {
             **{key: _text(getattr(row, key)) for key in ("network", "batch", "tf32", "graph", "optimizer")},
@@ -58,7 +58,7 @@ def memory(measurement: Measurement[MemoryPeak], name: str) -> Table:
 
 
 def bench(measurement: Measurement[Bench], name: str) -> Table:
-    """What pytest-benchmark measured: medians and quartiles in milliseconds."""
+    """Measurements of pytest-benchmark: medians and quartiles in milliseconds."""
     rows: list[dict[str, Content]] = [
         {
             "group": row.group,
@@ -72,7 +72,7 @@ def bench(measurement: Measurement[Bench], name: str) -> Table:
 
 
 def growth(sources: Mapping[str, Series]) -> Table:
-    """The exponents of growth with the width, for lines of three points or more."""
+    """The exponents of growth with the width, for lines of at least three points."""
     rows: list[dict[str, Content]] = [
         {"where": where, "part": part, "widths": f"{min(p)[0]:g} to {max(p)[0]:g}", "exponent": Cell(*exponent(p))}
         for where, series in sources.items()
@@ -84,7 +84,7 @@ def growth(sources: Mapping[str, Series]) -> Table:
 
 
 def paper(found: PaperTable) -> Table:
-    """A table of the paper, ours beside the paper's, with four digits."""
+    """A table of the paper, with our values beside the paper's, with four digits."""
     rows = [
         dict(zip(found.columns, (None if cell == "" else cell for cell in row), strict=False)) for row in found.rows
     ]
@@ -92,7 +92,7 @@ def paper(found: PaperTable) -> Table:
 
 
 def measured(results: Results) -> Table:
-    """Machine, software and commit of everything shown."""
+    """The machine, software and commit of every measurement."""
     sources = {e.name: [record.environment for record in e.records] for e in results.experiments}
     for one in [*results.step_times, *results.memory, *results.benches]:
         if one.environment:
@@ -176,9 +176,7 @@ def errors_by_layer(paper: PaperTable) -> Figure | None:
 
 
 def phases(experiment: Experiment) -> Figure:
-    """A step by phase. A bar is as long as the step time of the table, which was measured in turns, and is divided as
-    the steps of the runs were.
-    """
+    """A step by phase. The length of a bar is the step time of the table; its parts are divided as in the runs."""
     names = marked(experiment.methods)
     bars = {
         names[spec]: {phase: ratio.value * share for phase, share in shares.items()}
@@ -205,9 +203,11 @@ def phase_bars(rows: Mapping[str, Mapping[str, float]], title: str, unit: str) -
 
 
 def memory_bars(rows: Sequence[MemoryPeak], title: str) -> Figure:
-    """Bars of the bytes predicted and measured, with a line at the budget. What was skipped has none."""
+    """Bars of predicted and measured bytes, with a line at the budget. Skipped rows have no bars."""
     rows = [row for row in rows if row.status != "skipped"]
-    labels = [f"{_wrapped(row.optimizer)}{chr(0x200B) * position}" for position, row in enumerate(rows)]  # each its own
+    labels = [
+        f"{_wrapped(row.optimizer)}{chr(0x200B) * position}" for position, row in enumerate(rows)
+    ]  # an invisible suffix makes them distinct
     said = ["" if row.status == "finished" else literal(row.status) for row in rows]
     traces = [
         {**_bars(name, labels, colour, shape), "x": numbers(getattr(row, key) for row in rows), "text": texts}

@@ -1,8 +1,8 @@
-"""The first table of the page: every problem with every method, who is best, and who cannot be told from the best.
+"""The first table of the page: every problem with every method, the best ones, and those level with the best.
 
-Of each problem one experiment counts; the others have a table of their own, of the same form. A square has the cost
-of a method over the cost of the best, both to the hardest target that anyone reached. Where a method ran with several
-settings, its cheapest counts, and the square says of how many.
+One experiment of each problem counts; the others are in a second table of the same form. A square has the cost of a
+method over the cost of the best, to the hardest target that was reached. If a method ran with several settings, its
+cheapest counts, and the square says of how many.
 """
 
 import math
@@ -27,7 +27,7 @@ _WORDS = {"best": "best", "level": "level with the best", "behind": "", "never":
 
 @dataclass(frozen=True)
 class Square:
-    """A method in an experiment, at the setting ``spec``, the cheapest of ``settings``.
+    """A method in an experiment. ``spec``: its cheapest setting, out of ``settings``.
 
     factor: the median cost over that of the best method; infinite if the target was not reached.
     text: the median cost itself.
@@ -42,7 +42,7 @@ class Square:
 
     @property
     def words(self) -> str:
-        """For readers who do not see colours."""
+        """The outcome in words, for readers who do not see colours."""
         return _WORDS[self.place]
 
     @property
@@ -90,18 +90,18 @@ class Row:
 
     @property
     def mixed(self) -> bool:
-        """Whether the settings were chosen in several ways, so that each must say its own."""
+        """Whether the settings were chosen in several ways; then each square says how."""
         return len({method.tuning for method in self.answer.methods.values()}) > 1
 
     def best(self, cost: str) -> str:
-        """The lowest cost itself; empty if nobody reached the target."""
+        """The lowest cost itself; empty if no method reached the target."""
         lead = self.answer.leads.get(cost)
         return lead.metric.text(lead.costs[lead.best].median) if lead else ""
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Experiments, a row each, with the plain names of their methods in the order of columns."""
+    """Experiments as rows, and the plain names of their methods as columns, in order."""
 
     name: str
     rows: list[Row]
@@ -111,7 +111,7 @@ class Matrix:
         return in_order(plain_name(spec) for row in self.rows for spec in row.answer.methods)
 
     def table(self, cost: str, briefly: Collection[str]) -> Table:
-        """The same as a table of its own; a paper shows of the methods those ``briefly``, or all if there are none."""
+        """The same as a table. In a paper it has only the methods ``briefly``, or all if there are none."""
         columns = [
             Column("problem", "problem", brief="problem"),
             *(Column(key, key) for key in ("tuning", "runs", "machine", "target")),
@@ -141,11 +141,11 @@ class Overview:
 
     @property
     def matrices(self) -> list[Matrix]:
-        """Those with a row."""
+        """The tables that have a row."""
         return [matrix for matrix in (self.counting, self.others) if matrix.rows]
 
     def table(self, matrix: Matrix, cost: str) -> Table:
-        """A matrix as a table of its own; a paper shows the methods with a score, and who is best on a problem."""
+        """A matrix as a table. In a paper it has only the methods with a score, and those that are best on a problem."""
         found = [square for row in matrix.rows for square in row.squares[cost].items()]
         best = [method for method, square in found if square.place == "best"]
         return matrix.table(cost, {*self.boards.get(cost, self.boards[SCORED[0]]).scores, *best})
@@ -177,7 +177,7 @@ def _row(experiment: Experiment) -> Row:
 
 def _squares(found: Answer, cost: str) -> dict[str, Square]:
     lead = found.leads.get(cost)
-    if lead is None:  # nobody reached the target, or the cost says nothing here
+    if lead is None:  # no method reached the target, or the cost is unknown
         return {} if found.leads else {plain_name(spec): _never(found, spec) for spec in found.methods}
     squares: dict[str, Square] = {}
     least = lead.costs[lead.best].median

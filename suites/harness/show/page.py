@@ -1,4 +1,4 @@
-"""Writes the page with its pictures, tables and records. All that it links to lies inside its folder."""
+"""Writes the page with its pictures, tables and records. It links only to files in its folder."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def build(results: Results, output: Path) -> Path:
 
 
 def _packed(results: Path, paths: Sequence[Path]) -> bytes:
-    """Files of a folder of results as one; the same files give the same bytes."""
+    """Files of a folder of results as a zip file. The same files give the same bytes."""
     packed = BytesIO()
     with ZipFile(packed, "w") as archive:
         for path in sorted(set(paths)):

@@ -61,11 +61,11 @@ def draw_curves(
 ) -> list[Path]:
     """Write train loss and the metric that runs are judged by, in each format, a row of panels for each axis.
 
-    A line is the median over the seeds. Its band reaches from the lowest to the highest seed. Against seconds, a point
-    stands at the median time of its epoch. A ring marks where the median run reaches the target.
+    A line is the median over the seeds, its band the range of the seeds. Against seconds, a point stands at the median
+    time of its epoch. A ring marks where the median run reaches the target.
 
     Args:
-        groups: records by the name of their line, each of one optimizer, which decides its look.
+        groups: records by the label of their line, each of one optimizer, which decides its look.
         axes: of :data:`suites.harness.analysis.curves.AXES`.
         path: without a suffix.
     """
@@ -114,7 +114,7 @@ def draw_headline(
     An infinite median is an arrow at the right edge.
 
     Args:
-        costs: by what is counted and by method.
+        costs: by cost and method.
         names: of methods, for readers.
     """
     paths = []
@@ -137,7 +137,7 @@ def draw_growth(
     """Write seconds against width, both logarithmic, as PNG and SVG.
 
     Args:
-        panels: by title, the widths and the seconds of each line by name.
+        panels: by title; of each line, by name, the widths and the seconds.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11, 4.2), layout="constrained")
@@ -157,7 +157,7 @@ def draw_growth(
 
 
 def _draw(axes: Axes, name: str, drawn: Curve, axis: str, look: Look, place: int) -> None:
-    """A line with its band; markers of other lines stand at other points."""
+    """A line with its band. The markers of different lines stand at different points."""
     x, colour = drawn.along[axis], COLOURS[look.colour]
     step = max(1, len(x) // 8)
     axes.plot(
@@ -187,7 +187,7 @@ def _label(panels: Sequence[Axes], axis: str, judged: Metric, target: float) -> 
     for panel, metric in zip(panels, (METRICS["train_loss"], judged), strict=True):
         scale = "linear" if metric.larger_is_better else "log"
         panel.set(xlabel=AXES[axis][1], ylabel=metric.axis, yscale=scale)
-    above = "top" if judged.larger_is_better else "bottom"  # the side that curves come from
+    above = "top" if judged.larger_is_better else "bottom"  # the side from which curves come
     panels[1].axhline(target, color="grey", linewidth=1, linestyle=":")
     panels[1].annotate(
         f"target {target:g}", (1, target), xycoords=("axes fraction", "data"), ha="right", va=above, fontsize=8
@@ -195,7 +195,7 @@ def _label(panels: Sequence[Axes], axis: str, judged: Metric, target: float) -> 
 
 
 def _limit(panels: Iterable[Axes], records: Sequence[Record]) -> None:
-    """How many seconds are shown, and why those of some runs are not."""
+    """End the axis of seconds, and say which runs have none."""
     most = max((record.header.at_a_time for record in records), default=1)
     for panel in panels:
         if any(record.header.alone for record in records):
@@ -205,7 +205,7 @@ def _limit(panels: Iterable[Axes], records: Sequence[Record]) -> None:
 
 
 def _plain_ticks(axis: Axis) -> None:
-    """Plain numbers along a logarithmic axis, at 1, 2 and 5 of each decade where there are few decades."""
+    """Plain numbers on a logarithmic axis; 1, 2 and 5 of each decade if there are few."""
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
     axis.set_major_formatter("{x:g}")
@@ -239,7 +239,7 @@ def _save(figure: Figure, path: Path, suffixes: Sequence[str]) -> list[Path]:
     layout = figure.get_layout_engine()
     if layout is not None:
         layout.execute(figure)
-        figure.set_layout_engine(None)  # laid out once, not for every format
+        figure.set_layout_engine(None)  # the layout is done, and need not be repeated for each format
     for suffix, file in zip(suffixes, paths, strict=True):
         picture = BytesIO()
         figure.savefig(picture, format=suffix, dpi=130, **_FORMATS[suffix])

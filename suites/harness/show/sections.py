@@ -1,4 +1,4 @@
-"""The folded parts of the page: what each shows, its sources, and the command that makes it again."""
+"""The folded parts of the page: their contents, their sources, and the command that makes them again."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,9 +21,9 @@ from suites.harness.show.table import Table, slug
 class Section:
     """A part of the page.
 
-    aside: beside its title. lines: what it says first. files: its sources. command: makes it again.
+    aside: beside its title. lines: its first sentences. files: its sources. command: makes it again.
     axes: the x axes that readers can choose. methods: the looks of the lines that can be hidden, by label.
-    runs: listed one by one. pictures: there are files that show the same.
+    runs: listed one by one. pictures: whether there are picture files of the same.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Tables: cells carry numbers with their intervals until a writer turns them into text, at the very end."""
+"""Tables. Cells carry numbers with their intervals; a writer turns them into text at the very end."""
 
 import csv
 import io
@@ -26,10 +26,7 @@ _TEX = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A number, the ends of its interval if it has one, and a few words behind it.
-
-    An infinite number was never reached.
-    """
+    """A number, the ends of its interval if it has one, and a few words behind it. Infinity reads ``not reached``."""
 
     value: float
     low: float | None = None
@@ -37,7 +34,7 @@ class Cell:
     note: str = ""
 
 
-Content: TypeAlias = Cell | float | str | None  # None: it is not known
+Content: TypeAlias = Cell | float | str | None  # None: unknown
 Form: TypeAlias = str | Callable[[float], str]
 
 
@@ -47,7 +44,7 @@ class Column:
 
     key: its name in code. title: its name for readers.
     form: the format of numbers, such as ``.3g``, or a function. Counts (int) are written as they are.
-    narrow: whether to show an interval whose ends read like the number itself.
+    narrow: whether to show an interval whose ends read the same as the number.
     brief: its title in a paper; empty if a paper leaves it out.
     """
 
@@ -81,7 +78,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by column key; a key that a row lacks is not known.
+    """Rows by column key. A key that a row lacks is unknown.
 
     name: the stem of its files. note: a sentence below it. folded: whether the page shows it only on request.
     """
@@ -103,7 +100,7 @@ class Table:
 
     @property
     def cells(self) -> list[list[tuple[str, float | None]]]:
-        """For each cell its text, and the number that sorts it, if it has one."""
+        """The text of each cell, and the number that sorts it, if it has one."""
         return [[(c.text(row.get(c.key)), _number(row.get(c.key))) for c in self.columns] for row in self.rows]
 
     def column(self, key: str) -> list[Content]:
@@ -115,7 +112,7 @@ class Table:
         return replace(self, columns=[column for column in self.columns if column.key != key])
 
     def with_column(self, column: Column, cells: Iterable[Content], first: bool = False) -> "Table":
-        """The table with one column more, at its end or first."""
+        """The table with another column, last or first."""
         rows = [{**row, column.key: cell} for row, cell in zip(self.rows, cells, strict=True)]
         return replace(self, rows=rows, columns=[column, *self.columns] if first else [*self.columns, column])
 
@@ -126,7 +123,7 @@ def table_of(
     """A table whose column titles are the keys, in order of first appearance.
 
     Args:
-        forms: see :class:`Column`; one for all columns, or some by key.
+        forms: one for all columns, or some by key, see :class:`Column`.
     """
     keys = dict.fromkeys(key for row in rows for key in row)
     form_of = (lambda key: forms.get(key, ".4g")) if isinstance(forms, Mapping) else (lambda key: forms)
@@ -139,15 +136,15 @@ def slug(name: str) -> str:
 
 
 def markdown(table: Table) -> str:
-    """The table as Markdown. Signs of Markdown and HTML in names are escaped."""
+    """The table as Markdown. Characters of Markdown and HTML in names are escaped."""
     titles, *rows = ([_literal(text) for text in row] for row in (table.titles, *table.texts))
     return _tabulate(titles, rows, "github")
 
 
 def latex(table: Table) -> str:
-    """The table as LaTeX: the columns that a paper shows, or all where none are named.
+    """The table as LaTeX: the columns with a brief title, or all if there are none.
 
-    A number is aligned at its point, and its interval stands behind it in a smaller size.
+    Numbers are aligned at their points; their intervals stand behind in a smaller size.
     """
     briefly = [replace(column, title=column.brief) for column in table.columns if column.brief]
     known = [c for c in briefly or table.columns if any(cell is not None for cell in table.column(c.key))]
@@ -171,7 +168,7 @@ def plain(table: Table) -> str:
 
 
 def fitted(table: Table, width: int = 80) -> str:
-    """The table for a terminal of this width: titles, and cells of the first column, go on in the next line."""
+    """The table for a terminal of this width. Titles and cells of the first column may take several lines."""
     drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for place, (title, *cells) in enumerate(zip(table.titles, *table.texts, strict=True)):
         longest = max([*map(len, cells), *(len(word) + 1 for word in re.split(r"[ -]", title)), min(len(title), 10)])
@@ -184,7 +181,7 @@ def fitted(table: Table, width: int = 80) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """The table as CSV: numbers with all digits, the ends of intervals in columns of their own."""
+    """The table as CSV: numbers with all digits, and columns for the ends of intervals."""
     has_ends = {
         column.key: any(isinstance(cell, Cell) and cell.low is not None for cell in table.column(column.key))
         for column in table.columns
@@ -216,13 +213,13 @@ def _number(content: Content) -> float | None:
 
 
 def _tex_column(column: Column, cells: Sequence[Content]) -> tuple[str, list[str]]:
-    """Its alignment, its title and its cells; numbers take two columns, the second for what stands behind them."""
+    """Alignment, title and cells of a column. Numbers take two, the second for the interval and words."""
     parts = [column.parts(cell) for cell in cells]
     if not any(isinstance(cell, Cell | int | float) for cell in cells):
         return "l", [
             _tex(column.title),
             *("{}" + _tex(shown) for shown, _ in parts),
-        ]  # [ after a line's end is an option
+        ]  # a [ after the end of a line would be read as an option
     places = max(len(_decimals(shown)) for shown, _ in parts)
     numbers = (_tex_number(shown, behind, places) for shown, behind in parts)
     head = r"\\{}".join(map(_tex, wrap(column.title, _TEX_HEAD, break_long_words=False)))
@@ -230,7 +227,7 @@ def _tex_column(column: Column, cells: Sequence[Content]) -> tuple[str, list[str
 
 
 def _tex_number(shown: str, behind: str, places: int) -> str:
-    """A number with room for so many decimal places, and what stands behind it."""
+    """A number with room for a number of decimal places, and the text behind it."""
     number = _tex(shown)
     if shown == NEVER:
         number = r"$\infty$"
@@ -250,7 +247,7 @@ def _tex(text: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """Text in a cell of Markdown without tags, and without what ends the cell."""
+    """Text for a cell of Markdown: no tags, and nothing that ends the cell."""
     return ", ".join(" ".join(line.split()) for line in text.splitlines()).replace("|", "\\|").replace("<", "&lt;")
 
 

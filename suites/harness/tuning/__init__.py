@@ -1,1 +1,1 @@
-"""``kronbench tune``: the grid search, its successive halving, and the best settings again on fresh seeds."""
+"""``kronbench tune``: the search for settings; and ``kronbench compare``: runs at these settings, on fresh seeds."""

@@ -1,4 +1,4 @@
-"""Which setting a method runs at: the one that was found for the task, where the user writes none."""
+"""The setting at which a method runs: the tuned one of the task, unless the user writes one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,17 +9,17 @@ from suites.harness.training.experiment import Task
 
 
 def resolve(spec: str, task: Task, found: Sequence[Tuned]) -> Choice:
-    """The optimizer that a specification names, at the setting that was found for this task.
+    """The optimizer of a specification, at the tuned setting of this task.
 
-    A bare method, such as ``sgd`` or ``ea_cg[gamma=0]``, takes all options of its setting: ``sgd[lr=1]``. Whoever
-    writes one of the searched options gets what is written, and the defaults. It is ``tuned`` if that is the very
-    setting that was found.
+    A method without searched options, such as ``sgd`` or ``ea_cg[gamma=0]``, takes its tuned setting: ``sgd[lr=1]``. If
+    the specification has one of the searched options, it stays as it is, with defaults for the rest; it still counts as
+    ``tuned`` if it equals the tuned setting.
 
     Args:
         found: settings of a file; those of other tasks do not count.
 
     Raises:
-        ValueError: as :func:`suites.harness.training.catalog.choose`; also if a setting that was found does not fit.
+        ValueError: as :func:`suites.harness.training.catalog.choose`; also if the tuned setting does not fit.
     """
     choice = choose(spec)
     for one in found:
@@ -32,10 +32,10 @@ def resolve(spec: str, task: Task, found: Sequence[Tuned]) -> Choice:
 
 
 def at_any_batch(spec: str, task: Task, found: Sequence[Tuned]) -> tuple[Task, Choice]:
-    """The setting that was found for a method, and the task with the batch size that it was found for.
+    """The tuned setting of a method, and the task with the batch size of this setting.
 
     Raises:
-        ValueError: if there is none, or one of each of several batch sizes.
+        ValueError: one line, if there is no such setting, or one for each of several batch sizes.
     """
     bare = choose(spec)
     sought = task_of(task.problem.name, task.settings)[:-1]

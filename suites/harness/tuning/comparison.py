@@ -1,4 +1,4 @@
-"""The main job: several optimizers on one problem with several seeds, to records, a table and pictures."""
+"""The main job: several optimizers on one problem with several seeds; writes records, a table and pictures."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +43,7 @@ def compare(
     """Train every optimizer with seeds 0 ... seeds - 1, time their steps against SGD, and write all into ``output``.
 
     All optimizers train with one seed before the next seed begins, so a machine that slows down slows all of them.
-    Steps are timed in one sitting after each seed, so that the sittings see how the machine drifts.
+    Steps are timed in one sitting after each seed, so the sittings show the drift of the machine.
     """
     runs = [(task, choice, seed) for seed in range(seeds) for choice in choices]
     sittings: list[dict[str, list[float]]] = []
@@ -89,9 +89,9 @@ def train(
 
     Args:
         folder: of the records.
-        progress: gets a bar that counts runs; of those that this process does, it shows how far each is.
-        after_seed: called with the runs so far before the next seed begins; of runs at a time, which do seeds in any
-            order, as often when all is done.
+        progress: gets a bar that counts runs, and shows shares of the runs that this process does.
+        after_seed: called after each seed with the runs so far. If several runs go on at a time, seeds have no order;
+            then all calls are made at the end.
     """
     workers = workers or Workers()
     alone = workers.here and workers.at_a_time == 1

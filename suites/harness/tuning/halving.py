@@ -1,4 +1,4 @@
-"""Successive halving (Jamieson and Talwalkar 2016): many settings for few epochs, the best of them for more."""
+"""Successive halving (Jamieson and Talwalkar 2016): many settings for few epochs, the best ones for more."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,14 +6,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_KEPT = 3  # of so many settings one goes on, to so many times the epochs
+_KEPT = 3  # one setting of this many goes on, to this many times the epochs
 _RUNGS = 3
 
 
 def rungs(count: int, epochs: int) -> list[tuple[int, int]]:
-    """Settings and epochs of each rung: all for a ninth of the epochs, a third for a third, a ninth for all.
+    """Settings and epochs of each rung: all settings for 1/9 of the epochs, 1/3 of them for 1/3, and 1/9 for all
+    epochs.
 
-    A rung that would leave nothing out is not done.
+    A rung after which all settings go on is left out.
     """
     lengths = sorted({max(1, epochs // _KEPT**place) for place in range(_RUNGS)})
     longest = {math.ceil(count / _KEPT**place): length for place, length in enumerate(lengths)}
@@ -21,10 +22,10 @@ def rungs(count: int, epochs: int) -> list[tuple[int, int]]:
 
 
 def halve(settings: Sequence[T], epochs: int, train: Callable[[Sequence[T], int], Sequence[T]]) -> Sequence[T]:
-    """The settings of the last rung, the best first. A rung begins when the one before is done.
+    """The settings of the last rung, best first.
 
     Args:
-        train: given the settings of a rung and its epochs, returns them best first.
+        train: trains the settings of a rung for its epochs, and returns them best first.
     """
     ranked = settings
     for count, length in rungs(len(settings), epochs):

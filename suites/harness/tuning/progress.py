@@ -1,4 +1,4 @@
-"""Progress of long work and an estimate of what is left: bars on a terminal, a line a minute in a log."""
+"""Progress of long work, with the estimated time left: bars on a terminal, a line a minute in a log."""
 
 import time
 from datetime import timedelta
@@ -15,12 +15,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_AVERAGE_SECONDS = 3600  # the estimate takes the mean speed of so long; an epoch may take minutes
+_AVERAGE_SECONDS = 3600  # of the mean speed in the estimate; an epoch may take minutes
 _LINE_SECONDS = 60
 
 
 def progress_bars(console: Console | None = None) -> Progress:
-    """Bars for counted tasks: name, how many of how many are done, time so far, time left."""
+    """Bars for counted tasks: name, number done of all, time so far, time left."""
     return _Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -34,7 +34,7 @@ def progress_bars(console: Console | None = None) -> Progress:
 
 
 class _Bars(Progress):
-    """Without a terminal, rich shows its bars only at the end; these print a line a minute until then."""
+    """Bars that print a line a minute without a terminal, where rich shows bars only at the end."""
 
     _said = 0.0
 

@@ -1,4 +1,4 @@
-"""The rule by which a search finds the best setting: it fits what comparisons report, the cost of the targets."""
+"""The rule by which a search finds the best setting: as in comparisons, the cost to the targets."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ RULE = (
 
 @dataclass(frozen=True, order=True)
 class Score:
-    """Of one setting, by the rule: medians over its runs. The smallest is the best.
+    """The score of one setting by the rule: medians over its runs. The smallest score is the best.
 
-    epochs: to each target, the hardest first; infinite where it was not reached. missed: 1 - accuracy, or 0 where the
+    epochs: to each target, the hardest first; infinite where it was not reached. missed: 1 - accuracy, or 0 if the
         problem is judged by the loss.
     """
 

@@ -1,4 +1,4 @@
-"""The search of ``kronbench tune``: settings of a method on held-out images, never the test set; and what it cost."""
+"""The search of ``kronbench tune``: settings of a method on held-out images, never the test set, and its cost."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,15 +18,15 @@ from suites.harness.tuning.score import RULE, Score, score
 from suites.harness.tuning.space import EXTENSION, Options, Space, at, beyond, joined, space_of, trials
 
 VALIDATION = 0.2  # of the training images
-FIRST_SEED = 1000  # a comparison takes 0 and on, which are then fresh
+FIRST_SEED = 1000  # comparisons take 0, 1, ..., which are fresh then
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is tried of every method.
+    """The plan of a search, the same for every method.
 
-    of_paper: every setting of the paper's grid, in place of points of the space by successive halving.
-    trials: of the quasi-random search. space: in place of what the optimizers declare.
+    of_paper: try every setting of the paper's grid, instead of a quasi-random search with successive halving.
+    trials: of the quasi-random search. space: overrides that of the optimizers.
     batch_sizes: one, or those of the grid. seeds: runs of each setting. epochs: of the last rung.
     """
 
@@ -45,7 +45,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """The options that are searched, with the batch size; ``choice`` has the others too."""
+    """The searched options and the batch size. ``choice`` has all options."""
 
     choice: Choice
     options: Options
@@ -53,16 +53,16 @@ class Setting:
 
 
 def settings_of(task: Task, choice: Choice, plan: Plan) -> list[Setting]:
-    """What is tried of a method at first.
+    """The first settings to try of a method.
 
     Raises:
-        ValueError: if there is nothing to search, or the optimizer does not take the ends of its space.
+        ValueError: one line, if there is nothing to search, or the optimizer refuses the ends of its space.
     """
     if plan.of_paper:
         tried = grid.settings(choice)
         return [_setting(choice, options, batch) for options in tried for batch in plan.batch_sizes]
     space = space_of(choice, plan.space)
-    for share in (0.001, 0.999):  # the very ends may be open
+    for share in (0.001, 0.999):  # the ends themselves may be excluded
         task.check(_setting(choice, at(space, choice.entry.options, [share] * len(space), digits=6), 1).choice)
     return _draw(task, choice, space, plan.trials, plan)
 
@@ -79,12 +79,13 @@ def tune(
 ) -> Tuned:
     """Find the best setting of a method by the rule; every run leaves a record in ``output / "runs"``.
 
-    If the best lies at the edge of a span, the space is extended once to that side, by a third of the span with a third
+    If the best lies at the edge of a span, the space is extended once at this side: by a third of the span, with a
+        third
     of the trials.
 
     Args:
         task: with a share of validation images.
-        on_more: called with the epochs that an extension adds.
+        on_more: called with the number of epochs that an extension adds.
 
     Raises:
         ValueError: if no setting finished.
@@ -115,7 +116,7 @@ def tune(
 
 @dataclass
 class _Runs:
-    """The runs of a search; ``scores`` are those of each setting's longest."""
+    """The runs of a search. ``scores``: of the longest runs of each setting."""
 
     task: Task
     plan: Plan
@@ -128,7 +129,7 @@ class _Runs:
     scores: dict[Setting, Score] = field(default_factory=dict)
 
     def ranked(self, settings: Sequence[Setting], epochs: int) -> list[Setting]:
-        """Train settings; the best first."""
+        """Train settings, and return them best first."""
         jobs = [
             Job(
                 replace(self.task.settings, batch_size=one.batch_size),
@@ -151,7 +152,7 @@ class _Runs:
     def result(
         self, best: Setting, space: dict[str, str], count: int, extended: Sequence[str], edge: Sequence[str]
     ) -> Tuned:
-        """The best setting, and what all runs cost."""
+        """The best setting, and the cost of all runs."""
         unfinished = [record for record in self.records if not record.completed]
         reached = self.scores[best]
         if reached.unfinished:
@@ -198,7 +199,7 @@ def _setting(choice: Choice, options: Options, batch_size: int) -> Setting:
 
 
 def _draw(task: Task, choice: Choice, space: Space, count: int, plan: Plan) -> list[Setting]:
-    """Trials of a space that the optimizer takes."""
+    """Trials in a space; the optimizer takes all of them."""
 
     def fits(options: Options) -> bool:
         try:

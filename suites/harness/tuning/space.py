@@ -1,4 +1,4 @@
-"""The space of a search: which options of a method are varied, from where to where, and what is tried of them."""
+"""The space of a search: the options of a method that are varied, their spans, and the points to try."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,11 +12,11 @@ from suites.harness.measure.contract import Entry
 from suites.harness.names import unknown
 from suites.harness.training.catalog import Choice
 
-Space: TypeAlias = Mapping[str, Span]  # of each option that is varied
+Space: TypeAlias = Mapping[str, Span]  # of the options that are varied
 Options: TypeAlias = dict[str, float]
 
-EDGE = 0.1  # of the way: so close to an end, the best lies at the edge
-EXTENSION = 1 / 3  # of the way: so far an extended space goes on, with as large a share of the trials
+EDGE = 0.1  # the share of a span at each end that counts as its edge
+EXTENSION = 1 / 3  # the share of a span, and of the trials, that an extension adds
 _DECADES = 2  # below and above the default learning rate of a class that declares no space
 _WRITTEN = re.compile(r"\s*(?P<name>\w+)\s*=(?P<low>[^:]+):(?P<high>[^:]+):(?P<scale>log|linear)\s*")
 
@@ -38,7 +38,7 @@ def parse(text: str) -> tuple[str, Span]:
 
 
 def declared(entry: Entry) -> dict[str, Span]:
-    """The space that an optimizer declares; of a class that declares none, four decades around its learning rate."""
+    """The space that an optimizer declares; if it has none, four decades around its default learning rate."""
     made = entry.make.args[0] if isinstance(entry.make, partial) else entry.make  # a class or a factory
     default = entry.options.get("lr")
     around = {"lr": Span(default / 10**_DECADES, default * 10**_DECADES)} if isinstance(default, float | int) else {}
@@ -46,10 +46,10 @@ def declared(entry: Entry) -> dict[str, Span]:
 
 
 def space_of(choice: Choice, given: Space) -> Space:
-    """What is varied of a method: what it declares or the user gives, but for the options that are written.
+    """The space of a method: the user's or the declared one, without the options that its specification writes.
 
     Raises:
-        ValueError: if nothing is left.
+        ValueError: one line, if nothing is left.
     """
     known = {name: span for name, span in given.items() if name in choice.entry.options}
     space = {n: span for n, span in {**declared(choice.entry), **known}.items() if n not in choice.options}
@@ -59,7 +59,7 @@ def space_of(choice: Choice, given: Space) -> Space:
 
 
 def check_names(given: Space, choices: Sequence[Choice]) -> None:
-    """Refuse a space of an option that none of the methods has."""
+    """Refuse a span of an option that no method has."""
     options = dict.fromkeys(name for choice in choices for name in choice.entry.options)
     for name in given:
         if name not in options:
@@ -67,9 +67,10 @@ def check_names(given: Space, choices: Sequence[Choice]) -> None:
 
 
 def trials(space: Space, defaults: Mapping[str, object], count: int, fits: Callable[[Options], bool]) -> list[Options]:
-    """What is tried: the defaults where the space holds them, then points of a Halton sequence, which fill it evenly.
+    """The points to try: the defaults, if they lie in the space, then points of a Halton sequence, which fill it
+    evenly.
 
-    Values have two digits. Where few values fit, there are fewer than ``count``.
+    Values have two digits. If few values fit, there are fewer points than ``count``.
 
     Args:
         fits: whether the optimizer takes the options.
@@ -82,26 +83,26 @@ def trials(space: Space, defaults: Mapping[str, object], count: int, fits: Calla
 
 
 def _inside(space: Space, defaults: Mapping[str, object]) -> Options:
-    """The defaults, or nothing if one lies outside."""
+    """The defaults; empty if one lies outside the space."""
     found: Options = {name: value for name in space if isinstance(value := defaults[name], float | int)}
     return found if all(name in found and span.low <= found[name] <= span.high for name, span in space.items()) else {}
 
 
 def _points(space: Space, defaults: Mapping[str, object], count: int) -> Iterator[Options]:
-    """Scrambled with a fixed seed."""
+    """Points of a Halton sequence, scrambled with a fixed seed."""
     for shares in Halton(len(space), rng=0).random(count).tolist():
         yield at(space, defaults, shares, digits=2)
 
 
 def at(space: Space, defaults: Mapping[str, object], shares: Sequence[float], digits: int) -> Options:
-    """The point of a space at a share of each span. An option whose default is a whole number gets one."""
+    """The point of a space at a share of each span. An option with an integer default gets an integer."""
     values = {name: span.at(share) for (name, span), share in zip(space.items(), shares, strict=True)}
     whole = {name for name in space if isinstance(defaults[name], int)}
     return {n: round(value) if n in whole else float(f"{value:.{digits}g}") for n, value in values.items()}
 
 
 def beyond(span: Span, value: float) -> Span | None:
-    """What lies beyond the edge of a span that a value lies at; None if it lies at none."""
+    """The extension of a span at the edge where a value lies; None if it lies at no edge."""
     share = span.share(value)
     if share < EDGE:
         return Span(span.at(-EXTENSION), span.low, span.scale)
@@ -109,5 +110,5 @@ def beyond(span: Span, value: float) -> Span | None:
 
 
 def joined(span: Span, more: Span) -> Span:
-    """A span with what lies beyond one of its edges."""
+    """A span with its extension."""
     return Span(min(span.low, more.low), max(span.high, more.high), span.scale)
