@@ -126,12 +126,12 @@ VALUES = {"width": (128, 192, 256, 384), "depth": (2, 3, 5), "batch": (16, 32, 6
 @pytest.mark.parametrize("over", VALUES)
 @pytest.mark.parametrize("row", HERE, ids=lambda row: row.method)
 def test_operations_grow_as_the_terms_of_this_code(row, over):
-    """Counted, without noise. A term leaves out what blocks and padding add: up to half, and 0.2 in the exponent; of
+    """Counted, without noise. A term leaves out what blocks and padding add: up to half, and 0.25 in the exponent; of
     curvature, but for the last strip of a symmetric product, it has everything."""
     values = VALUES[over]
     cases = [replace(WIDE, **{over: value}) for value in values]
     counted = [_counted(row.method, case) for case in cases]
-    for part, share, tolerance in (("curvature", 1.08, 0.02), ("solve", 1.5, 0.2)):
+    for part, share, tolerance in (("curvature", 1.08, 0.02), ("solve", 1.5, 0.25)):
         stated = np.array([getattr(row, part).of(case) for case in cases])
         measured = np.array([of[part] for of in counted]) / 2
         if getattr(row, part) is terms.NOTHING:

@@ -24,10 +24,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from optimizers.core.cholesky import LARGE, Damping, Factor, on_gpu
+from optimizers.core.cholesky import LARGE, Damping, Factor, Request, factorize, on_gpu
 from optimizers.core.kept import Kept
-from optimizers.core.operators import Damped, Dense, Diagonal, Gram, Operator, damped
+from optimizers.core.operators import Damped, Diagonal, Gram, Operator, damped
 from optimizers.core.product import Product
+from optimizers.core.solvers.once import Once
 from optimizers.core.solvers.solution import Solution, Status
 from optimizers.core.streams import begun, side_by_side
 from optimizers.core.tape import Layer
@@ -134,8 +135,8 @@ def _traces(operators: Sequence[Operator]) -> tuple[Float[Tensor, " L"], Float[T
 
 
 def one_by_one(gpu: bool, G: Operator) -> bool:
-    """Whether G is factorized for one damping after the other, which holds less. Large ones gain by a batch of two."""
-    return not gpu and not isinstance(G, Kept | Diagonal) and not G.is_in_batch and G.core_size <= LARGE
+    """Whether G is factorized for one damping after the other, the last one for weights, which holds less."""
+    return not gpu and not isinstance(G, Kept | Diagonal)
 
 
 def _factorized(
@@ -145,9 +146,10 @@ def _factorized(
     if G in ready:
         yield from ready[G]()
     elif len(dampings) > 1 and one_by_one(gpu, G):
-        matrix = Dense(G.dense())
-        for damping in dampings:
-            yield from matrix.damped(damping)
+        core, (of_bias, of_weight) = G.core(), dampings
+        yield Damped(G, Once(of_bias, core, torch.zeros((), dtype=torch.int32)))
+        ((factor,),) = factorize([Request(len(core), lambda: core, [of_weight])])
+        yield Damped(G, factor)
     else:
         yield from G.damped(*dampings)
 

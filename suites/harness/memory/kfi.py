@@ -77,9 +77,9 @@ def _of_outputs(
     by_itself = not is_ready and not joint and one_by_one(not net.by_blocks, G)
     if by_itself:
         if isinstance(G, Gram):
-            symmetric(net, ledger, o, "inverse")
-            formed = o**2
-        held = _factorize(net, ledger, o, 1, formed=0)
+            formed = G.core_size**2
+            symmetric(net, ledger, G.core_size, "inverse")
+        held = _factorize(net, ledger, G.core_size, 1, formed=0)
     elif not is_ready:
         held = _factorize_of(net, ledger, G, 1 if joint else 2)
     if not joint:
@@ -89,7 +89,7 @@ def _of_outputs(
         ledger.hold(gradients=o, directions=o)
     if by_itself:
         ledger.let_go(inverse=held)
-        held = _factorize(net, ledger, o, 1, formed=0)
+        held = _factorize(net, ledger, G.core_size, 1, formed=0)
     if A.is_in_batch:
         _solve_with(net, ledger, G, o if G.is_in_batch else B)
     elif G.is_in_batch:

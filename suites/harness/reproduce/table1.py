@@ -188,8 +188,9 @@ def _caption(record: GrowthRecord) -> str:
     return (
         f"k of value ~ size^k, fitted to {FITTED} sizes, with the 95 % interval of a slope through one value a size: "
         "that of counts, which are exact, is as wide as they are no power law. Stated: the slope of the term over the "
-        "same sizes; the paper's terms have no coefficients, those of the code here are multiply-adds, and s(n), of a "
-        "symmetric product, goes from n^2 to n^2/2. Operations: counted. Seconds: the shortest of all rounds, methods "
+        "same sizes; the paper's terms have no coefficients, those of the code here are multiply-adds; s(n), of a "
+        "symmetric product, goes from n^2 to n^2/2, and c(n), of the factorizations of G, is n^3/3, or n^3/6 where one "
+        "is enough. Operations: counted. Seconds: the shortest of all rounds, methods "
         "in turn within each; of small sizes they are those of calling torch. Space: the most bytes alive at once in "
         "curvature and solve, with activations and gradients, without parameters. KFAC and KFRA have inverse=factor, "
         "the paper's form, with E[h h^T] formed in the solve; inverse=exact gives the same direction. EA-CG is PCH-1 "
