@@ -1,9 +1,9 @@
-"""What the benchmarks share: optimizers, networks, and how one process measures for many.
+"""Shared by the benchmarks: optimizers, networks, and measurements of one process for several benchmarks.
 
-asv reads this folder from the working tree and the packages from the commit under test. So names come from the working
-tree, and what an old commit lacks raises NotImplementedError in ``setup``, which asv shows as n/a. asv starts a process
-for every figure. Nothing here imports torch before it measures. The first process that needs a figure measures all
-figures of its group, interleaved, and the others read them.
+asv takes this folder from the working tree and the packages from the commit under test. So names are those of the
+working tree; for what an old commit lacks, ``setup`` raises NotImplementedError, which asv shows as n/a. asv starts a
+process for every number. The first process that needs one measures all numbers of its group, interleaved, and the other
+processes read them. Nothing here imports torch before it measures.
 """
 
 import importlib
@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-# as in asv.conf.json, for environments at hand: with more, a step waits for whichever core something else keeps busy
+# as in asv.conf.json, for existing environments: with more threads a step waits for cores that other work keeps busy
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-WORKLOAD_VERSION = "1"  # raise it when a benchmark comes to measure something else: figures under two are not compared
+WORKLOAD_VERSION = "1"  # raise it when a benchmark measures something else: numbers of two versions are not compared
 
 _FOLDER = Path(__file__).resolve().parents[1] / "optimizers"
 OPTIMIZERS = (
@@ -31,7 +31,7 @@ FORMS = tuple(f"kfac[inverse={form}]" for form in ("factor", "gram", "rank_one")
 PHASES = ("forward_backward", "curvature", "solve", "update")
 REFERENCE = "sgd"
 
-# where old commits have what is now elsewhere, by its module of today, and what they call it
+# by present module: the module in old commits, and the names there
 _FORMERLY = {
     "data.problem": ("problems.problem",),
     "measure.live_bytes": ("memory.live", "measure.phases", "phases"),
@@ -47,7 +47,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def harness(module: str, name: str) -> Any:
-    """A part of the installed harness, by its module and name of today or, in an old commit, by those of then.
+    """A part of the installed harness, by its present module and name, or by those that an old commit has.
 
     Raises:
         NotImplementedError: if the commit under test lacks it.
@@ -64,12 +64,12 @@ def _part(module: str, name: str) -> Any:
         return getattr(importlib.import_module(f"suites.harness.{module}"), name, None)
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("suites."):
-            raise  # the environment lacks a package: a failure, and not an old commit
+            raise  # a package is missing in the environment: that is no old commit
         return None
 
 
 def network(problem: str) -> tuple[int, ...]:
-    """The sizes of a problem's own network; old commits have a table of them."""
+    """The sizes of a problem's network. Old commits have a table of them."""
     try:
         return harness("data.problem", "find")(problem).network
     except NotImplementedError:
@@ -77,7 +77,7 @@ def network(problem: str) -> tuple[int, ...]:
 
 
 def first_target(problem: str) -> float:
-    """The target of a problem that counts; old commits have a table of them."""
+    """The first target of a problem. Old commits have a table of them."""
     try:
         return harness("data.problem", "find")(problem).targets[0]
     except NotImplementedError:
@@ -91,7 +91,7 @@ def task(problem: str = "digits", network: tuple[int, ...] = (), batch_size: int
 
 
 def choices(specs: Sequence[str], task: Any) -> tuple[list[Any], Figures]:
-    """Those of the optimizers that can take a step, and for each of the others why it cannot, as a figure."""
+    """The optimizers that can take a step, and for each of the others the reason, in place of its number."""
     usable, others = [], {}
     for spec in specs:
         try:
@@ -101,7 +101,7 @@ def choices(specs: Sequence[str], task: Any) -> tuple[list[Any], Figures]:
             continue
         try:
             task.step(choice, seed=0)()
-            usable.append(replace(choice, spec=spec))  # figures go by the name that was asked for
+            usable.append(replace(choice, spec=spec))  # numbers go by the name that was asked for
         except Exception:
             others[spec] = {"failed": traceback.format_exc()}
     return usable, others
@@ -118,7 +118,7 @@ def phase_seconds(task: Any, choices: Sequence[Any], at_most_seconds: float) -> 
 
 
 def _in_turn(name: str, formerly: str, task: Any, choices: Sequence[Any], at_most_seconds: float) -> Any:
-    """Old commits build the steps themselves, from the problem and the choices."""
+    """Old commits build the steps from the problem and the choices."""
     try:
         return harness("measure.timing", formerly)(task, choices, at_most_seconds=at_most_seconds)
     except NotImplementedError:
@@ -127,24 +127,24 @@ def _in_turn(name: str, formerly: str, task: Any, choices: Sequence[Any], at_mos
 
 
 class Shared:
-    """Benchmarks that take their figures from one process. In each round asv gives all of them one folder to run in."""
+    """Benchmarks whose numbers one process measures. In each round asv runs all of them in the same folder."""
 
     version = WORKLOAD_VERSION
-    timeout = 1800  # seconds; the first of a group measures for all
+    timeout = 1800  # seconds; the first process of a group measures all
 
     def setup_cache(self) -> None:
         """Empty: asv makes the folder because this method exists."""
 
 
 def shared(group: str, keys: Sequence[str], measure: Callable[[], Figures]) -> Any:
-    """The figure under ``keys`` of what ``measure`` returns. It is measured once in a round.
+    """The number under ``keys`` in the result of ``measure``, which runs once in a round.
 
-    If a benchmark comes back in the same folder, its next round has begun (``-a rounds=4`` in an environment at hand),
-    and all is measured again. Otherwise the same samples would count twice.
+    If the same benchmark asks again in the same folder, its next round has begun (``-a rounds=4`` in an existing
+    environment), and all is measured again. Otherwise samples would count twice.
 
     Raises:
-        NotImplementedError: if there is no such figure.
-        RuntimeError: if measuring it failed.
+        NotImplementedError: if there is no such number.
+        RuntimeError: if its measurement failed.
     """
     path, name = Path(f"{group}.json"), _request()[0]
     kept = json.loads(path.read_text()) if path.exists() else None
@@ -169,7 +169,7 @@ def _whole(figure: Any) -> Any:
 
 
 def _once(measure: Callable[[], Figures]) -> Figures:
-    """What the function returns, or why it failed, so that it is not tried again."""
+    """The result of the function, or the reason why it failed, so that it is not tried again."""
     try:
         return measure()
     except NotImplementedError as error:
@@ -209,7 +209,7 @@ def samples(values: Sequence[float], reference: Sequence[float] | None = None) -
 
     Args:
         values: seconds of a step, in the order of measuring.
-        reference: those of another step, measured in turn; the samples are then ratios.
+        reference: seconds of another step, measured in turn. Samples are ratios then.
     """
     minima = [min(values[start::3]) for start in range(3)]
     if reference is not None:

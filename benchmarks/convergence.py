@@ -18,13 +18,13 @@ from benchmarks.common import (
     task,
 )
 
-SPECS = (*OPTIMIZERS, "kfac[inverse=rank_one]")  # the other forms of KFI take the same way
+SPECS = (*OPTIMIZERS, "kfac[inverse=rank_one]")  # the other forms of KFI have the same iterates
 EPOCHS = 40
 SEEDS = 3
 
 
 class Digits(Shared):
-    """Medians over three seeds of 40 epochs; on one machine every run gives the same."""
+    """Medians over three seeds of 40 epochs. They are the same in every run on a machine."""
 
     params = (SPECS,)
     param_names = ("optimizer",)
@@ -34,7 +34,7 @@ class Digits(Shared):
 
     @measured_in("epochs")
     def track_epochs_to_target(self, spec: str) -> float:
-        """If the target was not reached: one more than the number of epochs."""
+        """Epochs to the target; one more than all epochs if it was not reached."""
         return self.figures["epochs"]
 
     @measured_in("error rate")
@@ -53,7 +53,7 @@ class DigitsCost(Shared):
 
     @measured_in("gradients")
     def track_gradient_equivalents_to_target(self, spec: str) -> float:
-        """If the target was not reached: those of all epochs."""
+        """Those to the target; those of all epochs if it was not reached."""
         return self.cost
 
 
@@ -70,7 +70,7 @@ def _train() -> Figures:
 
 
 def _of(facts: Any, name: str) -> Any:
-    """A fact of a record, None if it is not known; old commits have dictionaries."""
+    """A fact of a record; None if it is unknown. Old commits have dictionaries."""
     return facts.get(name) if isinstance(facts, dict) else getattr(facts, name)
 
 

@@ -1,4 +1,4 @@
-"""Memory: what optimizers keep and form, the peak of a fresh process, and the ImageNet-10 case under its budget."""
+"""Memory: state and peak of optimizers, the peak of a fresh process, and the ImageNet-10 case under its budget."""
 
 from typing import Any
 
@@ -19,11 +19,11 @@ from benchmarks.common import (
 SPECS = OPTIMIZERS + FORMS
 NETS = {"64-64-32-16-10": (64, 64, 32, 16, 10), "64-256-256-10": (64, 256, 256, 10)}
 BUDGET_BYTES = 11 * 10**9  # of the paper's GTX 1080 Ti
-_QUICK = ("sgd",)  # in a quick run: a process takes seconds, and so does a count of all
+_QUICK = ("sgd",)  # in a quick run: each process takes seconds
 
 
 class State(Shared):
-    """Bytes of tensors, counted one by one: exact, the same in every run."""
+    """Bytes of tensors, counted one by one: the same in every run."""
 
     params = (SPECS, tuple(NETS))
     param_names = ("optimizer", "network")
@@ -73,7 +73,7 @@ class Device(Shared):
 
 
 class ImageNet10(Shared):
-    """150528-1024-...-10, batch 100, budget 11 GB as in the paper: 1 if that runs out of memory."""
+    """150528-1024-...-10, batch 100, budget 11 GB as in the paper: 1 if a step runs out of memory."""
 
     params = ((*SPECS, "kfac[inverse=auto]"),)
     param_names = ("optimizer",)
@@ -87,7 +87,7 @@ class ImageNet10(Shared):
 
 
 class ImageNet10Step(Shared):
-    """A step of what fits, and of what replaces a form that does not: ``auto`` falls back."""
+    """A step of the forms that fit, and of ``auto``, which falls back to one."""
 
     params = ImageNet10.params
     param_names = ImageNet10.param_names
@@ -140,13 +140,13 @@ def _imagenet10(spec: str, figure: str) -> Any:
 
 
 def _in_process(spec: str, net: str, device: str, budget_bytes: int | None = None) -> Figures:
-    """``out_of_memory``; if it fits, ``fits`` has peak and seconds, and ``ratio`` is measured over predicted."""
+    """``out_of_memory``; if it fits, peak and seconds in ``fits``, and ``ratio``, measured over predicted."""
     measure, predict = harness("memory.peak", "measure"), harness("memory.footprint", "predict")
     sizes = (64, 32, 10) if quick() else network(net)
     try:
         device = harness("training.experiment", "resolve_device")(device)
         measured = measure(spec, sizes, batch=100, device=device, budget_bytes=budget_bytes)
-    except ValueError as error:  # this commit has no such optimizer, or this machine no such device
+    except ValueError as error:  # the commit lacks the optimizer, or the machine lacks the device
         return {"missing": str(error)}
     if measured.status == "failed":
         return {"failed": measured.reason}

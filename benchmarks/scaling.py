@@ -17,7 +17,7 @@ from benchmarks.common import (
     task,
 )
 
-PARTS = {  # each measured as a phase of an optimizer whose other phases are cheap
+PARTS = {  # a part is a phase of an optimizer whose other phases are cheap
     "curvature fisher": ("fisher+ea_cg", "curvature"),
     "curvature gauss_newton": ("gauss_newton+ea_cg", "curvature"),
     "curvature pch1": ("pch1+ea_cg", "curvature"),
@@ -28,7 +28,7 @@ PARTS = {  # each measured as a phase of an optimizer whose other phases are che
 }
 WIDTHS = (32, 128, 512, 1024, 2048, 4096)
 _QUICK = 3  # widths of a quick run: wider ones take minutes
-_FITTED = 512  # the narrowest for the fit: below, much of a step's time is that of calling torch
+_FITTED = 512  # the least width for the fit: below, calling torch takes much of a step
 
 
 class Width(Shared):
@@ -68,7 +68,7 @@ class Growth(Shared):
 
 
 def exponent(widths: Sequence[int], values: Sequence[float]) -> float:
-    """k if the values grow like width^k: the slope of a line through the logarithms."""
+    """The exponent k of growth like width^k: the slope of a line through the logarithms."""
     return linear_regression([log(width) for width in widths], [log(value) for value in values]).slope
 
 
@@ -88,7 +88,7 @@ def _measure(width: int) -> Figures:
         peaks = phase_bytes(measured_on.step(choice, seed=0))
         own = seconds[choice.spec]
         figures[choice.spec] = {phase: {"seconds": own[phase], "bytes": peaks[phase]} for phase in own}
-    # one optimizer stands for several parts
+    # an optimizer may have several parts
     return {part: figures[spec].get(phase, figures[spec]) for part, (spec, phase) in PARTS.items()}
 
 

@@ -68,7 +68,7 @@ def _step_seconds(case: str) -> Figures:
     seconds = step_seconds(measured_on, usable, at_most_seconds)
     try:
         phases = phase_seconds(measured_on, usable, at_most_seconds)
-    except NotImplementedError:  # whole steps can be timed without
+    except NotImplementedError:  # whole steps can be timed without phases
         phases = {}
     for spec, own in seconds.items():
         figures[spec] = {"own": own, "reference": seconds[REFERENCE], "phases": phases.get(spec, {})}

@@ -1,4 +1,4 @@
-"""What the suites share: networks, optimizers, the clock, and the figures that every benchmark carries."""
+"""Shared by the suites: networks, optimizers, the clock, and the extra information of every benchmark."""
 
 import os
 import shlex
@@ -43,12 +43,12 @@ NETS = (DIGITS, Net("digits", 1000), CIFAR10)
 
 
 def parameters(task: Task, spec: str) -> dict[str, object]:
-    """All that decides what is measured."""
+    """All that decides a measurement."""
     choice = choose(spec)
     return {"optimizer": choice.spec, "options": {**choice.entry.options, **choice.options}, **asdict(task.settings)}
 
 
 def device_figures(step: Callable[[], object]) -> dict[str, object]:
-    """What NVML reports after the steps, and the energy of a step; empty without a GPU."""
+    """The GPU's state from NVML after the steps, and the energy of a step; empty without a GPU."""
     joules = energy_joules(step, DEVICE)
     return {**state(DEVICE), **({} if joules is None else {"joules_per_step": joules})}

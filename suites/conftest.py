@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what only measures, unless benchmarks are asked for."""
+    """Skip benchmarks, unless they are asked for."""
     if not config.option.benchmark_only:
         for item in items:
             if item.path.is_relative_to(_HERE):

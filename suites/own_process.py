@@ -1,4 +1,4 @@
-"""A peer in a fresh process of its own, which takes its steps when it is told to."""
+"""A peer in a fresh process of its own. It takes steps when its parent asks."""
 
 import itertools
 import signal
@@ -21,28 +21,28 @@ from suites.harness.measure.timing import block_of_steps
 from suites.harness.memory.peak import WARM_UP, ProcessMemory
 from suites.peers import Peer, Take
 
-ANSWER_SECONDS = 300.0  # a peer that says nothing for longer has failed
-_CONTEXT = get_context("forkserver")  # a process forked off one that has imported torch, and nothing of a peer's
+ANSWER_SECONDS = 300.0  # a peer that does not answer in this time has failed
+_CONTEXT = get_context("forkserver")  # forks of a process that has imported torch, and nothing of a peer
 _CONTEXT.set_forkserver_preload([__name__, "torch._dynamo"])
 
 
 @dataclass(frozen=True)
 class Work:
-    """A network, by its sizes, and the batches that it meets in turn; their dtype is the network's."""
+    """A network, by its sizes, and the batches that it takes in turn. The network has their dtype."""
 
     sizes: tuple[int, ...]
     device: str
     batches: Sequence[tuple[np.ndarray, np.ndarray]]
 
     def build(self, make: Callable[[FCNN, float], Take], lr: float) -> tuple[FCNN, Callable[[], object]]:
-        """The network, and what takes the next step on it."""
+        """The network, and a function that takes its next step."""
         batches = [tuple(torch.from_numpy(part).to(self.device) for part in batch) for batch in self.batches]
         network, turns = FCNN(self.sizes, device=self.device, dtype=batches[0][0].dtype), itertools.cycle(batches)
         take = make(network, lr)
         return network, lambda: take(*next(turns))
 
     def direction(self, make: Callable[[FCNN, float], Take]) -> list[Tensor]:
-        """What the first step adds to each parameter, over the learning rate."""
+        """The first step, over the learning rate: a tensor for each parameter."""
         network, step = self.build(make, lr=1.0)
         before = [parameter.detach().clone() for parameter in network.parameters()]
         step()
@@ -52,7 +52,7 @@ class Work:
 def distance(peer: Peer, like: Peer, work: Work) -> float:
     """``||theirs - ours|| / ||ours||`` of the directions: over those that must be equal, or over all."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)  # of what some libraries make on the way
+    torch.set_default_dtype(torch.float64)  # some libraries make tensors of the default dtype
     try:
         theirs, ours = work.direction(peer.make), work.direction(like.make)
     finally:
@@ -62,13 +62,13 @@ def distance(peer: Peer, like: Peer, work: Work) -> float:
 
 
 def relative_error(theirs: Sequence[Tensor], ours: Sequence[Tensor]) -> float:
-    """In the 2-norm of all entries."""
+    """The relative error in the 2-norm of all entries."""
     apart = sum((a - b).square().sum() for a, b in zip(theirs, ours, strict=True))
     return float((apart / sum(b.square().sum() for b in ours)) ** 0.5)
 
 
 class _Here:
-    """What the process of a peer does."""
+    """The work of a peer, inside its process."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -77,7 +77,7 @@ class _Here:
         return distance(self._peer, like, work)
 
     def begin(self, work: Work) -> None:
-        """Take a small step, with which libraries start their threads and pools; memory counts from there."""
+        """Take a small step, so that libraries start threads and pools. Memory counts from there."""
         sizes, batch = WARM_UP
         random = np.random.default_rng(0)
         noise = random.random((batch, sizes[0]), np.float32), random.integers(sizes[-1], size=batch)
@@ -94,10 +94,10 @@ class _Here:
 
 
 def _serve(pipe: Connection, peer: Peer, threads: int) -> None:
-    """Do what is asked for until the parent is gone, or closes the pipe."""
+    """Answer requests until the parent is gone, or closes the pipe."""
     torch.set_num_threads(threads)
-    torch.compiler.set_stance("force_eager")  # to compile takes minutes for each network
-    warnings.simplefilter("ignore")  # those of the libraries are not ours to show
+    torch.compiler.set_stance("force_eager")  # compiling takes minutes for each network
+    warnings.simplefilter("ignore")  # of the libraries
     torch.manual_seed(0)
     here = _Here(peer)
     with suppress(EOFError, BrokenPipeError):
@@ -113,7 +113,7 @@ def _serve(pipe: Connection, peer: Peer, threads: int) -> None:
 class OwnProcess:
     """The process of a peer, as its parent sees it.
 
-    reason: why it failed; from then on nothing is asked of it.
+    reason: why it failed. A peer that failed gets no more requests.
     """
 
     def __init__(self, peer: Peer) -> None:
@@ -124,7 +124,7 @@ class OwnProcess:
         theirs.close()
 
     def tell(self, method: str, *arguments: Any) -> None:
-        """Ask for something, and do not wait."""
+        """Send a request, and do not wait."""
         if not self.reason:
             try:
                 self._pipe.send((method, arguments))
@@ -132,7 +132,7 @@ class OwnProcess:
                 self._ended()
 
     def answer(self) -> Any:
-        """What came of it; None if the peer failed."""
+        """The answer to the last request; None if the peer failed."""
         result = None
         if not self.reason:
             try:

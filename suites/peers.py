@@ -1,7 +1,7 @@
-"""Optimizers of other libraries beside ours: what each computes, and a training step of each as its users write it.
+"""Optimizers of other libraries beside ours: what each computes, and its training step as its users write it.
 
 An adapter takes a network and a learning rate, and returns a function that takes a whole step on a batch, with new
-curvature and a new inverse. What it imports is its own library's, so that those that are not installed are not missed.
+curvature and a new inverse. It imports only its own library, so the others need not be installed.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,20 +21,20 @@ from suites.harness.measure.step import Step
 from suites.harness.training.catalog import choose
 
 Take = Callable[[Tensor, Tensor], object]
-DAMPING = 0.01  # alpha of Eq. (12), everywhere
+DAMPING = 0.01  # alpha of Eq. (12), for all
 
 
 @dataclass(frozen=True)
 class Peer:
     """An optimizer that is measured.
 
-    name: as the table shows it.
-    package: what is installed for it; empty for ours.
-    computes: in a few words.
+    name: in the table.
+    package: the package to install; empty for ours.
+    computes: its method, in a few words.
     make: its adapter.
-    like: the name of ours that computes the same, or nearly; empty if there is none.
-    equal: the parameters whose directions must be equal to those of ``like``.
-    differs: why the others are not.
+    like: the name of the optimizer of ours that computes the same, or nearly; empty if there is none.
+    equal: the parameters whose directions must equal those of ``like``.
+    differs: why the directions of the others do not.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Peer:
 
 
 def by_gradients(spec: str, network: FCNN, lr: float) -> Take:
-    """Autograd, then any optimizer that finds the gradients in ``param.grad``."""
+    """Autograd, then any optimizer that reads ``param.grad``."""
     optimizer = choose(f"{spec[:-1]},lr={lr}]" if spec.endswith("]") else f"{spec}[lr={lr}]").build(
         network, CROSS_ENTROPY
     )
@@ -79,7 +79,7 @@ def of_ours(spec: str, network: FCNN, lr: float) -> Take:
 
 
 def of_backpack(extension: str, network: FCNN, lr: float) -> Take:
-    """BackPACK gives Kronecker factors; Eq. (12) is the user's own."""
+    """BackPACK gives Kronecker factors; users write Eq. (12) themselves."""
     backpack, extensions = import_module("backpack"), import_module("backpack.extensions")
     model, loss = backpack.extend(_sequential(network)), backpack.extend(nn.CrossEntropyLoss())
     factors, name = getattr(extensions, extension)(), extension.lower()
@@ -100,7 +100,7 @@ def of_backpack(extension: str, network: FCNN, lr: float) -> Take:
 
 
 def of_curvlinops(operator: str, fisher_type: str, joint_bias: bool, network: FCNN, lr: float) -> Take:
-    """curvlinops multiplies gradients by the inverse; ``joint_bias``: weights and biases of a layer have one matrix."""
+    """curvlinops multiplies gradients by the inverse. ``joint_bias``: weight and bias of a layer share a matrix."""
     curvlinops = import_module("curvlinops")
     damped = {"use_exact_damping" if operator.startswith("E") else "use_heuristic_damping": True}
     parameters = list(network.parameters())
@@ -124,7 +124,7 @@ def of_curvlinops(operator: str, fisher_type: str, joint_bias: bool, network: FC
 
 
 def of_asdl(maker: str, network: FCNN, lr: float) -> Take:
-    """ASDL writes what it makes of the gradients to ``param.grad``."""
+    """ASDL writes its directions to ``param.grad``."""
     asdl = import_module("asdl")
     model = _sequential(network)
     optimizer = torch.optim.SGD(model.parameters(), lr)

@@ -1,4 +1,4 @@
-"""Ten epochs on the digits: what they reach, in how many steps, seconds and CG iterations."""
+"""Ten epochs on the digits: losses and accuracies, and the steps, seconds and CG iterations they take."""
 
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +15,7 @@ _EPOCHS = 10
 
 @pytest.mark.parametrize("spec", [*OPTIMIZERS, "ea_cg[gamma=0]"])
 def test_convergence(benchmark: BenchmarkFixture, tmp_path: Path, spec: str) -> None:
-    """One seed: `kronbench compare` has intervals over several."""
+    """One seed; `kronbench compare` has intervals over several."""
     task = DIGITS.task()
     target = task.problem.targets[0]
     benchmark.group = f"{_EPOCHS} epochs, {DIGITS}"

@@ -1,6 +1,6 @@
 """Bytes of training steps: predicted by formula, measured in a fresh process, and those of the optimizer alone.
 
-The time of these benchmarks is that of the fresh process, with its imports. It is no result.
+The times of these benchmarks are those of fresh processes with their imports, and are no results.
 """
 
 import pytest

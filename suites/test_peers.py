@@ -2,8 +2,8 @@
 
     python -m suites.test_peers        # a table for each network; the libraries are the extra [peers]
 
-Each optimizer is in a fresh process of its own. They take their steps in turn, so that a machine that slows down slows
-all of them.
+Each optimizer has a fresh process of its own. They take their steps in turn, so a machine that slows down slows all of
+them.
 """
 
 from collections import Counter
@@ -27,20 +27,20 @@ from suites.own_process import OwnProcess, Work
 from suites.peers import PEERS, REFERENCE, Peer
 
 NETS = (DIGITS, CIFAR10)
-EQUAL = 1e-9  # of directions in float64, relative
+EQUAL = 1e-9  # the largest relative error of directions in float64
 _BATCHES = 8
 _ROUNDS = 30
-_SECONDS_EACH = 6.0  # one that has taken so much time, and been in two rounds, is left out of the others
+_SECONDS_EACH = 6.0  # a peer that has taken this time in two or more rounds is left out of the next ones
 _WARM_UP_SECONDS = 3.0
 
 
 @dataclass
 class Measured:
-    """What is known of a peer.
+    """The measurements of a peer.
 
-    version: of its package; empty if that is not installed. reason: why it failed.
-    error: of its direction, relative, over the parameters that :attr:`suites.peers.Peer.equal` names, or over all.
-    seconds: of a step, by round, without the rounds that it was not in.
+    version: of its package; empty if it is not installed. reason: why it failed.
+    error: the relative error of its direction, over the parameters in :attr:`suites.peers.Peer.equal`, or over all.
+    seconds: of a step, by round, for the rounds in which it took part.
     """
 
     peer: Peer
@@ -56,7 +56,7 @@ class Measured:
         return self.peer.equal != "none" and self.error is not None and not self.error <= EQUAL
 
     def over(self, other: "Measured | None") -> float | None:
-        """The median ratio of their steps' times, each of the same round."""
+        """The median over rounds of the ratio of step times."""
         times = {} if other is None else other.seconds
         ratios = [seconds / times[turn] for turn, seconds in self.seconds.items() if turn in times]
         return median(ratios) if ratios else None
@@ -64,14 +64,14 @@ class Measured:
 
 @pytest.mark.parametrize("net", NETS, ids=str)
 def test_peers(benchmark: BenchmarkFixture, net: Net) -> None:
-    """All peers. The time of this benchmark is that of the whole comparison; it is no result."""
+    """All peers. The time of this benchmark is that of the whole comparison, and no result."""
     benchmark.group = f"peers, {net}"
     measured = benchmark.pedantic(side_by_side, (work(net),))
     benchmark.extra_info["peers"] = [vars(one) | {"peer": one.peer.name} for one in measured]
 
 
 def work(net: Net, dtype: str = "float32") -> Work:
-    """The first batches of a problem, which every peer takes again and again."""
+    """The first batches of a problem. Every peer takes them again and again."""
     task = Task.load(Settings(net.problem, batch_size=net.batch_size, dtype=dtype, device="cpu"))
     batches = islice(task.dataset.batches(net.batch_size, epoch=1, seed=0), _BATCHES)
     return Work(task.settings.network, DEVICE, [(inputs.numpy(), labels.numpy()) for inputs, labels in batches])
@@ -85,7 +85,7 @@ def side_by_side(measured_on: Work, peers: Sequence[Peer] = PEERS) -> list[Measu
         digits = work(DIGITS, "float64")
         alike = {name: found[one.peer.like].peer for name, one in found.items() if one.peer.like in found}
         compared = {name: process for name, process in processes.items() if name in alike}
-        for name, process in compared.items():  # all at once: nothing is timed
+        for name, process in compared.items():  # all at once, since nothing is timed
             process.tell("distance", alike[name], digits)
         for name, process in compared.items():
             found[name].error = process.answer()

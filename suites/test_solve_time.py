@@ -24,7 +24,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("solver", solvers())
 def test_solver(benchmark: BenchmarkFixture, solver: str, width: int) -> None:
-    """Directions for both layers, from curvature that is there already."""
+    """Directions for both layers, from a given curvature."""
     call = solve(_tape(width), solvers()[solver])
     _measure(benchmark, call, width)
     solution = call()
@@ -45,7 +45,7 @@ def test_curvature(benchmark: BenchmarkFixture, curvature: str, width: int) -> N
 
 def _measure(benchmark: BenchmarkFixture, call: Callable[[], object], width: int) -> None:
     benchmark.group = f"{width}-{width}-10, batch {_BATCH_SIZE}"
-    call()  # the first sets up libraries
+    call()  # the first call sets up libraries
     benchmark(call)
     benchmark.extra_info.update(width=width, batch_size=_BATCH_SIZE, dtype="float32", device=DEVICE)
     benchmark.extra_info.update(device_figures(call))

@@ -1,9 +1,9 @@
-"""Steps against the usual ones of PyTorch: autograd and ``torch.optim.SGD(momentum=0.9, foreach=True)``.
+"""Steps against the usual step of PyTorch: autograd and ``torch.optim.SGD(momentum=0.9, foreach=True)``.
 
     python -m suites.test_speed        # ratios beside their targets, a table for each network
 
-Where a ratio is above its target, three columns say where the time goes: the operations over those of a gradient, the
-rate at which the step does them, and the rate of the first layer's product alone.
+For a ratio above its target, three columns say where the time goes: the operations over those of a gradient, the rate
+of operations of the step, and that of the first layer's product alone.
 """
 
 from functools import cache, partial

@@ -1,1 +1,1 @@
-"""The measuring instrument, in rooms; imports between rooms run one way."""
+"""The measuring instrument, in rooms. Imports between rooms run one way."""

@@ -12,9 +12,9 @@ from typer.core import TyperGroup
 
 from suites.harness.names import flag_of_today
 
-_MODULES = {"list": "optimizers", "check": "optimizers", "new": "optimizers"}  # of the others, that of their name
+_MODULES = {"list": "optimizers", "check": "optimizers", "new": "optimizers"}  # the others have their own name
 _COMMANDS = ("check", "compare", "diff", "gpu", "gate", "list", "memory", "new", "report", "reproduce", "tune")
-_GO_ON = ("compare", "reproduce", "tune")  # from what the same command wrote before it was stopped
+_GO_ON = ("compare", "reproduce", "tune")  # from where they were stopped
 
 
 class _Commands(TyperGroup):
@@ -58,15 +58,15 @@ def _about(
 
 
 def main() -> None:
-    """Entry point: runs a command; what goes wrong in it is one line and an exit code.
+    """Entry point: runs a command. An error is one line and an exit code.
 
-    2 is bad input, 1 what could not be written, 130 Ctrl-C, 143 SIGTERM. An error of the program keeps its traceback.
+    2: bad input; 1: a file could not be written; 130: Ctrl-C; 143: SIGTERM. A bug keeps its traceback.
     """
     stopped: list[int] = []
 
     def stop(number: int, frame: object) -> None:
         stopped.append(number)
-        signal.signal(number, signal.SIG_DFL)  # the second one is not waited for
+        signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
         raise KeyboardInterrupt
 
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -78,7 +78,7 @@ def main() -> None:
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except BaseException as error:
-        shown = getattr(error, "format_message", None)  # click's own errors, whichever click typer brings
+        shown = getattr(error, "format_message", None)  # the errors of click, which typer may bring along
         if stopped:
             pass
         elif shown is not None:
@@ -91,7 +91,7 @@ def main() -> None:
         for number in numbers:
             signal.signal(number, before[number])
     if stopped:
-        gc.freeze()  # else Python takes a second to look through all that torch made before it ends
+        gc.freeze()  # else the last garbage collection takes a second
         code, problem = 128 + stopped[0], f"stopped: {_how_to_go_on()}"
     if problem:
         typer.echo(problem, err=True)
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def _said_by(error: OSError) -> str:
-    """``No space left on device: results/x`` where the system says so, else the error's own words."""
+    """``No space left on device: results/x``, or the words of an error that is not the system's."""
     if error.strerror is None:
         return str(error)
     return f"{error.strerror}: {error.filename}" if error.filename else error.strerror

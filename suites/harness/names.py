@@ -1,4 +1,4 @@
-"""Looking things up by name, with the nearest name suggested; importing a user's own file; names of files; errors."""
+"""Look-up by name with suggestions, names of optimizers for people and files, and import of a user's own file."""
 
 import re
 import sys
@@ -41,7 +41,7 @@ def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
     """The entry called ``name``.
 
     Raises:
-        ValueError: if there is none; the message names the nearest and all that there are.
+        ValueError: if there is none. The message has the nearest name, and all names.
     """
     if name in table:
         return table[name]
@@ -49,7 +49,7 @@ def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line: the name is unknown, which one was probably meant, and all that there are."""
+    """The message for an unknown name: the name that was probably meant, and all known ones."""
     choices = list(known)
     nearest = get_close_matches(name, choices, n=1, cutoff=0.5)
     suggestion = f" did you mean {nearest[0]!r}?" if nearest else ""
@@ -57,7 +57,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def method_of(spec: str) -> str:
-    """The method of a setting: ``kfac[inverse=gram]`` of ``kfac[inverse=gram,lr=0.1]``; a search varies the rest."""
+    """A specification without the options that a search varies: ``kfac[inverse=gram]``, without ``lr=0.1``."""
     name, options = _parts(spec)
     kept = [option for option in options if option.partition("=")[0] not in TUNED]
     return f"{name}[{','.join(kept)}]" if kept else name
@@ -70,10 +70,10 @@ def shown_name(spec: str) -> str:
 
 
 def plain_name(spec: str) -> str:
-    """The name for people without options: ``SGD`` for ``sgd[lr=1]``. One method has one, however it is written.
+    """The name for people without options: ``SGD`` for ``sgd[lr=1]``. All ways to write a method have the same one.
 
-    A user's file or class keeps its own name; those of ``torch.optim`` go without their module, except torch's SGD,
-    since ``SGD`` is that of this package.
+    A user's file or class keeps its name. Optimizers of ``torch.optim`` are named without their module, except SGD:
+    that is the name of this package's.
     """
     return _shown_parts(spec)[0]
 
@@ -102,28 +102,28 @@ def _parts(spec: str) -> tuple[str, list[str]]:
 
 
 def file_name(text: str) -> str:
-    """A text such as ``fisher+ea_cg[damping=0.02]`` as a name that every file system takes, without an ending."""
+    """A text such as ``fisher+ea_cg[damping=0.02]`` as a stem that every file system takes."""
     return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.")
 
 
 def flag_of_today(name: str) -> str:
-    """The name of a flag, which old command lines and configuration files may call otherwise."""
+    """The present name of a flag. Old command lines and configuration files may have another."""
     return _FORMER_FLAGS.get(name, name)
 
 
 def said(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
+    """The kind of an error, and the first line of its message."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def import_file(kind: str, path: Path) -> tuple[ModuleType, str]:
-    """Import one Python file from anywhere; returns the module and the text that was run.
+    """Import a Python file from anywhere; returns the module and its source.
 
     Args:
         kind: what the file holds, for the message.
 
     Raises:
-        ValueError: one line, if the file cannot be read or an exception ends its import.
+        ValueError: one line, if the file cannot be read or its import raises an exception.
     """
     try:
         source = path.read_text(encoding="utf-8")
@@ -133,7 +133,7 @@ def import_file(kind: str, path: Path) -> tuple[ModuleType, str]:
         raise ValueError(f"{kind} {path}: it cannot be read: {error}") from error
     module = ModuleType(f"_{kind}_{path.stem}")
     module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses look their module up there
+    sys.modules[module.__name__] = module  # where dataclasses look for their module
     try:
         exec(compile(source, str(path), "exec"), vars(module))
     except Exception as error:

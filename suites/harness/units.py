@@ -1,6 +1,4 @@
-"""Times and bytes as people write them: 60s, 2m; decimal units (11GB is 11 * 10^9), or binary ones where the i says so
-(10GiB).
-"""
+"""Times and bytes as people write them: 60s, 2m; decimal units (11GB is 11 * 10^9) and binary ones (10GiB)."""
 
 import re
 
@@ -14,7 +12,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def parse_bytes(text: str) -> int:
-    """``11GB``, ``500 MB``, ``10GiB`` or a plain number to bytes.
+    """Bytes from ``11GB``, ``500 MB``, ``10GiB`` or a plain number.
 
     Raises:
         ValueError: if it is none of these, or below one byte.
@@ -27,7 +25,7 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_seconds(text: str) -> float:
-    """``60s``, ``2m`` or ``1.5h`` to seconds.
+    """Seconds from ``60s``, ``2m`` or ``1.5h``.
 
     Raises:
         ValueError: if it is none of these, or not above 0.

@@ -1,1 +1,1 @@
-"""What is trained on: one file for each problem, found by itself, with its tuned settings beside it."""
+"""Problems: one file each, found by itself, with its tuned settings beside it."""

@@ -1,8 +1,8 @@
 """The deep autoencoder of CURVES: 30,000 images of curves through three random points, made here and kept.
 
 symbol            shape          meaning
-points            [N, 3, 2]      of each curve, uniform within 3 and 24: the six numbers that its image has
-path              [N, 2, T]      the parabola that is at the three points at times 0, 1/2 and 1
+points            [N, 3, 2]      of each curve, uniform from 3 to 24: six numbers decide an image
+path              [N, 2, T]      the parabola through the three points, at times 0, 1/2 and 1
 distance          [N, 28, 28]    of a pixel from the path, squared
 ink               [N, 28, 28]    exp(-distance / 1.2)
 
@@ -19,7 +19,7 @@ from suites.harness.data.images import cached
 from suites.harness.data.problem import Arrays, Problem
 
 _TRAIN, _TEST, _SIDE = 20_000, 10_000, 28
-_TIMES = np.linspace(0, 1, 96)  # so many that neighbours are less than a pixel apart
+_TIMES = np.linspace(0, 1, 96)  # neighbours are less than a pixel apart
 _WIDTH = 1.2  # of the pen, in squared pixels
 _CHUNK = 100  # images at a time
 

@@ -1,4 +1,4 @@
-"""Handwritten digits of 8 x 8 pixels, from scikit-learn; 360 of the 1,797 are the test set, the same for every seed."""
+"""Handwritten digits of 8 x 8 pixels, from scikit-learn. 360 of the 1,797 are the test set, for every seed."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from suites.harness.data.problem import Arrays, Problem
 
 
 def read(root: Path, seed: int, download: bool) -> Arrays:
-    """Split by class, so that runs with different seeds differ in their training alone."""
+    """The same split for every seed, with equal shares of each class."""
     from sklearn.datasets import load_digits  # imported late: it takes most of a second
     from sklearn.model_selection import train_test_split
 

@@ -9,7 +9,7 @@ from suites.harness.data.problem import Arrays, Problem
 def read(root: Path, seed: int, download: bool) -> Arrays:
     """``{train,val}/<class>/`` in ``root/imagenet10``, ``root/imagenet`` or ``root``.
 
-    Of more than ten classes, ten are drawn by the seed. Images of another size are squashed to 224 x 224.
+    If there are more than ten classes, the seed draws ten. Images of another size are resized to 224 x 224.
     """
     import torch  # imported late: readers of records need none
 

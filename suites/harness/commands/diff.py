@@ -1,4 +1,4 @@
-"""``kronbench diff``: two result folders or commits, what got better, what worse, and what cannot be told apart."""
+"""``kronbench diff``: what got better or worse from one folder of results, or commit, to another."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""``kronbench gate``: hold times, memory and convergence against the baseline that the repository keeps."""
+"""``kronbench gate``: compare times, memory and convergence with the baseline in the repository."""
 
 import math
 import shlex
@@ -39,7 +39,7 @@ def gate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
 ) -> None:
-    """Hold times, memory and convergence against the baseline that the repository keeps.
+    """Compare times, memory and convergence with the baseline in the repository.
 
     Exit codes: 0 all held, 1 a regression, 2 nothing measured or no baseline, 3 the baseline is of another environment.
     """
@@ -71,7 +71,11 @@ def _comparable(known: dict[Path, Baseline], device: str) -> Path | None:
 
 
 def _of_optimizers(specs: Sequence[str], patterns: Sequence[str], device: str) -> list[str]:
-    """The cases of these optimizers that match the patterns; they can be built, and none is given twice."""
+    """The cases of these optimizers that match the patterns.
+
+    Raises:
+        ValueError: one line, if an optimizer cannot be built or is given twice.
+    """
     choices = [choose(spec) for spec in specs]
     refuse_repeated(choices)
     for choice in choices:
@@ -83,7 +87,7 @@ def _of_optimizers(specs: Sequence[str], patterns: Sequence[str], device: str) -
 
 
 def _update(baseline: Path, patterns: Sequence[str], device: str, specs: Sequence[str]) -> None:
-    """Write the whole baseline, or the cases that match the patterns into the one of this environment."""
+    """Write a whole baseline, or replace the cases that match the patterns."""
     present = select(cases(device, specs), patterns)
     if not patterns or (specs and not read_baselines(baseline)):
         path, kept, replaced = file_of_environment(baseline, device), None, []
@@ -104,7 +108,7 @@ def _update(baseline: Path, patterns: Sequence[str], device: str, specs: Sequenc
 
 
 def _require_writable(path: Path) -> None:
-    """Before the minutes of measuring."""
+    """Refuse a path that cannot be written, before minutes of measuring."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
@@ -114,7 +118,7 @@ def _require_writable(path: Path) -> None:
 
 
 def _offer(baseline: Path, known: dict[Path, Baseline], device: str, specs: Sequence[str]) -> None:
-    """The first run in a new environment: measure its baseline if someone at a terminal says so."""
+    """In a new environment: measure a baseline if the user at the terminal says yes."""
     for path, kept in known.items():
         typer.echo(f"not comparable with {path}: {'; '.join(kept.differences(device))}", err=True)
     path = file_of_environment(baseline, device)
@@ -132,7 +136,7 @@ def _offer(baseline: Path, known: dict[Path, Baseline], device: str, specs: Sequ
 
 
 def _print(findings: list[Finding], baseline: Path, device: str, specs: Sequence[str]) -> None:
-    """The cases that regressed, or how close each kind came to its bound; then what to do next."""
+    """Print the cases that regressed, or how close each kind came to its bound, and what to do next."""
     where = _where(baseline, device, specs)
     new = [finding.name for finding in findings if finding.was is None]
     regressed = [finding for finding in findings if finding.regressed]
@@ -159,7 +163,7 @@ def _regressed(findings: list[Finding]) -> Table:
 
 
 def _cell(value: float | None) -> Content:
-    """A case that is gone has no number, and a training that diverged has none that is finite."""
+    """``gone`` for a case that no longer exists, and a text for a number that is not finite."""
     return "gone" if value is None else value if math.isfinite(value) else str(value)
 
 
@@ -185,7 +189,7 @@ def _only(names: Sequence[str]) -> list[str]:
 
 
 def _where(baseline: Path, device: str, specs: Sequence[str]) -> list[str]:
-    """The options with which the command was called, if they are not the usual ones."""
+    """The options of this call that are not the defaults."""
     given = {"--baseline": (str(baseline), str(FOLDER)), "--device": (device, "cpu")}
     changed = [part for option, (value, usual) in given.items() if value != usual for part in (option, value)]
     return [*(part for spec in specs for part in ("--optimizer", spec)), *changed]

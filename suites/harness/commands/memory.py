@@ -37,11 +37,11 @@ def memory(
     batch_size: BatchSize = None,
     dtype: Dtype = "float32",
     device: Device = "auto",
-    budget: Annotated[str, typer.Option(help="Enforced: 11GB, 10GiB; or none, for what there is.")] = "11GB",
-    output: Annotated[Path, typer.Option(help="Folder of what it writes.")] = Path("results/latest/memory"),
+    budget: Annotated[str, typer.Option(help="Enforced: 11GB or 10GiB; none: all memory that is available.")] = "11GB",
+    output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/latest/memory"),
     config: Config = None,
 ) -> None:
-    """Bytes of a training step on noise of a problem's shape, predicted and measured; its data are not needed."""
+    """Bytes of a training step, predicted and measured, on noise of a problem's shape: no data are needed."""
     specs = list(dict.fromkeys(optimizer or DEFAULT_OPTIMIZERS))
     with bad_input_is_one_line():
         writable(output)
@@ -72,7 +72,7 @@ def memory(
 
 
 def _measured(case: Case, specs: list[str], output: Path) -> list[Row]:
-    """The rows; meanwhile shows a bar and the optimizers' warnings."""
+    """Measure all rows, with a progress bar and the optimizers' warnings."""
     with progress_bars() as progress:
         bar = progress.add_task(specs[0], total=len(specs))
 

@@ -1,4 +1,4 @@
-"""``kronbench list``, ``check`` and ``new``: what there is, whether an optimizer does what is expected, a new one."""
+"""``kronbench list`` shows all names, ``check`` runs the conformance suite, ``new`` writes a new optimizer."""
 
 import re
 from pathlib import Path
@@ -48,9 +48,9 @@ class {title}(TapeOptimizer):  # or any torch.optim.Optimizer: it finds gradient
 def check(
     optimizer: Annotated[str, typer.Argument(help="A file such as mine.py, or any other optimizer.")],
     device: Device = "auto",
-    seconds: Annotated[int, typer.Option(help="That one check may take.")] = 300,
+    seconds: Annotated[int, typer.Option(help="A check that takes longer fails.")] = 300,
 ) -> None:
-    """Say in words whether an optimizer does what is expected of every one; exit code 1 if something failed."""
+    """Run the conformance suite on an optimizer, and say in words what passed. Exit code 1 if a check failed."""
     with bad_input_is_one_line():
         at_least_one(seconds=seconds)
         choice = catalog.choose(optimizer)
@@ -69,7 +69,7 @@ def check(
 
 
 def new(name: Annotated[str, typer.Argument(help="Of the file: my_opt, or folder/my_opt.py.")]) -> None:
-    """Write a commented start of an optimizer; a file that is there stays as it is."""
+    """Write a commented start of an optimizer. An existing file is not overwritten."""
     path = Path(name).with_suffix(".py")
     with bad_input_is_one_line():
         if not path.stem.isidentifier() or path.stem in {*catalog.named(), *catalog.grid()}:
@@ -85,7 +85,7 @@ def new(name: Annotated[str, typer.Argument(help="Of the file: my_opt, or folder
 
 
 def list_() -> None:
-    """What there is: optimizers, curvatures, solvers, problems, criteria, activations and so on, a line each."""
+    """List optimizers, curvatures, solvers, problems, criteria, activations and so on, a line each."""
     sections: dict[str, dict[str, str]] = {
         "optimizers, with their options and what these may be": {
             name: "\n".join([entry.summary, *_options(entry)]) for name, entry in catalog.named().items()

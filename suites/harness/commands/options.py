@@ -1,4 +1,4 @@
-"""What commands share: flags with their help, what they refuse, and the lines about runs that did not finish.
+"""Shared by commands: flags with their help, checks of flags, and the lines about runs that did not finish.
 
 Nothing here imports torch, so the commands that only read records start without it.
 """
@@ -18,7 +18,7 @@ from suites.harness.units import parse_seconds
 
 @contextmanager
 def bad_input_is_one_line() -> Iterator[None]:
-    """A ValueError before work begins is bad input: one line, exit code 2."""
+    """A ValueError inside is bad input: print one line, and exit with 2."""
     try:
         yield
     except ValueError as error:
@@ -30,7 +30,7 @@ EPOCHS = 40  # unless a problem has its own
 
 
 def at_least_one(**values: int | None) -> None:
-    """Refuse a count below 1; None is none."""
+    """Refuse a count below 1. None passes."""
     for name, value in values.items():
         if value is not None and value < 1:
             raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, got {value}")
@@ -65,10 +65,13 @@ def written(value: str | tuple[str, ...]) -> str:
 
 
 def writable(folder: Path, name: str = "output") -> Path:
-    """The folder, which need not exist yet.
+    """The folder, if it can be written. It need not exist yet.
+
+    Args:
+        name: of the flag, for the message.
 
     Raises:
-        ValueError: if it cannot be made, or nothing may be written into it. ``name`` is that of the flag.
+        ValueError: one line, if it cannot be made or written into.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
@@ -79,9 +82,9 @@ def writable(folder: Path, name: str = "output") -> Path:
 
 
 def say_what_failed(records: Sequence[Journal[Any, Any]]) -> None:
-    """One line for each run that did not finish.
+    """Print a line for each run that did not finish.
 
-    Exit code 1 if one failed, or if all runs of an optimizer failed or diverged.
+    Exit with 1 if one failed, or if all runs of an optimizer failed or diverged.
     """
     lost: dict[str, list[bool]] = {}
     for record in records:
@@ -95,7 +98,7 @@ def say_what_failed(records: Sequence[Journal[Any, Any]]) -> None:
 
 
 def _load_config(context: typer.Context, path: Path | None) -> Path | None:
-    """The flags of a file become the defaults of those that the command line leaves out."""
+    """Flags that the command line leaves out get their values from a file."""
     if path is not None:
         with bad_input_is_one_line():
             flags = {p.name: p for p in context.command.params if p.name and p.name not in ("config", "help")}
@@ -108,7 +111,7 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
 
 
 def _as_typed(where: str, value: Any, is_list: bool) -> str | list[str]:
-    """A value of a configuration file as it would stand on the command line, which checks it."""
+    """A value of a configuration file as on the command line, so that the same checks apply."""
     if is_list and not isinstance(value, list):
         raise ValueError(f"{where} must be a list, such as [{value!r}], got {value!r}")
     if not is_list and isinstance(value, list | dict):
@@ -135,7 +138,7 @@ Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Budget = Annotated[
     str | None,
-    typer.Option(help="Training time of a run, as 60s or 2m; it ends with the epoch in which that is spent."),
+    typer.Option(help="Training time of a run, as 60s or 2m; the epoch in which it runs out is finished."),
 ]
 Targets = Annotated[
     list[float] | None,
@@ -147,11 +150,11 @@ Targets = Annotated[
 ScheduleName = Annotated[str, typer.Option(help="Of the learning rate; one that kronbench list shows.")]
 CudaGraph = Annotated[bool, typer.Option(help="Capture each optimizer's step in a CUDA graph.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of the problem's data.")]
-Jobs = Annotated[int, typer.Option(help="Runs at a time, which spoil the times of each other.")]
+Jobs = Annotated[int, typer.Option(help="Runs at a time. Their times are not compared.")]
 _AT_ONCE = "Runs that take turns in a process, side by side on a GPU; their times are not compared."
 AtOnce = Annotated[int, typer.Option(help=_AT_ONCE)]
 AtOnceOnGpu = Annotated[int | None, typer.Option(help=f"{_AT_ONCE} 8 on a GPU by default, 1 on a CPU.")]
-Backend = Annotated[str, typer.Option(help="Who runs several: loky, which is this machine, dask or ray.")]
+Backend = Annotated[str, typer.Option(help="Of several runs at a time: loky (this machine), dask or ray.")]
 Address = Annotated[str | None, typer.Option(help="Of the scheduler of a Dask or Ray cluster.")]
 Config = Annotated[
     Path | None, typer.Option(help="TOML file with any of these flags.", is_eager=True, callback=_load_config)

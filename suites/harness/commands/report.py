@@ -15,16 +15,16 @@ from suites.harness.commands.options import bad_input_is_one_line, writable
 if TYPE_CHECKING:
     from suites.harness.analysis.experiment import Results
 
-# what draws and lays out the page is imported where it is used: the other commands run without plotly and jinja2
+# imported where they are used: plotly and jinja2, which other commands do without
 
 
 def report(
     results: Annotated[Path, typer.Argument(help="Folder of records, asv's history, figures.")] = Path("results"),
-    output: Annotated[Path | None, typer.Option(help="Gets site/ and tables/; by default the results.")] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Serve the page on this machine alone, and open it.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder for site/ and tables/; by default the results.")] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Serve the page, on this machine only, and open it.")] = False,
     readme: Annotated[Path | None, typer.Option(help="Rewrite the headline of this file, and nothing else.")] = None,
 ) -> None:
-    """Turn what was recorded into a page, tables and pictures, and print the scores; nothing is trained or measured."""
+    """Make a page, tables and pictures from records, and print the scores. Nothing is trained or measured."""
     from suites.harness.analysis.experiment import collect
 
     with bad_input_is_one_line():
@@ -75,10 +75,10 @@ def _rewrite(readme: Path, found: "Results") -> None:
 
 
 class _Site(http.server.SimpleHTTPRequestHandler):
-    """Serves the files of one folder, and nothing else: no listing, no link that leads out of it.
+    """Serves the files of one folder: no listings, and no links that lead out of it.
 
-    A request must name this machine in its ``Host`` header. A page elsewhere whose name was made to point here
-    (DNS rebinding) sends its own name, and gets 403.
+    The ``Host`` header of a request must name this machine. So another site whose name resolves to this machine (DNS
+    rebinding) gets 403.
     """
 
     def send_head(self) -> BytesIO | BinaryIO | None:

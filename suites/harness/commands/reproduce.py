@@ -31,27 +31,29 @@ def reproduce(
     seeds: Annotated[
         int | None, typer.Option(help="Of figures, tnt-mnist: runs of each method, seeds 0, 1, ...")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of figures: of each run.")] = None,
-    tuned: Annotated[
-        Path | None, typer.Option(help="Of figures: the file of settings that kronbench tune wrote.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of figures: epochs of each run.")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="Of figures: a file of settings from kronbench tune.")] = None,
     resume: Annotated[
-        bool, typer.Option(help="Take what finished, go on with what died; --no-resume begins anew.")
+        bool, typer.Option(help="Take finished work from its records, and go on with work that died.")
     ] = True,
     at_once: AtOnceOnGpu = None,
     jobs: Jobs = 1,
     backend: Backend = "loky",
     address: Address = None,
-    seed: Annotated[int | None, typer.Option(help="Of tables 2-5: of weights and batches, 0 by default.")] = None,
-    iterates: Annotated[int | None, typer.Option(help="Of tables 2-5: to average over.")] = None,
-    steps_between: Annotated[int | None, typer.Option(help="Of tables 2-5: from one iterate to the next.")] = None,
-    images: Annotated[int | None, typer.Option(help="Of tables 2-5: in the mean, a multiple of the classes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of tables 2-5: seed of weights and batches, 0 by default.")] = None,
+    iterates: Annotated[int | None, typer.Option(help="Of tables 2-5: iterates in the average.")] = None,
+    steps_between: Annotated[
+        int | None, typer.Option(help="Of tables 2-5: steps from one iterate to the next.")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Of tables 2-5: images in the mean, a multiple of the number of classes.")
+    ] = None,
     device: Device = "auto",
     data_root: DataRoot = None,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/<name>-<scale>.")] = None,
     config: Config = None,
     list_: Annotated[
-        bool, typer.Option("--list", help="What there is, what it shows and costs, and where it is done here.")
+        bool, typer.Option("--list", help="List all results, with their costs and the folders where they are done.")
     ] = False,
 ) -> None:
     """Compute a published result again and print it beside the published values."""

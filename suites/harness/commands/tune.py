@@ -1,4 +1,4 @@
-"""``kronbench tune``: the best setting of each method, by one search for all, on images that are not the test set."""
+"""``kronbench tune``: the best setting of each method, by the same search for all, on held-out training images."""
 
 import math
 from collections.abc import Sequence
@@ -58,16 +58,14 @@ def tune(
         str, typer.Option(help="quasi-random, in rungs of successive halving, or paper: the paper's whole grid.")
     ] = "quasi-random",
     trials: Annotated[
-        int | None, typer.Option(help="Settings that the quasi-random search tries of each optimizer; 27 by default.")
+        int | None, typer.Option(help="Settings of each optimizer that the quasi-random search tries; 27 by default.")
     ] = None,
     space: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Repeatable: where to search an option, in place of what the optimizer declares: lr=1e-4:1:log."
-        ),
+        typer.Option(help="Repeatable: the span of an option, in place of the optimizer's own: lr=1e-4:1:log."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the longest runs: the problem's own, or 40.")] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each setting, on seeds that compare does not take.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Runs of each setting; their seeds are not those of compare.")] = 3,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images of a mini-batch: the problem's own, or 100; with --search paper also 500 and 1000."),
@@ -87,8 +85,7 @@ def tune(
     address: Address = None,
     config: Config = None,
 ) -> None:
-    """Search the best setting of each optimizer, by the same rule and with the same number of trials, on a fifth of the
-    training images that is held out."""
+    """Search the best setting of each optimizer, by the same rule and trials for all, on held-out training images."""
     with bad_input_is_one_line():
         at_least_one(epochs=epochs, batch_size=batch_size, trials=trials, seeds=seeds)
         plan = _plan(search, trials, space, batch_size, seeds)
@@ -139,7 +136,7 @@ def tune(
 
 
 def _plan(search: str, trials: int | None, space: list[str] | None, batch_size: int | None, seeds: int) -> Plan:
-    """Without batch sizes where the problem's own are to be taken."""
+    """The plan of the search. Its batch sizes are empty if the problem's own is to be taken."""
     of_paper = pick("search", search, {"quasi-random": False, "paper": True})
     for name, given in (("trials", trials), ("space", space)):
         if of_paper and given is not None:
@@ -162,7 +159,7 @@ def _choices(task: Task, specs: list[str] | None, plan: Plan) -> list[Choice]:
 
 
 def _table(found: Sequence[Tuned]) -> str:
-    """What was found, on the held-out images, and what that cost."""
+    """The settings that were found, their results on held-out images, and their cost."""
     return tabulate([_row(one) for one in found], headers="keys", disable_numparse=True)
 
 

@@ -181,7 +181,7 @@ def _load(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
-    """Write the whole array or nothing. A cache that cannot be written is no error: the array is made again next time."""
+    """Write the whole array or nothing. If the cache cannot be written, the array is made again next time."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:

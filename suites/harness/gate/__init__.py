@@ -1,1 +1,1 @@
-"""``kronbench gate``: numbers held against the baseline that the repository keeps."""
+"""``kronbench gate``: numbers compared with a baseline in the repository. ``kronbench check``: conformance."""

@@ -29,14 +29,14 @@ BOUNDS = {
 
 @dataclass(frozen=True)
 class Baseline:
-    """Numbers by name, the environment that they hold for, and when and where they were measured."""
+    """Numbers by name, their environment, and when and where they were measured."""
 
     values: dict[str, float]
     environment: dict[str, str | None]
     provenance: dict[str, Any]
 
     def differences(self, device: str) -> list[str]:
-        """One line for each way in which the environment at hand differs from that of the baseline."""
+        """One line for each difference between the present environment and that of the baseline."""
         here = comparable_environment(device)
         return [
             f"{name}: baseline {self.environment.get(name)}, here {here.get(name)}"
@@ -48,7 +48,7 @@ class Baseline:
         """Write it as JSON: the whole file or nothing.
 
         Raises:
-            ValueError: if a number cannot be held against others.
+            ValueError: if a number is of no known kind, or not finite and above 0.
         """
         _checked(self.values)
         write_atomically(path, json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n")
@@ -60,7 +60,7 @@ def kind(name: str) -> str:
 
 
 def comparable_environment(device: str) -> dict[str, str | None]:
-    """What must be equal for two measurements to be comparable. Threads are left out: there is always one."""
+    """The facts that must be equal in comparable measurements. Threads are left out: there is always one."""
     found = describe(device)
     return {
         "torch": ".".join(torch.__version__.split(".")[:2]),
@@ -76,7 +76,7 @@ def comparable_environment(device: str) -> dict[str, str | None]:
 
 
 def file_of_environment(path: Path, device: str) -> Path:
-    """``path`` itself if it is a JSON file; in a folder the file of this environment, as ``amd-epyc-avx2.json``."""
+    """``path`` if it is a JSON file; if it is a folder, this environment's file in it, as ``amd-epyc-avx2.json``."""
     if path.suffix == ".json":
         return path
     here = comparable_environment(device)
@@ -85,10 +85,10 @@ def file_of_environment(path: Path, device: str) -> Path:
 
 
 def read_baselines(path: Path) -> dict[Path, Baseline]:
-    """The baseline of a JSON file, or all those of a folder; empty if there is none.
+    """The baseline of a JSON file, or all baselines of a folder; empty if there is none.
 
     Raises:
-        ValueError: if one cannot be read, or a number in it cannot be.
+        ValueError: one line, if one cannot be read or has an invalid number.
     """
     files = [path] if path.suffix == ".json" else sorted(path.glob("*.json"))
     return {file: _read(file) for file in files if file.exists()}
@@ -108,7 +108,7 @@ def _read(path: Path) -> Baseline:
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, float]:
-    """The values, if all of them are of a known kind, finite and above 0; 0 bytes are a number of bytes."""
+    """The values. All must be of a known kind, finite and above 0; bytes may be 0."""
     for name, value in values.items():
         if kind(name) not in BOUNDS:
             raise ValueError(f"case {name!r} is of no known kind: expected {', '.join(f'{k}/...' for k in BOUNDS)}")

@@ -1,19 +1,19 @@
-"""The cases of the gate: numbers by name, of which lower ones are better.
+"""The cases of the gate: numbers by name; lower is better.
 
 name                     number
-step/OPTIMIZER           time of a training step on a small net, as a multiple of a reference kernel's time; for an
-                         optimizer that the user names, of the time of SGD's step
-solve/SOLVER             time of a solver alone, as a multiple of the same
-curvature/CURVATURE      time of a curvature alone, as a multiple of the same
-peak_bytes/OPTIMIZER     bytes of the optimizer at the fullest moment of a step
+step/OPTIMIZER           time of a training step on a small network over that of a reference kernel; for optimizers that
+                         the user names, over that of a step of SGD
+solve/SOLVER             time of a solver alone over that of the kernel
+curvature/CURVATURE      time of a curvature alone over that of the kernel
+peak_bytes/OPTIMIZER     peak of the optimizer's bytes within a step
 kept_bytes/OPTIMIZER     bytes that are still alive after some steps
 train_loss/OPTIMIZER     loss after 5 epochs on the digits, in float64 so that rounding does not move it
 epochs/OPTIMIZER         epochs to a train accuracy of 0.9 in the same training; 41 if 40 are too few
 
 Bytes, losses and epochs are the same in every process. Times are not, so they are ratios of minima: the case and the
-reference kernel run in turn, in many short blocks, and the shortest block of each counts. A block of half a millisecond
-sometimes escapes other loads of the machine. The kernel does the same kinds of work in plain torch, so the ratio does
-not depend on the speed of the machine.
+reference kernel take turns in many short blocks, and the shortest block of each counts. Some blocks, of half a
+millisecond each, escape other loads of the machine. The kernel does the same kinds of work in plain torch, so the ratio
+does not depend on the speed of the machine.
 """
 
 import math
@@ -45,13 +45,11 @@ _EPOCHS, _MOST_EPOCHS = 5, 40
 _ACCURACY = 0.9
 
 Number = Callable[[float], float]
-"""The number of a case, from a limit: once a time is below its limit, it is measured no closer."""
+"""Measures the number of a case, given its limit. A time below the limit is not measured again."""
 
 
 def cases(device: str, specs: Sequence[str] = ()) -> dict[str, Number]:
-    """Every case by name: those of the optimizers that are given, or of all optimizers, solvers and curvatures of the
-    package.
-    """
+    """The cases by name: of the given optimizers, or of all optimizers, solvers and curvatures of the package."""
     if specs:
         numbers: dict[str, Number] = {}
         for given in specs:
@@ -104,14 +102,14 @@ def _ratio_of_minima(
 ) -> float:
     """The shortest block of a case over the shortest block of the reference.
 
-    Both are set up anew many times, since their speed depends by some percent on where their tensors lie. While the
-    ratio is above the limit, there are more set-ups.
+    Both are set up again many times, since the place of their tensors in memory changes their speed by some percent.
+    While the ratio is above the limit, there are more set-ups.
 
     Args:
-        begin, reference: set up case and reference, and return what is timed.
+        begin, reference: set up case and reference, and return the function to time.
     """
     best = best_reference = math.inf
-    kept = []  # so that the next set-up gets other memory, at other distances
+    kept = []  # so that the next set-up gets other memory
     for done in range(1, _MOST_SETUPS + 1):
         calls = {"reference": reference(), "case": begin()}
         kept += [*calls.values(), torch.empty(random.randrange(1, _GAP), device=device)]
@@ -147,9 +145,9 @@ def _task(device: str) -> Task:
 
 
 def _step(device: str, spec: str) -> Step:
-    """A step on the same batch each time, at a tiny learning rate: every step then costs the same.
+    """A step on the same batch at a tiny learning rate, so that every step costs the same.
 
-    Whoever needs a closure searches until it is content: its own learning rate stays, and batches change.
+    An optimizer that needs a closure has its own learning rate and changing batches, since it may stop early otherwise.
     """
     choice = choose(spec)
     step = _task(device).step(choice, seed=0)

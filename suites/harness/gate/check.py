@@ -1,4 +1,4 @@
-"""The check of the gate: what exceeds its bound in each of three tries has regressed; each try is a fresh process."""
+"""The check of the gate: a case that exceeds its bound in three tries has regressed. Each try is a fresh process."""
 
 import math
 import statistics
@@ -22,14 +22,14 @@ TRIES = 3
 PROCESSES = 5
 
 Measure = Callable[[Mapping[str, float]], dict[str, float]]
-"""Numbers by name, from a limit by name: below its limit a time need not be measured any closer."""
+"""Measures cases, given their limits by name; returns numbers by name."""
 
 
 @dataclass(frozen=True)
 class Finding:
     """One case: its number in the baseline, the best of the tries, and its bound.
 
-    ``was`` is None for a case that the baseline lacks, ``now`` for one that is gone.
+    ``was`` is None if the baseline lacks the case, ``now`` if the case is gone.
     """
 
     name: str
@@ -56,10 +56,10 @@ def in_a_fresh_process(device: str, specs: Sequence[str] = ()) -> Measure:
     """A measure that starts one process of one thread and takes all cases there.
 
     Args:
-        specs: the optimizers that the cases are of; those of the package are the default.
+        specs: the optimizers of the cases; by default those of the package.
 
     Raises:
-        ValueError: from the measure, if a case could not be measured.
+        ValueError: from the measure, if a case cannot be measured.
     """
 
     def measure(limits: Mapping[str, float]) -> dict[str, float]:
@@ -82,14 +82,14 @@ def in_a_fresh_process(device: str, specs: Sequence[str] = ()) -> Measure:
 
 
 def measure_here(name: str, device: str, limit: float, specs: Sequence[str] = ()) -> float:
-    """The number of one case; infinite if it is none, as the loss of a training that diverged."""
-    torch.manual_seed(0)  # for an optimizer that draws numbers
+    """The number of one case; infinite for a training that diverged."""
+    torch.manual_seed(0)  # for optimizers that draw random numbers
     value = cases(device, specs)[name](limit)
     return value if math.isfinite(value) else math.inf
 
 
 def check(baseline: Baseline, present: Sequence[str], measure: Measure) -> list[Finding]:
-    """A finding for each case that is present or in the baseline; those in both are measured."""
+    """A finding for each case that is present or in the baseline. Those in both are measured."""
     limits = {name: baseline.values[name] * BOUNDS[kind(name)] for name in present if name in baseline.values}
     best: dict[str, float] = {}
     above = limits
@@ -105,10 +105,10 @@ def check(baseline: Baseline, present: Sequence[str], measure: Measure) -> list[
 def measure_baseline(
     present: Sequence[str], device: str, measure: Measure, packages: Mapping[str, str] = MappingProxyType({})
 ) -> Baseline:
-    """A new baseline of the environment at hand: of each case the median of several processes.
+    """A new baseline of this environment: the median of several processes for each case.
 
     Args:
-        packages: those that the optimizers come from, with their versions.
+        packages: versions of the packages that the optimizers come from.
     """
     environment, where = comparable_environment(device), describe(device, packages)
     processes = [measure(dict.fromkeys(present, 0.0)) for _ in range(PROCESSES)] if present else []
@@ -118,7 +118,7 @@ def measure_baseline(
 
 
 def updated(baseline: Baseline, measured: Baseline, replaced: Iterable[str]) -> Baseline:
-    """The baseline with the ``replaced`` cases taken from ``measured``; those that are gone there are left out."""
+    """The baseline with the ``replaced`` cases from ``measured``, and without those that ``measured`` lacks."""
     gone = set(replaced)
     values = {name: value for name, value in baseline.values.items() if name not in gone} | measured.values
     changes = [*baseline.provenance.get("updates", []), {**measured.provenance, "cases": sorted(measured.values)}]

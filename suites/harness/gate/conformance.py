@@ -1,7 +1,8 @@
-"""What is expected of every optimizer, as checks that say in words what passed: ``kronbench check`` and the tests.
+"""Conformance: checks that every optimizer should pass, with results in words. ``kronbench check`` and the tests run
+them.
 
-A check is a function of a choice and a device. It returns what it saw, raises :class:`Failed` with what is wrong, or
-:class:`NotChecked` with the reason. All run on the digits and a small network.
+A check is a function of a choice and a device. It returns a sentence about what passed, or raises :class:`Failed` or
+:class:`NotChecked`. All checks run on the digits and a small network.
 """
 
 import gc
@@ -31,20 +32,20 @@ from suites.harness.training.experiment import Settings, Task
 Outcome = Literal["passed", "FAILED", "not checked"]
 _NETWORK = (64, 20, 10)
 _STEPS = 40
-_SMALL_BYTES = 1024  # constants that an optimizer keeps beside its state
+_SMALL_BYTES = 1024  # allowed for constants beside the state
 
 
 class Failed(Exception):
-    """What is wrong, for the author of the optimizer."""
+    """The error that a check found, for the author of the optimizer."""
 
 
 class NotChecked(Exception):
-    """Why a check says nothing here."""
+    """The reason why a check cannot run."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check, and what it saw."""
+    """The outcome of one check, with a sentence."""
 
     check: str
     outcome: Outcome
@@ -52,10 +53,10 @@ class Finding:
 
 
 def conformance(choice: Choice, device: str, seconds: float) -> Iterator[Finding]:
-    """A finding for each check, as they come.
+    """Run all checks, and yield a finding for each.
 
     Args:
-        seconds: a check that takes longer has failed.
+        seconds: a check that takes longer fails.
     """
     for name, check in CHECKS.items():
         yield Finding(name, *_outcome(check, choice, device, seconds))
@@ -74,7 +75,7 @@ def _outcome(check: Callable[[Choice, str], str], choice: Choice, device: str, s
 
 
 def refuses_bad_options(choice: Choice, device: str) -> str:
-    """A learning rate below 0, and what the ``ranges`` of an optimizer exclude, is refused when it is built."""
+    """The constructor refuses a learning rate below 0, and values outside the optimizer's ``ranges``."""
     network = FCNN(_NETWORK, device=device)
     ranges: Mapping[str, Range] = getattr(choice.build(network, CROSS_ENTROPY), "ranges", {})
     bad = {name: _misfit(ranges[name]) for name in choice.entry.options if name in ranges}
@@ -97,7 +98,7 @@ def _builds(choice: Choice, options: Mapping[str, Option], network: FCNN) -> boo
 
 
 def descends_a_quadratic(choice: Choice, device: str) -> str:
-    """A linear layer under squared error, all samples in each step."""
+    """Steps lower the squared error of a linear layer, with all samples in each step."""
     generator = torch.Generator().manual_seed(0)
     x, targets = torch.rand(60, 8, generator=generator).to(device), torch.eye(3, device=device).repeat(20, 1)
     network = FCNN((8, 3), device=device)
@@ -106,12 +107,12 @@ def descends_a_quadratic(choice: Choice, device: str) -> str:
 
 
 def learns(choice: Choice, device: str) -> str:
-    """Steps over the digits lower the loss of a batch."""
+    """Steps on the digits lower the loss of a batch."""
     return _lowered(_step(choice, device))
 
 
 def works_in_float64(choice: Choice, device: str) -> str:
-    """It learns in float64 as well, and parameters stay in it."""
+    """It learns in float64 too, and parameters stay float64."""
     step = _step(choice, device, dtype="float64")
     said = _lowered(step)
     if any(parameter.dtype != torch.float64 for parameter in step.network.parameters()):
@@ -127,7 +128,7 @@ def is_deterministic(choice: Choice, device: str) -> str:
 
 
 def resumes(choice: Choice, device: str) -> str:
-    """``state_dict`` through a file in the middle of a run: the next steps give the same bits."""
+    """A ``state_dict`` goes through a file in the middle of a run, and the next steps give the same bits."""
     step, file = _step(choice, device), io.BytesIO()
     _after(3, step)
     torch.save([step.network.state_dict(), step.optimizer.state_dict(), torch.get_rng_state()], file)
@@ -162,10 +163,10 @@ def follows_a_scheduler(choice: Choice, device: str) -> str:
 
 
 def stays_finite(choice: Choice, device: str) -> str:
-    """Inputs of zero, and a batch that is fitted perfectly: no division by zero anywhere."""
+    """Parameters stay finite for inputs of zero, and for a batch that is fitted perfectly."""
     task = _task(device, "float32", "relu")
     zeros = (torch.zeros(8, 64, device=device), torch.zeros(8, dtype=torch.int64, device=device))
-    for bias in (0.0, 1000.0):  # a logit of 1000 leaves exp(-1000) = 0 to the other classes
+    for bias in (0.0, 1000.0):  # with a logit of 1000, the other classes have the probability exp(-1000) = 0
         step = task.step(choice, seed=0)
         with torch.no_grad():
             step.network.linears[-1].bias[0] = bias
@@ -176,7 +177,7 @@ def stays_finite(choice: Choice, device: str) -> str:
 
 
 def leaves_the_tape(choice: Choice, device: str) -> str:
-    """A step writes to parameters and state, and to no tensor of the tape."""
+    """A step writes to parameters and state only, not to the tape."""
     step = _step(choice, device)
     if not isinstance(step.optimizer, TapeOptimizer):
         raise NotChecked("it takes no tape")
@@ -204,7 +205,7 @@ def evaluates_where_it_is(choice: Choice, device: str) -> str:
 
 
 def comes_back_from_evaluation(choice: Choice, device: str) -> str:
-    """``eval()`` and then ``train()`` leaves the parameters as they were, but for rounding."""
+    """``eval()`` and then ``train()`` leave the parameters as they were, up to rounding."""
     step = _step(choice, device)
     if not callable(getattr(step.optimizer, "eval", None)):
         raise NotChecked("it has no eval() and train()")
@@ -218,7 +219,7 @@ def comes_back_from_evaluation(choice: Choice, device: str) -> str:
 
 
 def stays_on_its_device(choice: Choice, device: str) -> str:
-    """Parameters and state stay where the parameters were; counters of one number may lie on the CPU."""
+    """Parameters and state stay on the device. Tensors of one number may lie on the CPU."""
     step = _step(choice, device)
     _after(3, step)
     leaves = [leaf for leaf in tree_leaves(dict(step.optimizer.state)) if isinstance(leaf, Tensor)]
@@ -229,14 +230,14 @@ def stays_on_its_device(choice: Choice, device: str) -> str:
 
 
 def has_honest_bytes(choice: Choice, device: str) -> str:
-    """What outlives a step is in ``state``, where it is counted and saved; nothing grows from step to step."""
+    """All tensors that outlive a step are in ``state``, where they are counted and saved."""
     step = _step(choice, device).repeat_batch()
     before = state_bytes(step.optimizer)
     with LiveBytes() as live:
         _after(8, step)
         for parameter in step.network.parameters():
             parameter.grad = None
-        getattr(step.optimizer, "solutions", []).clear()  # what it says of the last step
+        getattr(step.optimizer, "solutions", []).clear()  # the solutions of the last step
         gc.collect()
         hidden = before + live.current - state_bytes(step.optimizer)
     if hidden > _SMALL_BYTES:
@@ -258,7 +259,7 @@ def does_not_wait(choice: Choice, device: str) -> str:
 
 
 def can_be_captured(choice: Choice, device: str) -> str:
-    """Who has the option ``capturable`` gives the same steps in a CUDA graph."""
+    """An optimizer with the option ``capturable`` takes the same steps in a CUDA graph."""
     eager, captured = _step(choice, device), _step(choice, device)
     if not knows_capturable(eager.optimizer):
         raise NotChecked("it does not claim it: it has no option capturable")
@@ -291,7 +292,7 @@ CHECKS: dict[str, Callable[[Choice, str], str]] = {
 
 
 def says_that_it_waits(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether an optimizer of tapes has ``waits``."""
+    """Whether a :class:`TapeOptimizer` says that its steps wait for the device."""
     return getattr(optimizer, "waits", False)
 
 
@@ -301,10 +302,10 @@ def knows_capturable(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def step_without_waiting(step: Step) -> None:
-    """Take a step on a CUDA device, after some to warm up.
+    """Take a step on a CUDA device, after some warm-up steps.
 
     Raises:
-        RuntimeError: if something in it waits for the device.
+        RuntimeError: if the step waits for the device.
     """
     _after(WARM_UP_STEPS, step.repeat_batch())
     before = torch.cuda.get_sync_debug_mode()
@@ -347,7 +348,7 @@ def _lowered(step: Step) -> str:
 
 
 def _distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    """Relative to the size of the other."""
+    """The distance of two lists of tensors, relative to the norm of the other."""
     a, b = (torch.cat([tensor.flatten() for tensor in side]).double() for side in (one, other))
     return ((a - b).norm() / b.norm()).item()
 
@@ -358,7 +359,7 @@ def _same_bits(one: Sequence[Tensor], other: Sequence[Tensor], what: str) -> Non
 
 
 def _tensors(tape: Tape) -> dict[str, Tensor]:
-    """What a tape holds from the beginning, by name."""
+    """The tensors that a tape has from the beginning, by name."""
     found: dict[str, Tensor | None] = {"logits": tape.logits, "labels": tape.labels}
     for number, layer in enumerate(tape.layers, start=1):
         held = {"input": layer.input, "delta": layer.delta, "pullback": layer.pullback}
@@ -368,13 +369,13 @@ def _tensors(tape: Tape) -> dict[str, Tensor]:
 
 
 def remark(choice: Choice) -> str | None:
-    """Who trains the parameters that it does not take, in words."""
+    """A sentence about the parameters that it does not take; None if it takes all."""
     rest = rest_of(choice.build(FCNN(_NETWORK), CROSS_ENTROPY))
     return rest and f"it takes matrices alone; biases are trained by {rest}"
 
 
 def _misfit(fits: Range) -> Option:
-    """A value that a range does not take."""
+    """A value outside a range."""
     return next(value for value in (-2, 2, "nonsense", math.nan) if not _takes(fits, value))
 
 

@@ -13,10 +13,10 @@ from suites.harness.training.experiment import Task
 
 
 def difference(there: Task, here: Task, choice: Choice, steps: int = 3) -> float:
-    """The difference of the same task on two devices, ``there`` and ``here``, with the same weights and batches.
+    """The relative difference between steps on two devices, ``there`` and ``here``, with the same weights and batches.
 
     Raises:
-        Skipped: if random numbers of the devices decide.
+        Skipped: if the optimizer draws random numbers, which differ between devices.
     """
     one, other = there.step(choice, seed=0), here.step(choice, seed=0)
     start = _parameters_after(0, other)
@@ -30,7 +30,7 @@ def step_without_synchronizing(step: Step) -> None:
     """Take a step that must not wait for the device.
 
     Raises:
-        RuntimeError: if something in it waits.
+        RuntimeError: if it waits.
     """
     _need_gpu(step)
     step_without_waiting(step)

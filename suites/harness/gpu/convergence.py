@@ -18,9 +18,9 @@ from suites.harness.training.evaluation import evaluate
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.runner import run
 
-_ROUNDS = 10  # step times of each optimizer, from which the number of epochs follows
+_ROUNDS = 10  # of step times, from which the number of epochs follows
 _SHARE_OF_TIMING = 0.1
-_SEEDS = 3  # must fit into the time
+_SEEDS = 3  # at least, which must fit into the time
 _MOST_SEEDS, _MOST_EPOCHS = 20, 40
 # the paper's Figures 1 to 8: {Fisher, Gauss-Newton, PCH-1} x {KFI, EA-CG}, and SGD
 _LEARNERS = ("sgd", "kfac", "kfra", "pch1+kfi", "fisher+ea_cg", "gauss_newton+ea_cg", "ea_cg")
@@ -67,7 +67,7 @@ def _train(stage: Stage, task: Task, choice: Choice, seed: int, epochs: int) -> 
 
 
 def _problems(stage: Stage) -> list[Task]:
-    """CIFAR-10 if its images are on disk (nothing is downloaded), else the digits; one task for each criterion."""
+    """One task a criterion: on CIFAR-10 if its images are on disk (nothing is downloaded), else on the digits."""
     settings = Settings("cifar10", device=stage.device, cuda_graph=stage.device == "cuda")
     try:
         first = Task.load(settings, stage.data_root, download=False)

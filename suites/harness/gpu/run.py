@@ -1,7 +1,7 @@
-"""Everything that needs a GPU, within a given time: correctness, step times, runs side by side, memory and convergence.
+"""All that needs a GPU, within a given time: correctness, step times, runs side by side, memory and convergence.
 
-Each stage writes its rows to its own record as they come, so an interrupted run loses nothing. A stage that fails does
-not stop the others. The next stages get the time that a stage leaves over.
+Each stage writes its rows at once to a record of its own, so an interrupted run loses nothing. A stage that fails does
+not stop the others. Time that a stage leaves goes to the next ones.
 """
 
 import re
@@ -36,22 +36,22 @@ _CRITERIA = ("cross-entropy", "bounded")
 _BOUNDS = {
     "float64": 1e-10,
     "float32": 1e-3,
-}  # of the difference between devices, relative to the change in three steps
+}  # bounds of the difference between devices, relative to the change in three steps
 _ALSO = "torch.optim.SGD[lr=0.1,momentum=0.9]"
-_RESERVE_SECONDS = 8.0  # for the pictures and the summary; a tenth of the time where that is less
+_RESERVE_SECONDS = 8.0  # for pictures and summary; at most a tenth of the time
 _PAPERS_CARD_BYTES = 11 * 10**9  # a GTX 1080 Ti
-_MEMORY_AT_BOTH = ("kfac[inverse=factor]", "kfac[inverse=auto]")  # of this GPU's memory and the paper's
+_MEMORY_AT_BOTH = ("kfac[inverse=factor]", "kfac[inverse=auto]")  # at the budgets of this GPU and of the paper's
 _MEMORY = ("kfac[inverse=gram]", "ea_cg", "sgd", "kfra[inverse=gram]")
 
 Stages = Mapping[str, tuple[float, Callable[[Stage], None]]]
-"""By title: the share of the time, and the function."""
+"""By title, the share of the time and the function."""
 
 
 def result_folder(output: Path, device: str) -> Path:
     """``output`` / <name of the GPU>.
 
     Raises:
-        ValueError: if it holds results, which would be mixed with the new ones.
+        ValueError: one line, if it already holds results.
     """
     gpu = describe(device).gpu
     folder = output / re.sub(r"\W+", "-", gpu.name if gpu else "cpu")
@@ -72,9 +72,9 @@ def run(
 
     Args:
         device: ``cuda``, or ``cpu`` for a rehearsal, which records what it skips.
-        data_root: folder of the CIFAR-10 images; without them training is on the digits.
+        data_root: folder of the CIFAR-10 images; without them it trains on the digits.
         stages: those to run; None runs all of ``STAGES``.
-        on_progress: called with what was done last and the seconds since the start.
+        on_progress: called with a few words about the last row, and the seconds since the start.
     """
     started = time.monotonic()
     environment = describe(device)
@@ -102,7 +102,7 @@ def run(
 
 
 def _correctness(stage: Stage) -> None:
-    """Every optimizer: the numbers of the CPU; on CUDA also no waiting for the host, and the same steps in a graph."""
+    """Every optimizer gives the CPU's numbers. On CUDA it never waits, and takes the same steps in a graph."""
     choices = [choose(spec) for spec in (*named(), *grid(), _ALSO)]
     for dtype, bound in _BOUNDS.items():
         for criterion in _CRITERIA:
@@ -120,7 +120,7 @@ def _correctness(stage: Stage) -> None:
             check = f"no wait for the host, {criterion}"
             _check(stage, check, choice, partial(checks.step_without_synchronizing, step))
     task = Task.load(Settings(dtype="float64", device=stage.device))
-    for choice in choices:  # last: a capture that fails may leave the device in disorder
+    for choice in choices:  # last, since a failed capture may break the device
         known = knows_capturable(task.step(choice, seed=0).optimizer)
         replay = partial(checks.difference_of_graph, task, choice)
         _check(stage, GRAPH, choice, replay, _BOUNDS["float64"], failure="failed" if known else "not supported")
@@ -138,7 +138,7 @@ def _check(
 
     def checked(row: Check) -> list[Check]:
         row = replace(row, difference=difference())
-        if bound is not None and row.difference is not None and not row.difference <= bound:  # NaN is no agreement
+        if bound is not None and row.difference is not None and not row.difference <= bound:  # NaN fails
             row = replace(row, status=failure, reason=f"difference above {bound:.0e}")
         return [row]
 
@@ -150,7 +150,7 @@ def _memory(stage: Stage) -> None:
     """Predicted and measured peaks of the ImageNet-10 network, with this GPU's memory and that of the paper's card."""
     on_cuda = stage.device == "cuda"
     if on_cuda:
-        torch.cuda.empty_cache()  # the fresh processes share the device with this one
+        torch.cuda.empty_cache()  # the fresh processes need the memory
     network = find("imagenet10" if on_cuda else "cifar10").network
 
     def measured(row: MemoryPeak) -> list[MemoryPeak]:

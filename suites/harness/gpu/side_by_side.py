@@ -1,4 +1,4 @@
-"""The stage of runs side by side: how much longer several take than one, and that each has the numbers of one alone."""
+"""The stage of runs side by side: the time of several against one, and whether each has the numbers of a run alone."""
 
 import time
 from dataclasses import replace
@@ -17,12 +17,12 @@ from suites.harness.training.turns import at_once
 
 _SPECS = ("sgd", "kfac", "kfra", "ea_cg")
 _RUNS = 8
-_BOUND = {"cuda": 2.5}  # all in at most so many times the time of one
+_BOUND = {"cuda": 2.5}  # the most of all, over the time of one
 _EPOCHS = {"cuda": 3, "cpu": 1}
 
 
 def side_by_side(stage: Stage) -> None:
-    """Train one run alone and then several at once, of each optimizer, at the paper's smallest batch."""
+    """For each optimizer, train one run alone and then several at once, at the paper's smallest batch."""
     on_cuda = stage.device == "cuda"
     task = Task.load(Settings("synthetic-cifar10" if on_cuda else "digits", device=stage.device, cuda_graph=on_cuda))
     for spec in _SPECS:
@@ -41,7 +41,7 @@ def side_by_side(stage: Stage) -> None:
 def _measured(row: AtOnce, task: Task, choice: Choice, stage: Stage) -> list[AtOnce]:
     if stage.device == "cuda" and row.optimizer not in stage.captured:
         raise Skipped("not captured, see correctness")
-    _timed(1, 1, task, choice, stage)  # what is loaded with the first steps
+    _timed(1, 1, task, choice, stage)  # the first steps load libraries
     seconds, (alone,) = _timed(1, row.epochs, task, choice, stage)
     row = replace(row, seconds_alone=seconds)
     seconds, records = _timed(row.runs, row.epochs, task, choice, stage)
@@ -54,7 +54,7 @@ def _measured(row: AtOnce, task: Task, choice: Choice, stage: Stage) -> list[AtO
 
 
 def _timed(runs: int, epochs: int, task: Task, choice: Choice, stage: Stage) -> tuple[float, list[Record]]:
-    """The seconds of all, and their records in the order of their seeds."""
+    """The seconds of all runs together, and their records in the order of seeds."""
     with TemporaryDirectory() as folder:
         works = (
             run_in_turns(task, choice, seed, epochs, Path(folder), out_of_time=stage.out_of_time, at_a_time=runs)

@@ -20,7 +20,7 @@ class Skipped(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """Where a stage writes its rows, its device, and when its time is up (``time.monotonic``)."""
+    """A stage: its record, its device, and the end of its time (``time.monotonic``)."""
 
     record: JournalWriter
     folder: Path
@@ -50,7 +50,7 @@ class Stage:
         self.on_row(text)
 
     def measure(self, text: str, row: R, measure: Callable[[R], Sequence[R]], failure: str = "failed") -> None:
-        """Write what ``measure`` makes of a row, or why it is empty: ``skipped``, or ``failure`` with the error."""
+        """Write the rows that ``measure`` returns, or the row with the reason: ``skipped``, or ``failure``."""
         try:
             if self.out_of_time():
                 raise Skipped("out of time")

@@ -20,7 +20,7 @@ from suites.harness.training.experiment import Settings, Task
 
 _TORCHS_SGD = "torch.optim.SGD[lr=0.1,momentum=0.9]"
 _TIMED = (_TORCHS_SGD, "sgd", "kfac", "kfra", "ea_cg", "pch1+kfi")
-_PAPER = {"synthetic-cifar10": (100, 500, 1000), "synthetic-imagenet10": (100,)}  # batches of the paper
+_PAPER = {"synthetic-cifar10": (100, 500, 1000), "synthetic-imagenet10": (100,)}  # the paper's batches
 _REHEARSAL = {"digits": (100, 500, 1000)}
 _PHASE_ROUNDS = 10
 
@@ -44,7 +44,7 @@ def step_times(stage: Stage) -> None:
 
 
 def _timed(row: StepTime, task: Task, captured: set[str], at_most: float) -> list[StepTime]:
-    """A row for each optimizer launched by the host, and another in a CUDA graph if it is ``captured``."""
+    """For each optimizer a row with steps launched by the host, and one in a CUDA graph if it is ``captured``."""
     steps: dict[str, Callable[[], None]] = {}
     rows: dict[str, StepTime] = {}
     device = task.settings.device
@@ -79,7 +79,7 @@ def _step(task: Task, spec: str, graph: bool) -> Step:
 
 
 def _phases(step: Step, device: str) -> dict[str, float]:
-    """Medians of the seconds of each phase."""
+    """Median seconds of each phase."""
     seconds = interleaved_phases({"step": step}, device, _PHASE_ROUNDS)["step"]
     return {phase: median(own) for phase, own in seconds.items()}
 

@@ -1,4 +1,4 @@
-"""The summary of a GPU run: a table of each stage, from the records in its folder."""
+"""The summary of a GPU run: a table for each stage, from its record."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def convergence_folder(folder: Path, settings: Settings) -> Path:
 
 
 def read_runs(folder: Path) -> list[Record]:
-    """The runs that ended in time."""
+    """The records of runs that ended in time."""
     records = [read(path) for path in sorted((folder / "runs").glob("*.jsonl"))]
     return [record for record in records if record.status != "stopped"]
 
@@ -128,7 +128,7 @@ def _convergence(folder: Path, rows: list[Trained]) -> str:
 
 
 def _reasons(rows: Sequence[Row]) -> list[str]:
-    """Why parts were skipped or failed, in one paragraph; empty if there is nothing. The record has the whole text."""
+    """The reasons for skipped and failed parts, in one paragraph, shortened; empty if there are none."""
     who: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.reason is not None:

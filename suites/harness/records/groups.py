@@ -94,7 +94,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one experiment. Runs of the same optimizer have the same options, and the same text of a user's own."""
+    """The runs of one experiment. Runs of the same optimizer share options, and the text of a user's own."""
 
     setup: Setup
     conditions: Conditions

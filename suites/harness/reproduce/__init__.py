@@ -1,7 +1,7 @@
 """Published results, computed again: by name, at three scales, beside the published values.
 
-A module of this folder is found by itself: its ``RESULTS`` hold, by name, what
-:class:`suites.harness.reproduce.request.Result` says.
+A module of this folder is found by itself. Its ``RESULTS`` has its results by name, as
+:class:`suites.harness.reproduce.request.Result` defines them.
 """
 
 import pkgutil
@@ -20,6 +20,6 @@ def results() -> "dict[str, Result]":
 
 
 def done_in(name: str, folder: Path) -> list[Path]:
-    """The folders below a folder of results that hold a result."""
+    """The folders below ``folder`` that hold the result called ``name``."""
     pages = (f"*/{name}/table.md", f"*/{name}-*/table.md", f"*/*/*/{name}.md")
     return sorted(page.parent for pattern in pages for page in folder.glob(pattern))

@@ -1,7 +1,7 @@
 """Figures 1-12: training with every curvature and solver, on two data sets and with two criteria.
 
-The table ``RESULTS`` says what each shows, in the words of the paper's captions. On ImageNet-10 the factor of KFI does
-not fit into memory; as in the paper KFI takes Eq. (13) there, beside its exact form ``gram``.
+``RESULTS`` has the contents of each, in the words of the paper's captions. On ImageNet-10 the factor of KFI does not
+fit into memory. There KFI takes Eq. (13), as in the paper, and beside it its exact form ``gram``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -61,12 +61,12 @@ class Figure:
 
     @property
     def costs(self) -> Mapping[str, str]:
-        """Without runs that another figure left."""
+        """Costs without the runs of other figures, which need not be done again."""
         return _COSTS[self.dataset]
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """One line each, SGD first; without Gauss-Newton where the criterion is not convex."""
+        """The methods, SGD first; without Gauss-Newton if the criterion is not convex."""
         lines = [Method("SGD", "sgd")] if self.with_sgd else []
         for curvature in self.curvatures:
             if curvature == "gauss_newton" and not CRITERIA[self.criterion].convex:
@@ -116,7 +116,7 @@ RESULTS = {
 
 @dataclass(frozen=True)
 class FigureScale(Scale):
-    """How long and how often a figure trains. ``dataset``: what stands in for the figure's own."""
+    """Epochs and seeds of a figure. ``dataset``: stands in for the figure's own."""
 
     epochs: int
     seeds: int
@@ -157,12 +157,12 @@ class Line:
 
 
 def lines_of(figure: Figure, scale: FigureScale, request: Request) -> list[Line]:
-    """What a figure trains: each method with its defaults, or with the setting that ``kronbench tune`` chose.
+    """The runs of a figure: each method with its defaults, or with the setting that ``kronbench tune`` found.
 
     On a GPU steps run in CUDA graphs.
 
     Raises:
-        ValueError: one line, if the data are not there, or the setting of a method.
+        ValueError: one line, if the data or the setting of a method are missing.
     """
     found = read_tuned(request.tuned) if request.tuned else []
     device = resolve_device(request.device)
@@ -179,11 +179,10 @@ def lines_of(figure: Figure, scale: FigureScale, request: Request) -> list[Line]
 
 
 def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Request) -> Reproduction:
-    """Train and draw; the text is the title, the table and its caption.
+    """Train and draw. The text is the title, the table and its caption.
 
-    Everything goes into ``<problem>-<criterion>`` in the folder of the request: ``<figure>.png``, ``.svg``, ``.csv``
-    (every measuring point), ``.md`` and ``.toml``. The records go to ``runs`` there; figures of the same problem share
-    them.
+    Files go into ``<problem>-<criterion>`` in the folder of the request: ``<figure>.png``, ``.svg``, ``.csv`` (every
+    measuring point), ``.md`` and ``.toml``, and the records into ``runs``. Figures of one problem share records.
     """
     settings = lines[0].task.settings
     folder = request.output / f"{settings.problem}-{settings.criterion}"
@@ -204,7 +203,7 @@ def draw(figure: Figure, scale: FigureScale, lines: Sequence[Line], request: Req
 
 
 def title(figure: Figure, scale: FigureScale, lines: Sequence[Line], tuned: Path | None) -> str:
-    """The name of the figure, and all that differs from the paper's data and length."""
+    """The name of the figure, and the differences from the paper's data and length."""
     task = lines[0].task
     batches = sorted({line.task.settings.batch_size for line in lines})
     found = [

@@ -1,4 +1,4 @@
-"""What the paper prints, and what stands in for its data here.
+"""The values that the paper prints, and the stand-ins for its data.
 
 ``PUBLISHED`` holds the values of Tables 2-5: errors in layers 1-8 and in total, by table and curvature.
 """
@@ -36,7 +36,7 @@ PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {
 
 
 def stand_ins(task: Task, dataset: str) -> list[str]:
-    """What stands in for the paper's images of a data set; empty if nothing does."""
+    """The stand-ins for the paper's images of a data set; empty if they are the same."""
     have, published = len(task.dataset.train), TRAIN_IMAGES.get(task.dataset.name)
     if task.dataset.name != dataset:
         return [f"{task.dataset.name} in place of {dataset}, network {'-'.join(map(str, task.settings.network))}"]

@@ -1,4 +1,4 @@
-"""What the command line asks of a result of the paper, and what comes back."""
+"""A request for a result of the paper, from the command line, and its outcome."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -18,7 +18,7 @@ _OF_ALL = ("scale", "output", "device", "data_root", "resume")
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of a result is computed: the other fields are its numbers."""
+    """How much of a result is computed. Subclasses have the numbers."""
 
     name: str
 
@@ -28,7 +28,7 @@ S = TypeVar("S", bound=Scale)
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What running a result gave; there is no text if no picture or table could be made."""
+    """The outcome of a result. ``text`` is None if no picture or table could be made."""
 
     records: Sequence[Journal[Any, Any]]
     text: str | None = None
@@ -53,11 +53,11 @@ class Request:
     workers: Workers = _ONE_PROCESS
 
     def scaled(self, result: str, scales: Mapping[str, S], *takes: str) -> S:
-        """The scale of a result, with the numbers that are asked for in place of its own.
+        """The scale of a result, with the numbers of the request in place of its own.
 
         Raises:
-            ValueError: one line, if there is no such scale, a number is below 1, or a flag is set that is neither in
-                ``takes`` nor a number of the scale.
+            ValueError: one line, if there is no such scale, a number is below 1, or the request has a flag that is
+                neither in ``takes`` nor a number of the scale.
         """
         scale = pick("scale", self.scale, scales)
         asked = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
@@ -86,7 +86,7 @@ class Request:
             scale: its numbers are flags.
             tables: by the stem of their files.
             config: the stem of the file of flags.
-            resolved: flags that the machine set.
+            resolved: flags that were chosen for this machine.
         """
         for stem, table in tables.items():
             write_atomically(page.with_name(f"{stem}.csv"), comma_separated(table))
@@ -115,7 +115,7 @@ class Result(Protocol):
         ...
 
     def prepare(self, request: Request) -> Callable[[], Reproduction]:
-        """Check the request and load what is needed; the function that is returned does the work.
+        """Check the request and load the data; returns a function that does the work.
 
         Raises:
             ValueError: one line, if the request or the data are bad.

@@ -1,4 +1,4 @@
-"""Table 1: what the paper states about each method, beside the growth measured here."""
+"""Table 1: the paper's statements about each method, beside the growth measured here."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from suites.harness.show.table import Cell, Content, Table, markdown, table_of
 from suites.harness.training.experiment import resolve_device
 from suites.harness.tuning.progress import progress_bars
 
-FITTED = 5  # the largest sizes: of small ones much of a step's time is that of calling torch
+FITTED = 5  # the largest sizes: for small ones, calling torch takes much of a step
 
 
 @dataclass(frozen=True)
 class Kind:
-    """The rows of the paper's table that are words: criteria that a method can train, its curvature and its solver."""
+    """The rows of the paper's table that are words: criteria, curvature and solver of a method."""
 
     criterion: str
     curvature: str
@@ -30,7 +30,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Row:
-    """A method of the table; ``by`` says if its terms are the paper's or those of the code here."""
+    """A method of the table. ``by``: whether its terms are the paper's or those of the code here."""
 
     method: str
     by: str
@@ -53,7 +53,7 @@ ROWS = (
     Row("EA-CG", "paper", _EA_CG, terms.PROPAGATED, terms.EA_CG, terms.EA_CG_SPACE),
     Row("EA-CG", "here", _EA_CG, terms.PROPAGATED_HERE, terms.EA_CG_HERE, terms.SPACE_HERE),
 )
-# the lines of the picture, and the method that each is measured in
+# the lines of the picture, each with the method in which it is measured
 _LINES = {
     "curvature": {"Fisher": "KFAC", "Gauss-Newton": "KFRA", "PCH-1": "EA-CG"},
     "solve": {"KFI": "KFAC", "KFI exact": "KFAC exact", "KFI rank_one": "KFAC rank_one", "EA-CG": "EA-CG"},
@@ -65,7 +65,7 @@ _PARTS = {"curvature": ("operations", "seconds"), "solve": ("operations", "secon
 
 @dataclass(frozen=True)
 class Table1:
-    """The table; its costs depend on sizes alone."""
+    """The table. Its costs depend on sizes alone."""
 
     name: str = "table1"
     shows: str = "time and space of KFAC, KFRA and EA-CG: the stated terms beside the growth measured"
@@ -100,10 +100,10 @@ def _reproduce(scale: GrowthScale, device: str, request: Request) -> Reproductio
 
 
 def exponents(scale: GrowthScale, record: GrowthRecord) -> Table:
-    """One exponent in each row: of the stated term, and of the measurement with its interval.
+    """Exponents, one a row: of the stated term, or of the measurement with its interval.
 
-    Each is fitted to the largest :data:`FITTED` sizes. Seconds are the shortest of all rounds, since other work on the
-    machine makes a step slower and never faster.
+    Each is fitted to the largest :data:`FITTED` sizes. Seconds are the shortest of all rounds: other work on the
+    machine makes steps slower, never faster.
     """
     rows: list[dict[str, Content]] = []
     for sweep in scale.sweeps:
@@ -144,7 +144,7 @@ def _lines(scale: GrowthScale, record: GrowthRecord) -> dict[str, dict[str, tupl
 
 
 def summary(scale: GrowthScale, table: Table, record: GrowthRecord) -> str:
-    """What is stated, then a table of exponents for each thing that is varied, with title and caption."""
+    """The stated terms, then a table of exponents for each size that is varied, with title and caption."""
     title = f"Table 1: stated and measured growth of time and space (scale {scale.name}: digits, networks chosen here)"
     parts = [f"# {title}", markdown(_stated())]
     for sweep in scale.sweeps:
@@ -156,7 +156,7 @@ def summary(scale: GrowthScale, table: Table, record: GrowthRecord) -> str:
 
 
 def _stated() -> Table:
-    """What is stated of each method, in the order of the paper's table."""
+    """The stated terms of each method, in the order of the paper's table."""
     return table_of(
         [
             {
@@ -175,7 +175,7 @@ def _stated() -> Table:
 
 
 def _by_method(exponents: Sequence[Mapping[str, Any]]) -> Table:
-    """One row a method: for each part the stated exponent, and the measured ones with their intervals."""
+    """Methods as rows: for each part the stated exponent and the measured ones with their intervals."""
     rows: dict[tuple[str, str], dict[str, Content]] = {}
     for one in exponents:
         cells = rows.setdefault((one["method"], one["terms"]), {"method": one["method"], "terms": one["terms"]})

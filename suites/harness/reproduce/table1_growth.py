@@ -1,4 +1,4 @@
-"""How the cost of each method grows when one size is varied and all others stay the same.
+"""The growth of each method's cost with one size, while all others stay the same.
 
 symbol     name           meaning
 n          width          of every hidden layer, in the network 64-n-...-n-10 of the digits
@@ -39,13 +39,13 @@ SPECS = {  # "factor" is the form of the paper
     "KFAC exact": "kfac[inverse=exact]",
     "KFAC rank_one": "kfac[inverse=rank_one]",
 }
-ONLY_CG = ("EA-CG",)  # the methods that have iterations
+ONLY_CG = ("EA-CG",)  # methods with iterations
 _ROUNDS = 200  # at most
 
 
 @dataclass(frozen=True)
 class Case:
-    """One size of everything."""
+    """The sizes of a measurement."""
 
     width: int = 32
     depth: int = 2
@@ -86,9 +86,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class GrowthScale(Scale):
-    """What is measured. ``seconds``: the limit for the steps at each size, unless three rounds of all methods take
-    longer.
-    """
+    """The sweeps to measure. ``seconds``: the limit for each size, unless three rounds of all methods take longer."""
 
     seconds: float
     sweeps: tuple[Sweep, ...]
@@ -136,7 +134,7 @@ GROWTH_SCALES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(Case):
-    """A case as it was measured: which field was varied, and the costs by method."""
+    """A measured case: the field that was varied, and the costs by method."""
 
     over: str
     figures: dict[str, Costs]
@@ -144,7 +142,7 @@ class Measured(Case):
 
 @dataclass(frozen=True)
 class GrowthExperiment:
-    """What was measured."""
+    """The header of a record of growth."""
 
     scale: GrowthScale
     table: str = "table1"
@@ -154,7 +152,7 @@ GrowthRecord: TypeAlias = Journal[GrowthExperiment, Measured]
 
 
 def read_growth(path: Path) -> GrowthRecord:
-    """Read what :func:`measure_growth` wrote, see :func:`suites.harness.records.journal.read_journal`."""
+    """Read a record of growth, see :func:`suites.harness.records.journal.read_journal`."""
     return read_journal(path, GrowthExperiment, Measured)
 
 
@@ -165,7 +163,7 @@ def measure_growth(
     on_case: Callable[[int], None] = lambda done: None,
     resume: bool = True,
 ) -> GrowthRecord:
-    """Measure every size of a scale into the record ``path``, one point each as it is done, see
+    """Measure every size of a scale into the record ``path``, a point for each, see
     :func:`suites.harness.training.resumable.run_once`."""
     header = Header(experiment=GrowthExperiment(scale=scale), environment=describe(device))
     header = replace(header, run=run_id(header, Path(__file__)))

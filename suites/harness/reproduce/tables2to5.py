@@ -2,7 +2,7 @@
 
 symbol                         name
 theta^0, ..., theta^{s-1}      iterates         s of them, ``steps_between`` training steps from one to the next
-E                              images           training images in the mean, as many of each class; None for all
+E                              images           training images in the mean, the same number of each class; None: all
 """
 
 import math
@@ -36,7 +36,7 @@ from suites.harness.training.resumable import Work, restore, run_once
 from suites.harness.training.turns import Turns, in_one_go
 from suites.harness.tuning.progress import progress_bars
 
-# the paper does not say which optimizer its iterates come from
+# the paper does not say which optimizer made its iterates
 OPTIMIZER = "ea_cg[lr=0.1,damping=0.01,gamma=-1]"
 
 # deviates: the paper averages over every iterate from theta^0 to theta^{s-1} and does not give s; here iterates lie
@@ -94,14 +94,14 @@ class Table:
         """The task of this table at a scale.
 
         Raises:
-            ValueError: one line, if the data are not there or not enough.
+            ValueError: one line, if data are missing or too few.
         """
         task = Task.load(Settings(scale.dataset or self.dataset, self.criterion, device=device), data_root)
         balanced(task, scale.images)
         return task
 
     def title(self, scale: TableScale, task: Task) -> str:
-        """The name of the table, and all that differs from the paper's data and length."""
+        """The name of the table, and the differences from the paper's data and length."""
         found = stand_ins(task, self.dataset)
         if scale.images:
             found.append(f"the mean over {scale.images} of the {len(task.dataset.train)} training images")

@@ -1,4 +1,4 @@
-"""How far curvature matrices are from the true Hessian in the biases, layer by layer.
+"""The distance of curvature matrices from the true Hessian in the biases, layer by layer.
 
 symbol                             name                 shape
 G~^t                               G                    [n_t, n_t]   of a curvature
@@ -23,8 +23,9 @@ _SAMPLES = {"cpu": 16, "cuda": 128}  # of a chunk: 6 MB each in the paper's netw
 def layer_errors(tape: Tape, curvatures: Sequence[str]) -> dict[str, list[float]]:
     """The errors on the samples of a tape, first layer to last.
 
-    By name: of each curvature the distance to the target; ``hessian``, the norm of the target itself; ``expectation``
-    and ``bound``, for each layer but the last.
+    Returns:
+        For each curvature, by name, its distances to the target; ``hessian``, the norms of the target; ``expectation``
+        and ``bound``, for each layer but the last.
     """
     exact = expectation(tape, _SAMPLES[tape.logits.device.type])
     targets = [pos_eig(mean) for mean in exact.means]
@@ -43,7 +44,7 @@ def layer_errors(tape: Tape, curvatures: Sequence[str]) -> dict[str, list[float]
 def record_in_chunks(network: FCNN, criterion: Criterion, chunks: Iterable[tuple[Tensor, Tensor]]) -> Tape:
     """One tape of many samples, recorded a chunk at a time, without the inputs of the first layer.
 
-    No curvature needs those inputs, which are most of what a tape holds: 600 kB a sample of ImageNet-10.
+    No curvature needs those inputs, which take most of a tape's memory: 600 kB a sample of ImageNet-10.
     """
     tapes = []
     for x, labels in chunks:

@@ -18,12 +18,12 @@ from suites.harness.show.captions import machine
 from suites.harness.show.table import Column, Content, Table, markdown
 
 HESSIAN = "norm of the Hessian"  # the last row
-HERE, PAPER = "here", "paper"  # whose values a row shows
+HERE, PAPER = "here", "paper"  # the source of a row's values
 
 
 @dataclass(frozen=True)
 class TableScale(Scale):
-    """How much of a table is computed. ``dataset``: what stands in for the table's own."""
+    """How much of a table is computed. ``dataset``: stands in for the table's own."""
 
     iterates: int
     steps_between: int
@@ -41,8 +41,8 @@ class TableExperiment(Experiment):
 
 @dataclass(frozen=True, kw_only=True)
 class Iterate:
-    """A measuring point: the criterion and the accuracy on the images of the mean, and what
-    :func:`suites.harness.reproduce.tables2to5_errors.layer_errors` says of them.
+    """A measuring point: the criterion and the accuracy on the images of the mean, and the errors by
+    :func:`suites.harness.reproduce.tables2to5_errors.layer_errors`.
     """
 
     step: int
@@ -68,7 +68,7 @@ def page(title: str, name: str, record: ErrorsRecord) -> str:
 
 
 def errors_table(name: str, iterates: Sequence[Iterate]) -> Table:
-    """Errors averaged over the iterates, each row of ours above the paper's; the norm of the Hessian is the last."""
+    """Errors averaged over the iterates, each row above the paper's; the norm of the Hessian comes last."""
     rows = []
     for curvature, (*printed, whole) in PUBLISHED[name].items():
         rows.append(_row(LABELS[curvature], HERE, _mean(iterates, curvature)))
@@ -79,7 +79,7 @@ def errors_table(name: str, iterates: Sequence[Iterate]) -> Table:
 
 
 def _row(curvature: str, by: str, errors: Sequence[float]) -> dict[str, Content]:
-    """By layer, and in total the root of the sum of squares."""
+    """The errors by layer, and in total: the root of the sum of squares."""
     return {"curvature": curvature, "by": by, **_by_layer(errors), TOTAL: math.hypot(*errors)}
 
 
@@ -96,12 +96,12 @@ def _by_layer(values: Sequence[float]) -> dict[str, Content]:
 
 
 def _mean(iterates: Sequence[Iterate], name: str) -> list[float]:
-    """Over the iterates, for each layer."""
+    """Means over the iterates, one a layer."""
     return _all(iterates, name).mean(axis=0).tolist()
 
 
 def _all(iterates: Sequence[Iterate], name: str) -> np.ndarray:
-    """[iterates, layers]; no layers where an older record has neither error nor bound of the expectation."""
+    """Values [iterates, layers]; no layers for what an old record lacks."""
     return np.array([iterate.errors.get(name, []) for iterate in iterates])
 
 

@@ -1,8 +1,8 @@
-"""MNIST's autoencoder as the demo of TNT trains it: the losses that it printed, beside those of the optimizers here.
+"""MNIST's autoencoder as the demo of TNT trains it: the losses of the demo, beside those of the optimizers here.
 
 Ren and Goldfarb, "Tensor Normal Training for Deep Learning Models" (NeurIPS 2021), demo.ipynb of their repository
 renyiryry/tnt_neurips_2021: ReLU with a linear code layer, the sum of the binary cross-entropies of an image, batch
-1000, no weight decay, one seed, 500 seconds on a GPU, and the learning rates and dampings that their search found.
+1000, no weight decay, one seed, 500 seconds on a GPU, and the learning rates and dampings of their search.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ MNIST, FASHION, CURVES = "mnist-autoencoder", "fashion-autoencoder", "curves-aut
 
 @dataclass(frozen=True)
 class Run:
-    """The lowest losses of all epochs, on the training and on the test set, and how many epochs there were."""
+    """The lowest losses of all epochs, on the training and on the test set, and the number of epochs."""
 
     train_loss: float
     test_loss: float
@@ -49,7 +49,7 @@ SPECS = {  # with the demo's settings
 
 @dataclass(frozen=True)
 class TimeScale(Scale):
-    """How long each method trains. ``problem``: what stands in for MNIST."""
+    """The training time of each method. ``problem``: stands in for MNIST."""
 
     seconds: float
     seeds: int = 1
@@ -85,10 +85,10 @@ RESULTS = {TNTMnist.name: TNTMnist()}
 
 
 def load(scale: TimeScale, request: Request) -> Task:
-    """The demo's task; with Fashion-MNIST where there is no MNIST.
+    """The demo's task; on Fashion-MNIST if there is no MNIST.
 
     Raises:
-        ValueError: one line, if neither is there, or one is damaged.
+        ValueError: one line, if both are missing, or one is damaged.
     """
     absent = []
     for problem in [scale.problem] if scale.problem else [MNIST, FASHION]:
@@ -128,7 +128,7 @@ def reproduce(scale: TimeScale, task: Task, request: Request) -> Reproduction:
 
 
 def medians(records: Sequence[Record]) -> Run:
-    """Over seeds."""
+    """Medians over seeds."""
 
     def lowest(field: str) -> float:
         return median(min(filter(None, (getattr(point, field) for point in one.points))) for one in records)
@@ -137,7 +137,7 @@ def medians(records: Sequence[Record]) -> Run:
 
 
 def losses(here: Mapping[str, Run]) -> Table:
-    """What the demo printed and what came out here, one row a method."""
+    """The losses of the demo and those from here, one row a method."""
     columns = [Column("method", "method")]
     rows: dict[str, dict[str, Content]] = {method: {"method": method} for method in PRINTED}
     for by, runs in (("demo", PRINTED), ("here", here)):
@@ -150,9 +150,9 @@ def losses(here: Mapping[str, Run]) -> Table:
 
 
 def said(here: Mapping[str, Run], same_images: bool, environment: Environment) -> str:
-    """What may be compared, and the order of the test losses."""
+    """The caption: what can be compared, and the order of the test losses."""
     printed, own = (" < ".join(sorted(here, key=lambda method: runs[method].test_loss)) for runs in (PRINTED, here))
-    compared = "" if same_images else "The images are others than the demo's, so only the order compares. "
+    compared = "" if same_images else "The images are not the demo's, so only the order can be compared. "
     return (
         "The lowest loss of all epochs: the mean over images of the sum over pixels; in the demo after 500 s on its "
         f"GPU, here after the seconds in the title. {compared}Order of the test losses in the demo: {printed}. "

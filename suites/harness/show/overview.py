@@ -145,7 +145,7 @@ class Overview:
         return [matrix for matrix in (self.counting, self.others) if matrix.rows]
 
     def table(self, matrix: Matrix, cost: str) -> Table:
-        """A matrix as a table. In a paper it has only the methods with a score, and those that are best on a problem."""
+        """A matrix as a table. In a paper it has only the methods with a score, and the best of each problem."""
         found = [square for row in matrix.rows for square in row.squares[cost].items()]
         best = [method for method, square in found if square.place == "best"]
         return matrix.table(cost, {*self.boards.get(cost, self.boards[SCORED[0]]).scores, *best})

@@ -234,7 +234,7 @@ class _Training:
 
 
 def _warm_up(task: Task, choice: Choice, seed: int) -> tuple[int, StepCost]:
-    """A few steps of another network, off the clock. Returns the peak of the optimizer's bytes and the cost of a step."""
+    """Take a few steps, off the clock. Returns the peak of the optimizer's bytes, and the cost of a step."""
     step = task.step(choice, seed)
     cost = probe(step)
     for _ in range(_WARM_UP_STEPS):
