@@ -22,10 +22,12 @@ ROOT = Path(__file__).parents[1]
 GPU = Gpu(name="H100", memory_bytes=80 * 10**9, cuda="13.0", tf32=False)
 
 
-def _write(folder, losses, *, status="finished", seconds=1.0, state=80, environment=ENVIRONMENT, **experiment):
+def _write(
+    folder, losses, *, status="finished", seconds=1.0, state=80, environment=ENVIRONMENT, at_a_time=1, **experiment
+):
     """A record a loss, with seeds 0, 1, ...; the target is reached where the loss is below 1."""
     for seed, loss in enumerate(losses):
-        facts = header(environment, **{"epochs": 2, **experiment, "seed": seed})
+        facts = replace(header(environment, **{"epochs": 2, **experiment, "seed": seed}), at_a_time=at_a_time)
         path = folder / "runs" / f"{facts.experiment.optimizer}_seed{seed}.jsonl"
         points = [
             point(
@@ -67,6 +69,13 @@ def test_better_and_worse_are_told(tmp_path):
     assert forth["seconds / step"] == back["seconds to 0.95"] == ("not compared", "seconds of two runs")
     assert forth["epochs to 0.95"] == forth["test accuracy"] == ("same", "the same")
     assert forth["optimizer memory"] == ("better", "smaller by 2x")
+
+
+def test_seconds_of_runs_that_shared_the_machine_say_so(tmp_path):
+    _write(tmp_path / "alone", [0.5] * 6)
+    _write(tmp_path / "shared", [0.5] * 6, at_a_time=2)
+    outcomes = _outcomes(tmp_path / "alone", tmp_path / "shared")
+    assert outcomes["seconds / step"] == ("not compared", "other runs shared the machine")
 
 
 def test_accuracy_is_better_where_it_is_higher(tmp_path):

@@ -346,7 +346,9 @@ def test_a_baseline_is_measured_as_closely_as_can_be():
         limits.append(asked)
         return VALUES
 
-    assert measure_baseline(["step/sgd"], "cpu", measure).values == {"step/sgd": 2.0}
+    found = measure_baseline(["step/sgd"], "cpu", measure, {"heavyball": "3.2.1"})
+    assert found.values == {"step/sgd": 2.0}
+    assert found.provenance["environment"]["packages"] == {"heavyball": "3.2.1"}
     assert limits == [{"step/sgd": 0.0}] * 5
     assert measure_baseline([], "cpu", measure).values == {}
     assert len(limits) == 5

@@ -120,6 +120,11 @@ def test_the_formulas_agree_with_a_count_of_live_tensors(spec, sizes, batch, dty
         assert set(parts) <= PARTS
 
 
+def test_what_a_network_is_trained_for_in_words():
+    assert str(Kind()) == "sigmoid, cross-entropy"
+    assert str(Kind("bernoulli", ("tanh", "linear", "tanh"))) == "tanh-linear-tanh, bernoulli"
+
+
 @pytest.mark.parametrize(
     ("sizes", "batch", "kind"),
     [
