@@ -12,7 +12,7 @@ from suites.harness.measure.live_bytes import LiveBytes, peak_state_bytes, state
 from suites.harness.memory.case import Case, Row
 from suites.harness.memory.footprint import predict
 from suites.harness.memory.formulas import USUAL, Kind
-from suites.harness.memory.ledger import Footprint
+from suites.harness.memory.ledger import Footprint, Ledger
 from suites.harness.memory.peak import asked_bytes, measure, noise_step
 from suites.harness.records.beside import PeakMeasured
 from suites.harness.records.config import read_toml
@@ -118,6 +118,13 @@ def test_the_formulas_agree_with_a_count_of_live_tensors(spec, sizes, batch, dty
         missing = counted[phase] - sum(parts.values())
         assert 0 <= missing <= labels + 75 * (len(sizes) - 1) * width, phase
         assert set(parts) <= PARTS
+
+
+def test_no_more_is_let_go_than_is_held():
+    ledger = Ledger(4, None, library=False)
+    ledger.hold(gradients=5)
+    with pytest.raises(ValueError, match="gradients: 6 numbers let go, 5 held"):
+        ledger.let_go(gradients=6)
 
 
 def test_what_a_network_is_trained_for_in_words():

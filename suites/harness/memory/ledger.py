@@ -78,7 +78,14 @@ class Ledger:
         self.let_go(**numbers)
 
     def let_go(self, **numbers: int) -> None:
-        """Hold fewer numbers of each part."""
+        """Hold fewer numbers of each part.
+
+        Raises:
+            ValueError: if so many are not held.
+        """
+        for part, count in numbers.items():
+            if count > self._held[part] and (part != "library" or self._library):
+                raise ValueError(f"{part}: {count} numbers let go, {self._held[part]} held")
         self._held = self._held - Counter(numbers)
 
     def borrow(self, numbers: int) -> None:
