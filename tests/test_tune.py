@@ -106,6 +106,8 @@ def test_what_an_optimizer_does_not_take_is_not_tried():
     assert len(found) == 9
     counts = trials({"max_iter": Span(1, 4)}, {"max_iter": 2}, 9, lambda options: True)
     assert sorted(one["max_iter"] for one in counts) == [1, 2, 3, 4]
+    rates = trials({"lr": Span(0.01, 2)}, {"lr": 1}, 9, lambda options: True)  # as torch's LBFGS has it
+    assert len({one["lr"] for one in rates}) == 9
 
 
 @pytest.mark.parametrize(

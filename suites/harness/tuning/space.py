@@ -95,9 +95,12 @@ def _points(space: Space, defaults: Mapping[str, object], count: int) -> Iterato
 
 
 def at(space: Space, defaults: Mapping[str, object], shares: Sequence[float], digits: int) -> Options:
-    """The point of a space at a share of each span. An option with an integer default gets an integer."""
+    """The point of a space at a share of each span. An option with an integer default gets an integer.
+
+    If its span begins below 1, it is a rate that is written without a point, as ``lr=1`` of torch's LBFGS.
+    """
     values = {name: span.at(share) for (name, span), share in zip(space.items(), shares, strict=True)}
-    whole = {name for name in space if isinstance(defaults[name], int)}
+    whole = {name for name, span in space.items() if isinstance(defaults[name], int) and span.low >= 1}
     return {n: round(value) if n in whole else float(f"{value:.{digits}g}") for n, value in values.items()}
 
 
