@@ -123,7 +123,7 @@ class OwnProcess:
         self._process.start()
         theirs.close()
 
-    def tell(self, method: str, *arguments: Any) -> None:
+    def tell(self, method: str, *arguments: object) -> None:
         """Send a request, and do not wait."""
         if not self.reason:
             try:
@@ -144,7 +144,7 @@ class OwnProcess:
                 self._ended()
         return result
 
-    def ask(self, method: str, *arguments: Any) -> Any:
+    def ask(self, method: str, *arguments: object) -> Any:
         self.tell(method, *arguments)
         return self.answer()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from suites.harness.records.groups import hardest_reached
 from suites.harness.records.record import Record
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from optimizers.core import Criterion
 
 PROBLEMS = "suites.problems"
@@ -77,7 +79,7 @@ class Problem:
     summary: str
     network: tuple[int, ...]
     read: Callable[[Path, int, bool], Arrays]
-    criterion: "str | Criterion | Callable[..., Any]" = "cross-entropy"
+    criterion: "str | Criterion | Callable[..., Tensor]" = "cross-entropy"
     targets: tuple[float, ...] = _TARGETS
     metric: str = "test accuracy"
     unit: str = ""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -83,17 +83,17 @@ class Tuned:
         return {name: value for name, value in self.options.items() if name not in self.search.space}
 
     @property
-    def task(self) -> tuple[Any, ...]:
+    def task(self) -> tuple[object, ...]:
         """The task that it was found for, see :func:`task_of`."""
         return task_of(self.problem, self)
 
     @property
-    def place(self) -> tuple[Any, ...]:
+    def place(self) -> tuple[object, ...]:
         """Its place in a file, which holds one setting for each method and task."""
         return self.optimizer, str(sorted(self.variant.items())), *self.task
 
 
-def task_of(problem: str, facts: object) -> tuple[Any, ...]:
+def task_of(problem: str, facts: object) -> tuple[object, ...]:
     """What must be equal for a setting to apply: problem, criterion, network and so on, the batch size last.
 
     Args:
@@ -158,7 +158,7 @@ def write_tuned(path: Path, settings: list[Tuned]) -> None:
     write_toml(path, {"settings": [_plain(one) for one in merged.values()]})
 
 
-def _plain(one: Tuned) -> dict[str, Any]:
+def _plain(one: Tuned) -> dict[str, object]:
     """TOML has no None, so None is left out."""
     fields = msgspec.to_builtins(one)
     return {name: value for name, value in fields.items() if value is not None}

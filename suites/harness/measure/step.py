@@ -185,7 +185,7 @@ class EveryOperation(TorchDispatchMode):
         self._stances[-1].__enter__()
         return super().__enter__()
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
         self._stances.pop().__exit__(*error)
 

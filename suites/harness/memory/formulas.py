@@ -192,7 +192,7 @@ def _output_hessian(net: Net, ledger: Ledger) -> Operator:
     return Diagonal(torch.empty(C, device="meta"))
 
 
-def _plain(net: Net, ledger: Ledger, are_formed: Any) -> None:
+def _plain(net: Net, ledger: Ledger, are_formed: object) -> None:
     """Directions are added to the parameters."""
 
 

@@ -1,6 +1,7 @@
 """Configuration files: every flag of a command, by its name with underscores, as TOML."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,12 @@ def read_toml(path: Path, kind: str = "config") -> dict[str, Any]:
     return {flag_of_today(name): value for name, value in values.items()}
 
 
-def write_config(path: Path, command: str, flags: dict[str, Any]) -> None:
+def write_config(path: Path, command: str, flags: Mapping[str, object]) -> None:
     """Write the flags of a command; :func:`read_config` gives them back."""
     write_toml(path, {"command": command, **flags})
 
 
-def write_toml(path: Path, values: dict[str, Any]) -> None:
+def write_toml(path: Path, values: Mapping[str, object]) -> None:
     """Write values. TOML has no None, so None is left out."""
     import tomli_w
 
