@@ -126,9 +126,9 @@ def _seconds(processes: dict[str, OwnProcess]) -> dict[str, dict[int, float]]:
         DEVICE,
         _ROUNDS,
         at_most_seconds=10 * _WARM_UP_SECONDS,
-        on_round=rounds.append,
         at_least=_ROUNDS,
         block_seconds=BLOCK_SECONDS,
+        on_round=rounds.append,
     )
     return {
         name: {turn: sample[WHOLE_STEP] for turn, sample in enumerate(own) if sample} for name, own in samples.items()

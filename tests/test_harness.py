@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from suites.harness.measure import clock
 from suites.harness.measure.step import CapturedStep, Step
-from suites.harness.measure.timing import interleaved_seconds
+from suites.harness.measure.timing import in_turn
 from suites.harness.records.beside import read_step_seconds
 from suites.harness.records.conventions import PHASES
 from suites.harness.records.facts import Experiment, Point
@@ -521,12 +521,12 @@ def test_runs_and_step_times_have_the_gpu_to_themselves(gpu_locks, tmp_path):
 
     def work(under_way):
         look()
-        interleaved_seconds({}, "cuda", rounds=1, on_round=look)
+        in_turn({}, "cuda", 1, 1.0, 1, 1.0, on_round=look)
         look()
         yield
         return "finished", None
 
-    interleaved_seconds({}, "cuda", rounds=1, on_round=look)
+    in_turn({}, "cuda", 1, 1.0, 1, 1.0, on_round=look)
     in_one_go(resumable.run_once)(
         tmp_path / "run.jsonl",
         header(epochs=0),

@@ -224,12 +224,6 @@ def test_a_stopwatch_waits_for_the_gpu_at_both_ends(gpu):
     assert gpu.took == ["waited", "work", "waited"]
 
 
-def test_every_round_is_told(clock):
-    told = []
-    interleaved_seconds({"step": lambda: clock.pass_("step", 1.0)}, "cpu", rounds=3, on_round=told.append)
-    assert told == [1, 2, 3]
-
-
 def test_blocks_of_a_given_length(clock):
     interleaved_seconds({"step": lambda: clock.pass_("step", 0.001)}, "cpu", rounds=1, block_seconds=0.5)
     assert len(clock.took) == 5 + 500

@@ -62,11 +62,7 @@ class Compared:
 
 
 def paired(
-    before: Mapping[int, float],
-    after: Mapping[int, float],
-    kind: Kind = "ratio",
-    exact: bool = False,
-    smallest: float = 0.0,
+    before: Mapping[int, float], after: Mapping[int, float], kind: Kind = "ratio", exact: bool = False
 ) -> Compared | None:
     """Compare values by seed: the median change. None if no seed is shared. Two infinite values are a tie.
 
@@ -79,7 +75,7 @@ def paired(
     change = median_interval(_change(before[seed], after[seed], kind) for seed in seeds)
     enough = len(seeds) >= SEEDS_NEEDED or (exact and change.low == change.high)
     lacking = "" if enough else f"too few seeds ({len(seeds)} of {SEEDS_NEEDED})"
-    return Compared(change, kind, all(before[seed] == after[seed] for seed in seeds), lacking, smallest)
+    return Compared(change, kind, all(before[seed] == after[seed] for seed in seeds), lacking)
 
 
 def step_ratios(step_seconds: StepSeconds, optimizer: str) -> list[float]:

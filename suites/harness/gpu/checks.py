@@ -11,8 +11,10 @@ from suites.harness.measure.step import WARM_UP_STEPS, CapturedStep, Step
 from suites.harness.training.catalog import Choice
 from suites.harness.training.experiment import Task
 
+_STEPS = 3
 
-def difference(there: Task, here: Task, choice: Choice, steps: int = 3) -> float:
+
+def difference(there: Task, here: Task, choice: Choice) -> float:
     """The relative difference between steps on two devices, ``there`` and ``here``, with the same weights and batches.
 
     Raises:
@@ -20,7 +22,7 @@ def difference(there: Task, here: Task, choice: Choice, steps: int = 3) -> float
     """
     one, other = there.step(choice, seed=0), here.step(choice, seed=0)
     start = _parameters_after(0, other)
-    ends = _parameters_after(steps, one), _parameters_after(steps, other)
+    ends = _parameters_after(_STEPS, one), _parameters_after(_STEPS, other)
     if "sampling" in other.optimizer.state:
         raise Skipped("it draws labels, and each device draws others")
     return _difference(*ends, start)
@@ -36,7 +38,7 @@ def step_without_synchronizing(step: Step) -> None:
     step_without_waiting(step)
 
 
-def difference_of_graph(task: Task, choice: Choice, steps: int = 3) -> float:
+def difference_of_graph(task: Task, choice: Choice) -> float:
     """||theta - theta_eager|| after some replays of a captured step, relative to the distance that theta_eager moved.
 
     Raises:
@@ -44,7 +46,7 @@ def difference_of_graph(task: Task, choice: Choice, steps: int = 3) -> float:
     """
     eager, captured = task.step(choice, seed=0), task.step(choice, seed=0)
     _need_gpu(captured)
-    start, steps = _parameters_after(0, eager), WARM_UP_STEPS + steps
+    start, steps = _parameters_after(0, eager), WARM_UP_STEPS + _STEPS
     return _difference(_parameters_after(steps, CapturedStep(captured)), _parameters_after(steps, eager), start)
 
 

@@ -49,15 +49,15 @@ def phase_bytes(step: Step) -> dict[str, int]:
     return peaks
 
 
-def kept_bytes(step: Step, steps: int = 4) -> int:
-    """Bytes alive after some steps on one batch: the state, and whatever else outlives its step.
+def kept_bytes(step: Step) -> int:
+    """Bytes alive after four steps on one batch: the state, and whatever else outlives its step.
 
     A leaked tensor shows up to the byte, whether it leaks once or in every step.
     """
     step.repeat_batch()
     before = state_bytes(step.optimizer)
     with LiveBytes() as live:
-        for _ in range(steps):
+        for _ in range(4):
             step()
     gc.collect()  # a cycle of references is no leak
     return before + live.current

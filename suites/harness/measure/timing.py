@@ -26,7 +26,6 @@ def interleaved_seconds(
     device: str,
     rounds: int = 30,
     at_most_seconds: float = 20.0,
-    on_round: Callable[[int], None] = lambda done: None,
     at_least: int = 5,
     block_seconds: float = BLOCK_SECONDS,
     waits: bool = True,
@@ -37,7 +36,6 @@ def interleaved_seconds(
     counted. On CUDA the time is that between two events on the stream.
 
     Args:
-        on_round: called with the number of rounds done.
         block_seconds: a block has as many calls as fill this time, and at least one.
         waits: False leaves out the time in which this thread waits for a core.
 
@@ -45,17 +43,12 @@ def interleaved_seconds(
         By name, one number a round.
     """
     blocks = {name: partial(block_of_steps, step, timer(device, waits)) for name, step in steps.items()}
-    samples = in_turn(blocks, device, rounds, at_most_seconds, on_round, at_least, block_seconds)
+    samples = in_turn(blocks, device, rounds, at_most_seconds, at_least, block_seconds)
     return {name: [sample[WHOLE_STEP] for sample in own] for name, own in samples.items()}
 
 
 def interleaved_phases(
-    steps: Mapping[str, Step],
-    device: str,
-    rounds: int = 30,
-    at_most_seconds: float = 20.0,
-    on_round: Callable[[int], None] = lambda done: None,
-    at_least: int = 3,
+    steps: Mapping[str, Step], device: str, rounds: int = 30, at_most_seconds: float = 20.0
 ) -> dict[str, dict[str, list[float]]]:
     """Seconds of each phase of a training step, measured like :func:`interleaved_seconds`.
 
@@ -69,7 +62,7 @@ def interleaved_phases(
         clock = PhaseClock(device)
         step.watch(clock.mark)
         blocks[name] = partial(_block_of_phases, step, clock)
-    samples = in_turn(blocks, device, rounds, at_most_seconds, on_round, at_least, BLOCK_SECONDS)
+    samples = in_turn(blocks, device, rounds, at_most_seconds, at_least=3, block_seconds=BLOCK_SECONDS)
     return {
         name: {phase: [sample.get(phase, 0.0) for sample in own] for phase in dict.fromkeys(chain.from_iterable(own))}
         for name, own in samples.items()
@@ -81,14 +74,15 @@ def in_turn(
     device: str,
     rounds: int,
     at_most_seconds: float,
-    on_round: Callable[[int], None],
     at_least: int,
     block_seconds: float,
+    on_round: Callable[[int], None] = lambda done: None,
 ) -> dict[str, list[dict[str, float]]]:
     """Warm up, choose the length of each block, then go round. The GPU is locked meanwhile.
 
     Args:
         blocks: by name; the rest as for :func:`interleaved_seconds`.
+        on_round: called with the number of rounds done.
 
     Returns:
         By name, the results of its blocks, one a round.

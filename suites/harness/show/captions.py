@@ -81,17 +81,17 @@ def sentences(found: Answer) -> list[str]:
     return [*(". ".join(_lead(lead, names)) + "." for lead in found.leads.values()), tuned]
 
 
-def verdict(found: Answer, width: int = 80) -> list[str]:
-    """The answer for a terminal: at most five lines, each within the width."""
+def verdict(found: Answer) -> list[str]:
+    """The answer for a terminal: at most five lines of 80 columns."""
     names, facts = labels(found.methods), found.experiment
     goal = f"{found.judged.quantity} {found.target:g}"
     goal = f"best to {goal}" if found.leads else f"in the median nobody reached {goal}"
     seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
     return [
-        _fitting(width, [f"{facts.dataset}, {facts.criterion}: {goal}, {seeds}"]),
-        *(_fitting(width, _short_leads(lead, names)) for lead in found.leads.values()),
+        _fitting([f"{facts.dataset}, {facts.criterion}: {goal}, {seeds}"]),
+        *(_fitting(_short_leads(lead, names)) for lead in found.leads.values()),
         *(f"  {line}".rstrip() for line in [shared(found.at_a_time)] if line),
-        _fitting(width, _short_tuned(found, names)),
+        _fitting(_short_tuned(found, names)),
     ]
 
 
@@ -171,13 +171,13 @@ def _listed(specs: Iterable[str], names: Mapping[str, str]) -> str:
     return "; ".join(names[spec] for spec in specs)
 
 
-def _fitting(width: int, forms: Iterable[str]) -> str:
-    """The first form that fits; if none does, the last one, cut off."""
+def _fitting(forms: Iterable[str]) -> str:
+    """The first form that fits 80 columns; if none does, the last one, cut off."""
     form = ""
     for form in forms:
-        if len(form) <= width:
+        if len(form) <= 80:
             return form
-    return f"{form[: width - 1]}…"
+    return f"{form[:79]}…"
 
 
 def readme_block(experiment: Experiment, picture: str) -> str:

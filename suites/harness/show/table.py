@@ -167,8 +167,8 @@ def plain(table: Table) -> str:
     return _tabulate(table.titles, table.texts, "simple")
 
 
-def fitted(table: Table, width: int = 80) -> str:
-    """The table for a terminal of this width. Titles and cells of the first column may take several lines."""
+def fitted(table: Table) -> str:
+    """The table for a terminal of 80 columns. Titles and cells of the first column may take several lines."""
     drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for place, (title, *cells) in enumerate(zip(table.titles, *table.texts, strict=True)):
         longest = max([*map(len, cells), *(len(word) + 1 for word in re.split(r"[ -]", title)), min(len(title), 10)])
@@ -176,7 +176,7 @@ def fitted(table: Table, width: int = 80) -> str:
     for row in table.texts:
         drawn.add_row(*map(Text, row))
     text = io.StringIO()
-    Console(file=text, width=width).print(drawn)
+    Console(file=text, width=80).print(drawn)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 
