@@ -113,11 +113,7 @@ def _factorize_batch(requests: Sequence[Request], size: int) -> list[Factor]:
     for one, damping in zip(batch, dampings, strict=True):
         one.diagonal().add_(damping)
     if not on_gpu(batch) and size > LARGE:
-        corners, info = _factorize_blocks(batch, blocks_of(size))
-        return [
-            Factor(damping, lower, one, [corner[number] for corner in corners])
-            for number, (damping, lower, one) in enumerate(zip(dampings, batch, info, strict=True))
-        ]
+        return [_factorize_blocks(lower, damping) for lower, damping in zip(batch, dampings, strict=True)]
     batch = batch.mT  # column-major, as LAPACK wants it, in place
     lower, info = torch.linalg.cholesky_ex(batch, out=(batch, batch.new_empty(len(batch), dtype=torch.int32)))
     inverted = on_gpu(lower) and size <= LARGE
@@ -152,23 +148,17 @@ def blocks_of(size: int) -> list[slice]:
     return [slice(start, min(start + length, size)) for start in range(0, size, length)]
 
 
-def _factorize_blocks(
-    factors: Float[Tensor, "k n n"], blocks: list[slice]
-) -> tuple[list[Float[Tensor, "k b b"]], Int[Tensor, " k"]]:
-    """Turn lower triangles into L in place, except the diagonal blocks; returns the inverses of these."""
+def _factorize_blocks(matrix: Float[Tensor, "n n"], damping: Damping) -> Factor:
+    """In place, from M + lambda I; the diagonal blocks are not used then."""
     corners, infos = [], []
-    for columns in blocks:
-        done = slice(columns.start)
-        panel = factors[:, columns.start :, columns]
-        if columns.start:
-            panel = torch.baddbmm(panel, factors[:, columns.start :, done], factors[:, columns, done].mT, alpha=-1)
-        size = panel.shape[2]
-        factors[:, columns, columns] = panel[:, :size]
-        corner, info = torch.linalg.cholesky_ex(factors[:, columns, columns])
+    for columns in blocks_of(len(matrix)):
+        done, panel = slice(columns.start), matrix[columns.start :, columns]
+        panel.addmm_(matrix[columns.start :, done], matrix[columns, done].T, alpha=-1)
+        corner, info = torch.linalg.cholesky_ex(matrix[columns, columns])
         corners.append(_inverse(corner))
         infos.append(info)
-        factors[:, columns.stop :, columns] = panel[:, size:] @ corners[-1].mT
-    return corners, torch.stack(infos).amax(0)
+        matrix[columns.stop :, columns] = matrix[columns.stop :, columns] @ corners[-1].T
+    return Factor(damping, matrix, torch.stack(infos).amax(), corners)
 
 
 def _substitute(

@@ -17,7 +17,7 @@ def symmetric(strip: Callable[[slice, slice], Tensor], size: int, like: Tensor) 
         rows, columns = slice(start, start + STRIP), slice(start, None)
         block = strip(rows, columns)
         matrix[rows, columns] = block
-        matrix[columns, rows] = block.mT
+        matrix[start + STRIP :, rows] = block[:, STRIP:].mT
         del block  # before the next is computed
     return matrix
 

@@ -162,7 +162,7 @@ def _factorize(net: Net, ledger: Ledger, n: int, systems: int, formed: int) -> i
     if not (net.by_blocks and n > LARGE):
         return systems * n**2
     block = blocks_of(n)[0].stop
-    with ledger.during(workspace=2 * systems * block * n):  # a panel, and its product with a corner
+    with ledger.during(workspace=block * (n - block)):  # a panel's product with a corner
         pass
     corners = systems * sum((block.stop - block.start) ** 2 for block in blocks_of(n))
     ledger.hold(inverse=corners)
