@@ -5,63 +5,52 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.common import (
-    OPTIMIZERS,
-    Figures,
-    Shared,
-    choices,
-    first_target,
-    harness,
-    measured_in,
-    quick,
-    shared,
-    task,
-)
+from benchmarks import common
 
-SPECS = (*OPTIMIZERS, "kfac[inverse=rank_one]")  # the other forms of KFI have the same iterates
+SPECS = (*common.OPTIMIZERS, "kfac[inverse=rank_one]")  # the other forms of KFI have the same iterates
 EPOCHS = 40
 SEEDS = 3
 
 
-class Digits(Shared):
+class Digits(common.Shared):
     """Medians over three seeds of 40 epochs. They are the same in every run on a machine."""
 
     params = (SPECS,)
     param_names = ("optimizer",)
 
     def setup(self, spec: str) -> None:
-        self.figures = shared("digits", [spec], _train)
+        self.figures = common.shared("digits", [spec], _train)
 
-    @measured_in("epochs")
+    @common.measured_in("epochs")
     def track_epochs_to_target(self, spec: str) -> float:
         """Epochs to the target; one more than all epochs if it was not reached."""
         return self.figures["epochs"]
 
-    @measured_in("error rate")
+    @common.measured_in("error rate")
     def track_error_rate(self, spec: str) -> float:
         return self.figures["error_rate"]
 
 
-class DigitsCost(Shared):
+class DigitsCost(common.Shared):
     """The same cost in gradient-equivalents."""
 
     params = Digits.params
     param_names = Digits.param_names
 
     def setup(self, spec: str) -> None:
-        self.cost = shared("digits", [spec, "gradient_equivalents"], _train)
+        self.cost = common.shared("digits", [spec, "gradient_equivalents"], _train)
 
-    @measured_in("gradients")
+    @common.measured_in("gradients")
     def track_gradient_equivalents_to_target(self, spec: str) -> float:
         """Those to the target; those of all epochs if it was not reached."""
         return self.cost
 
 
-def _train() -> Figures:
-    run, target = harness("training.runner", "run"), first_target("digits")
-    measured_on = task()
-    usable, figures = choices(SPECS, measured_on)
-    epochs, seeds = (1, 1) if quick() else (EPOCHS, SEEDS)
+def _train() -> common.Figures:
+    run, target = common.harness("training.runner", "run"), common.first_target("digits")
+    measured_on = common.task()
+    usable, figures = common.choices(SPECS, measured_on)
+    epochs, seeds = (1, 1) if common.quick() else (EPOCHS, SEEDS)
     for choice in usable:
         records = [run(measured_on, choice, seed, epochs, Path("runs")) for seed in range(seeds)]
         reasons = [_of(record.end, "reason") for record in records if record.status == "failed"]
@@ -74,7 +63,7 @@ def _of(facts: Any, name: str) -> Any:
     return facts.get(name) if isinstance(facts, dict) else getattr(facts, name)
 
 
-def _medians(records: list[Any], target: float, epochs: int) -> Figures:
+def _medians(records: list[Any], target: float, epochs: int) -> common.Figures:
     reached = [next((p for p in r.points if _of(p, "test_accuracy") >= target), None) for r in records]
     figures = {
         "epochs": median(_of(point, "epoch") if point else epochs + 1 for point in reached),

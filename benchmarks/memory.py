@@ -2,77 +2,65 @@
 
 from typing import Any
 
-from benchmarks.common import (
-    FORMS,
-    OPTIMIZERS,
-    Figures,
-    Shared,
-    choices,
-    harness,
-    measured_in,
-    network,
-    quick,
-    shared,
-    task,
-)
+from benchmarks import common
 
-SPECS = OPTIMIZERS + FORMS
+SPECS = common.OPTIMIZERS + common.FORMS
 NETS = {"64-64-32-16-10": (64, 64, 32, 16, 10), "64-256-256-10": (64, 256, 256, 10)}
 BUDGET_BYTES = 11 * 10**9  # of the paper's GTX 1080 Ti
 _QUICK = ("sgd",)  # in a quick run: each process takes seconds
 
 
-class State(Shared):
+class State(common.Shared):
     """Bytes of tensors, counted one by one: the same in every run."""
 
     params = (SPECS, tuple(NETS))
     param_names = ("optimizer", "network")
 
     def setup(self, spec: str, net: str) -> None:
-        self.bytes = shared("state", [net, spec], lambda: {net: _count(sizes) for net, sizes in NETS.items()})
+        self.bytes = common.shared("state", [net, spec], lambda: {net: _count(sizes) for net, sizes in NETS.items()})
 
-    @measured_in("bytes")
+    @common.measured_in("bytes")
     def track_state(self, spec: str, net: str) -> int:
         return self.bytes["state"]
 
-    @measured_in("bytes")
+    @common.measured_in("bytes")
     def track_peak_state(self, spec: str, net: str) -> int:
         return self.bytes["peak"]
 
-    @measured_in("bytes")
+    @common.measured_in("bytes")
     def track_kept(self, spec: str, net: str) -> int:
         return self.bytes["kept"]
 
 
-class Process(Shared):
+class Process(common.Shared):
     """The peak of a fresh process above its size after imports; the network of CIFAR-10, batch 100."""
 
     params = (SPECS,)
     param_names = ("optimizer",)
 
     def setup(self, spec: str) -> None:
-        self.peak = shared("process cpu", [spec, "fits", "peak"], lambda: _in_processes("cpu"))
+        self.peak = common.shared("process cpu", [spec, "fits", "peak"], lambda: _in_processes("cpu"))
 
-    @measured_in("bytes")
+    @common.measured_in("bytes")
     def track_peak(self, spec: str) -> int:
         return self.peak
 
 
-class Device(Shared):
+class Device(common.Shared):
     """The peak of the GPU's allocator in the same steps."""
 
     params = (SPECS,)
     param_names = ("optimizer",)
 
     def setup(self, spec: str) -> None:
-        self.peak = shared("process cuda", [spec, "fits", "peak"], lambda: _in_processes("cuda"))
+        self.peak = common.shared("process cuda", [spec, "fits", "peak"], lambda: _in_processes("cuda"))
 
-    @measured_in("bytes")
+    @common.measured_in("bytes")
     def track_peak(self, spec: str) -> int:
         return self.peak
 
 
-class ImageNet10(Shared):
+class ImageNet10(common.Shared):
     """150528-1024-...-10, batch 100, budget 11 GB as in the paper: 1 if a step runs out of memory."""
 
     params = ((*SPECS, "kfac[inverse=auto]"),)
@@ -81,12 +69,12 @@ class ImageNet10(Shared):
     def setup(self, spec: str) -> None:
         self.out_of_memory = _imagenet10(spec, "out_of_memory")
 
-    @measured_in("0 or 1")
+    @common.measured_in("0 or 1")
     def track_out_of_memory(self, spec: str) -> int:
         return self.out_of_memory
 
 
-class ImageNet10Step(Shared):
+class ImageNet10Step(common.Shared):
     """A step of the forms that fit, and of ``auto``, which falls back to one."""
 
     params = ImageNet10.params
@@ -95,16 +83,16 @@ class ImageNet10Step(Shared):
     def setup(self, spec: str) -> None:
         self.figures = _imagenet10(spec, "fits")
 
-    @measured_in("bytes")
+    @common.measured_in("bytes")
     def track_peak(self, spec: str) -> int:
         return self.figures["peak"]
 
-    @measured_in("seconds")
+    @common.measured_in("seconds")
     def track_seconds(self, spec: str) -> float:
         return self.figures["seconds"]
 
 
-class Prediction(Shared):
+class Prediction(common.Shared):
     """The measured peak of the ImageNet-10 case over the predicted one."""
 
     params = ImageNet10.params
@@ -113,38 +101,38 @@ class Prediction(Shared):
     def setup(self, spec: str) -> None:
         self.ratio = _imagenet10(spec, "ratio")
 
-    @measured_in("ratio")
+    @common.measured_in("ratio")
     def track_measured_over_predicted(self, spec: str) -> float:
         return self.ratio
 
 
-def _count(sizes: tuple[int, ...]) -> Figures:
-    state, peak = harness("measure.live_bytes", "state_bytes"), harness("measure.live_bytes", "peak_state_bytes")
-    kept = harness("measure.live_bytes", "kept_bytes")
-    measured_on = task(network=sizes)
-    usable, figures = choices(_QUICK if quick() else SPECS, measured_on)
+def _count(sizes: tuple[int, ...]) -> common.Figures:
+    names = ("state_bytes", "peak_state_bytes", "kept_bytes")
+    state, peak, kept = (common.harness("measure.live_bytes", name) for name in names)
+    measured_on = common.task(network=sizes)
+    usable, figures = common.choices(_QUICK if common.quick() else SPECS, measured_on)
     for choice in usable:
         step = measured_on.step(choice, seed=0)
         figures[choice.spec] = {"peak": peak(step), "state": state(step.optimizer), "kept": kept(step)}
     return figures
 
 
-def _in_processes(device: str) -> Figures:
-    return {spec: _in_process(spec, "cifar10", device) for spec in (_QUICK if quick() else SPECS)}
+def _in_processes(device: str) -> common.Figures:
+    return {spec: _in_process(spec, "cifar10", device) for spec in (_QUICK if common.quick() else SPECS)}
 
 
 def _imagenet10(spec: str, figure: str) -> Any:
-    if quick() and spec not in _QUICK:
+    if common.quick() and spec not in _QUICK:
         raise NotImplementedError("left out of --quick")
-    return shared(f"imagenet10 {spec}", [figure], lambda: _in_process(spec, "imagenet10", "auto", BUDGET_BYTES))
+    return common.shared(f"imagenet10 {spec}", [figure], lambda: _in_process(spec, "imagenet10", "auto", BUDGET_BYTES))
 
 
-def _in_process(spec: str, net: str, device: str, budget_bytes: int | None = None) -> Figures:
+def _in_process(spec: str, net: str, device: str, budget_bytes: int | None = None) -> common.Figures:
     """``out_of_memory``; if it fits, peak and seconds in ``fits``, and ``ratio``, measured over predicted."""
-    measure, predict = harness("memory.peak", "measure"), harness("memory.footprint", "predict")
-    sizes = (64, 32, 10) if quick() else network(net)
+    measure, predict = common.harness("memory.peak", "measure"), common.harness("memory.footprint", "predict")
+    sizes = (64, 32, 10) if common.quick() else common.network(net)
     try:
-        device = harness("training.experiment", "resolve_device")(device)
+        device = common.harness("training.experiment", "resolve_device")(device)
         measured = measure(spec, sizes, batch=100, device=device, budget_bytes=budget_bytes)
     except ValueError as error:  # the commit lacks the optimizer, or the machine lacks the device
         return {"missing": str(error)}

@@ -4,18 +4,7 @@ from collections.abc import Sequence
 from math import log
 from statistics import linear_regression
 
-from benchmarks.common import (
-    Figures,
-    Shared,
-    choices,
-    harness,
-    measured_in,
-    phase_seconds,
-    quick,
-    samples,
-    shared,
-    task,
-)
+from benchmarks import common
 
 PARTS = {  # a part is a phase of an optimizer whose other phases are cheap
     "curvature fisher": ("fisher+ea_cg", "curvature"),
@@ -31,38 +20,38 @@ _QUICK = 3  # widths of a quick run: wider ones take minutes
 _FITTED = 512  # the least width for the fit: below, calling torch takes much of a step
 
 
-class Width(Shared):
+class Width(common.Shared):
     """A layer of n inputs and n outputs, between two small ones; batch 100."""
 
     params = (tuple(PARTS), WIDTHS)
     param_names = ("part", "width")
 
     def setup(self, part: str, width: int) -> None:
-        self.figures = shared("widths", [str(width), part], _measure_all)
+        self.figures = common.shared("widths", [str(width), part], _measure_all)
 
-    @measured_in("seconds")
-    def track_seconds(self, part: str, width: int) -> Figures:
-        return samples(self.figures["seconds"])
+    @common.measured_in("seconds")
+    def track_seconds(self, part: str, width: int) -> common.Figures:
+        return common.samples(self.figures["seconds"])
 
-    @measured_in("bytes")
+    @common.measured_in("bytes")
     def track_bytes(self, part: str, width: int) -> int:
         return self.figures["bytes"]
 
 
-class Growth(Shared):
+class Growth(common.Shared):
     """k of width^k, fitted to the wider half of the widths."""
 
     params = (tuple(PARTS),)
     param_names = ("part",)
 
     def setup(self, part: str) -> None:
-        self.figures = shared("widths", ["growth", part], _measure_all)
+        self.figures = common.shared("widths", ["growth", part], _measure_all)
 
-    @measured_in("exponent")
+    @common.measured_in("exponent")
     def track_time_exponent(self, part: str) -> float:
         return self.figures["time"]
 
-    @measured_in("exponent")
+    @common.measured_in("exponent")
     def track_bytes_exponent(self, part: str) -> float:
         return self.figures["bytes"]
 
@@ -72,18 +61,18 @@ def exponent(widths: Sequence[int], values: Sequence[float]) -> float:
     return linear_regression([log(width) for width in widths], [log(value) for value in values]).slope
 
 
-def _measure_all() -> Figures:
-    widths = WIDTHS[:_QUICK] if quick() else WIDTHS
+def _measure_all() -> common.Figures:
+    widths = WIDTHS[:_QUICK] if common.quick() else WIDTHS
     by_width = {str(width): _measure(width) for width in widths}
-    fitted = widths if quick() else [width for width in widths if width >= _FITTED]
+    fitted = widths if common.quick() else [width for width in widths if width >= _FITTED]
     return {**by_width, "growth": _growth(by_width, fitted)}
 
 
-def _measure(width: int) -> Figures:
-    phase_bytes = harness("measure.live_bytes", "phase_bytes")
-    measured_on = task(network=(64, width, width, 10))
-    usable, figures = choices(sorted({spec for spec, _ in PARTS.values()}), measured_on)
-    seconds = phase_seconds(measured_on, usable, 0.3 if quick() else 10.0)
+def _measure(width: int) -> common.Figures:
+    phase_bytes = common.harness("measure.live_bytes", "phase_bytes")
+    measured_on = common.task(network=(64, width, width, 10))
+    usable, figures = common.choices(sorted({spec for spec, _ in PARTS.values()}), measured_on)
+    seconds = common.phase_seconds(measured_on, usable, 0.3 if common.quick() else 10.0)
     for choice in usable:
         peaks = phase_bytes(measured_on.step(choice, seed=0))
         own = seconds[choice.spec]
@@ -92,7 +81,7 @@ def _measure(width: int) -> Figures:
     return {part: figures[spec].get(phase, figures[spec]) for part, (spec, phase) in PARTS.items()}
 
 
-def _growth(by_width: Figures, fitted: Sequence[int]) -> Figures:
+def _growth(by_width: common.Figures, fitted: Sequence[int]) -> common.Figures:
     growth = {}
     for part in PARTS:
         figures = [by_width[str(width)][part] for width in fitted]

@@ -6,36 +6,7 @@ from typing import Annotated
 import typer
 
 from suites.harness.analysis.answer import Answer, Groups, answer
-from suites.harness.commands.options import (
-    EPOCHS,
-    ActivationName,
-    Address,
-    AtOnce,
-    Backend,
-    BatchSize,
-    Budget,
-    Config,
-    CriterionName,
-    CudaGraph,
-    DataRoot,
-    Device,
-    Dtype,
-    InitializationName,
-    Jobs,
-    Network,
-    Optimizers,
-    ProblemName,
-    ScheduleName,
-    Targets,
-    activations,
-    at_least_one,
-    bad_input_is_one_line,
-    budget_of,
-    say_what_failed,
-    sizes,
-    writable,
-    written,
-)
+from suites.harness.commands import options
 from suites.harness.data.problem import target_of
 from suites.harness.data.tuned import read_tuned, settings_of
 from suites.harness.records.config import write_config
@@ -53,51 +24,52 @@ from suites.harness.tuning.comparison import compare as run_comparison
 
 def compare(
     context: typer.Context,
-    optimizer: Optimizers = None,
-    problem: ProblemName = "digits",
-    criterion: CriterionName = "",
-    network: Network = None,
-    activation: ActivationName = "",
-    initialization: InitializationName = "",
+    optimizer: options.Optimizers = None,
+    problem: options.ProblemName = "digits",
+    criterion: options.CriterionName = "",
+    network: options.Network = None,
+    activation: options.ActivationName = "",
+    initialization: options.InitializationName = "",
     epochs: Annotated[
         int | None,
         typer.Option(help="Epochs of each run: the problem's own, or 40; no limit where --budget is given."),
     ] = None,
-    budget: Budget = None,
-    schedule: ScheduleName = "constant",
-    batch_size: BatchSize = None,
+    budget: options.Budget = None,
+    schedule: options.ScheduleName = "constant",
+    batch_size: options.BatchSize = None,
     seeds: Annotated[int, typer.Option(help="Runs of each optimizer: seeds 0, 1, ...")] = 6,
-    target: Targets = None,
+    target: options.Targets = None,
     tuned: Annotated[
         Path | None, typer.Option(help="Settings that kronbench tune wrote; by default those beside the problem.")
     ] = None,
-    dtype: Dtype = "float32",
-    device: Device = "auto",
-    cuda_graph: CudaGraph = False,
-    data_root: DataRoot = None,
+    dtype: options.Dtype = "float32",
+    device: options.Device = "auto",
+    cuda_graph: options.CudaGraph = False,
+    data_root: options.DataRoot = None,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/<problem>-<criterion>.")] = None,
     resume: Annotated[
         bool, typer.Option(help="Take runs that finished from their records, and go on with those that died.")
     ] = True,
-    at_once: AtOnce = 1,
-    jobs: Jobs = 1,
-    backend: Backend = "loky",
-    address: Address = None,
+    at_once: options.AtOnce = 1,
+    jobs: options.Jobs = 1,
+    backend: options.Backend = "loky",
+    address: options.Address = None,
     step_seconds: Annotated[float, typer.Option(help="A run with a step that takes longer has failed.")] = 600,
-    config: Config = None,
+    config: options.Config = None,
 ) -> None:
     """Train optimizers on one problem and print who wins, and at what cost."""
-    with bad_input_is_one_line():
-        at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
+    with options.bad_input_is_one_line():
+        options.at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
         settings = Settings(
-            *(problem, criterion, sizes(network), activations(activation), batch_size or 0, dtype, device, cuda_graph),
+            *(problem, criterion, options.sizes(network), options.activations(activation), batch_size or 0),
+            *(dtype, device, cuda_graph),
             initialization=initialization,
             schedule=schedule,
-            budget_seconds=budget_of(budget),
+            budget_seconds=options.budget_of(budget),
             targets=tuple(target or ()),
         )
         task = Task.load(settings, data_root)
-        epochs = epochs or (task.problem.epochs or EPOCHS if budget is None else None)
+        epochs = epochs or (task.problem.epochs or options.EPOCHS if budget is None else None)
         found = read_tuned(tuned) if tuned else settings_of(task.problem)
         choices = [resolve(spec, task, found) for spec in optimizer or DEFAULT_OPTIMIZERS]
         if not optimizer and not task.criterion.convex:
@@ -111,14 +83,14 @@ def compare(
             task.check(choice, epochs)
         workers = Workers(jobs, backend, address, step_seconds, at_once)
         workers.check(task.settings)
-        output = writable(output or Path("results/latest") / f"{task.problem.name}-{task.settings.criterion}")
+        output = options.writable(output or Path("results/latest") / f"{task.problem.name}-{task.settings.criterion}")
     effective: dict[str, object] = {
         **{name: value for name, value in context.params.items() if name != "config"},
         "optimizer": [choice.given if choice.entry.source else choice.spec for choice in choices],
         "problem": task.settings.problem,
         "criterion": task.settings.criterion,
         "network": ",".join(map(str, task.settings.network)),
-        "activation": written(task.settings.activation),
+        "activation": options.written(task.settings.activation),
         "initialization": task.settings.initialization,
         "batch_size": task.settings.batch_size,
         "device": task.settings.device,
@@ -131,7 +103,7 @@ def compare(
     _print(answer(by_optimizer(records), target_of(records, task.problem.targets)), by_optimizer(records))
     typer.echo(f"\nAll columns, the machine and what they mean: {output / 'table.md'}")
     typer.echo("Beside it: records, epochs.png, seconds.png (and .svg)")
-    say_what_failed(records)
+    options.say_what_failed(records)
 
 
 def _print(found: Answer, groups: Groups) -> None:

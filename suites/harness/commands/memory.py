@@ -5,19 +5,7 @@ from typing import Annotated
 
 import typer
 
-from suites.harness.commands.options import (
-    BatchSize,
-    Config,
-    Device,
-    Dtype,
-    Network,
-    Optimizers,
-    ProblemName,
-    at_least_one,
-    bad_input_is_one_line,
-    sizes,
-    writable,
-)
+from suites.harness.commands import options
 from suites.harness.data.problem import find
 from suites.harness.measure.environment import describe
 from suites.harness.memory.case import DEFAULT_OPTIMIZERS, Case, Row, caption, compare_memory, table
@@ -31,24 +19,24 @@ from suites.harness.units import parse_bytes
 
 def memory(
     context: typer.Context,
-    optimizer: Optimizers = None,
-    problem: ProblemName = "imagenet10",
-    network: Network = None,
-    batch_size: BatchSize = None,
-    dtype: Dtype = "float32",
-    device: Device = "auto",
+    optimizer: options.Optimizers = None,
+    problem: options.ProblemName = "imagenet10",
+    network: options.Network = None,
+    batch_size: options.BatchSize = None,
+    dtype: options.Dtype = "float32",
+    device: options.Device = "auto",
     budget: Annotated[str, typer.Option(help="Enforced: 11GB or 10GiB; none: all memory that is available.")] = "11GB",
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/latest/memory"),
-    config: Config = None,
+    config: options.Config = None,
 ) -> None:
     """Bytes of a training step, predicted and measured, on noise of a problem's shape: no data are needed."""
     specs = list(dict.fromkeys(optimizer or DEFAULT_OPTIMIZERS))
-    with bad_input_is_one_line():
-        writable(output)
-        at_least_one(batch_size=batch_size)
+    with options.bad_input_is_one_line():
+        options.writable(output)
+        options.at_least_one(batch_size=batch_size)
         own = find(problem)
         case = Case(
-            sizes(network) or own.network,
+            options.sizes(network) or own.network,
             batch_size or own.batch_size or BATCH_SIZE,
             dtype,
             device,

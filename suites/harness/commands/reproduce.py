@@ -5,18 +5,7 @@ from typing import Annotated
 
 import typer
 
-from suites.harness.commands.options import (
-    Address,
-    AtOnceOnGpu,
-    Backend,
-    Config,
-    DataRoot,
-    Device,
-    Jobs,
-    bad_input_is_one_line,
-    say_what_failed,
-    writable,
-)
+from suites.harness.commands import options
 from suites.harness.names import pick
 from suites.harness.reproduce import done_in, results
 from suites.harness.reproduce.request import Request
@@ -36,10 +25,10 @@ def reproduce(
     resume: Annotated[
         bool, typer.Option(help="Take finished work from its records, and go on with work that died.")
     ] = True,
-    at_once: AtOnceOnGpu = None,
-    jobs: Jobs = 1,
-    backend: Backend = "loky",
-    address: Address = None,
+    at_once: options.AtOnceOnGpu = None,
+    jobs: options.Jobs = 1,
+    backend: options.Backend = "loky",
+    address: options.Address = None,
     seed: Annotated[int | None, typer.Option(help="Of tables 2-5: seed of weights and batches, 0 by default.")] = None,
     iterates: Annotated[int | None, typer.Option(help="Of tables 2-5: iterates in the average.")] = None,
     steps_between: Annotated[
@@ -48,10 +37,10 @@ def reproduce(
     images: Annotated[
         int | None, typer.Option(help="Of tables 2-5: images in the mean, a multiple of the number of classes.")
     ] = None,
-    device: Device = "auto",
-    data_root: DataRoot = None,
+    device: options.Device = "auto",
+    data_root: options.DataRoot = None,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/<name>-<scale>.")] = None,
-    config: Config = None,
+    config: options.Config = None,
     list_: Annotated[
         bool, typer.Option("--list", help="List all results, with their costs and the folders where they are done.")
     ] = False,
@@ -64,14 +53,14 @@ def reproduce(
             typer.echo(f"{result.name:<10}{result.shows}")
             typer.echo(f"{'':<10}{costs}\n{'':<10}{f'done here: {done}' if done else 'not done here'}")
         return
-    with bad_input_is_one_line():
+    with options.bad_input_is_one_line():
         if name is None:
             raise ValueError(f"which result? there are: {', '.join(RESULTS)}")
         # figures share a folder, in which they take each other's runs
         output = output or Path("results/latest") / f"{'figures' if name.startswith('figure') else name}-{scale}"
         request = Request(
             scale=scale,
-            output=writable(output),
+            output=options.writable(output),
             device=device,
             data_root=data_root,
             seed=seed,
@@ -88,6 +77,6 @@ def reproduce(
     done = run()
     if done.text is not None:
         typer.echo(f"\n{done.text}\nAll files are in {output}")
-    say_what_failed(done.records)
+    options.say_what_failed(done.records)
     if done.text is None:
         raise typer.Exit(1)

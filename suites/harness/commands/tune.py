@@ -9,30 +9,7 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
-from suites.harness.commands.options import (
-    EPOCHS,
-    ActivationName,
-    Address,
-    AtOnceOnGpu,
-    Backend,
-    Config,
-    CriterionName,
-    CudaGraph,
-    DataRoot,
-    Device,
-    Dtype,
-    InitializationName,
-    Jobs,
-    Network,
-    Optimizers,
-    ProblemName,
-    ScheduleName,
-    activations,
-    at_least_one,
-    bad_input_is_one_line,
-    sizes,
-    writable,
-)
+from suites.harness.commands import options
 from suites.harness.data.tuned import Tuned, beside, read_tuned, write_tuned
 from suites.harness.names import pick
 from suites.harness.records.record import Record
@@ -48,12 +25,12 @@ from suites.harness.tuning.space import check_names, parse
 
 
 def tune(
-    optimizer: Optimizers = None,
-    problem: ProblemName = "digits",
-    criterion: CriterionName = "",
-    network: Network = None,
-    activation: ActivationName = "",
-    initialization: InitializationName = "",
+    optimizer: options.Optimizers = None,
+    problem: options.ProblemName = "digits",
+    criterion: options.CriterionName = "",
+    network: options.Network = None,
+    activation: options.ActivationName = "",
+    initialization: options.InitializationName = "",
     search: Annotated[
         str, typer.Option(help="quasi-random, in rungs of successive halving, or paper: the paper's whole grid.")
     ] = "quasi-random",
@@ -70,28 +47,29 @@ def tune(
         int | None,
         typer.Option(help="Images of a mini-batch: the problem's own, or 100; with --search paper also 500 and 1000."),
     ] = None,
-    schedule: ScheduleName = "constant",
-    dtype: Dtype = "float32",
-    device: Device = "auto",
-    cuda_graph: CudaGraph = False,
-    data_root: DataRoot = None,
+    schedule: options.ScheduleName = "constant",
+    dtype: options.Dtype = "float32",
+    device: options.Device = "auto",
+    cuda_graph: options.CudaGraph = False,
+    data_root: options.DataRoot = None,
     save: Annotated[
         bool, typer.Option("--save", help="Also write the settings beside the problem, where compare finds them.")
     ] = False,
     output: Annotated[Path | None, typer.Option(help="Default: results/latest/tune-<problem>-<criterion>.")] = None,
-    at_once: AtOnceOnGpu = None,
-    jobs: Jobs = 1,
-    backend: Backend = "loky",
-    address: Address = None,
-    config: Config = None,
+    at_once: options.AtOnceOnGpu = None,
+    jobs: options.Jobs = 1,
+    backend: options.Backend = "loky",
+    address: options.Address = None,
+    config: options.Config = None,
 ) -> None:
     """Search the best setting of each optimizer, by the same rule and trials for all, on held-out training images."""
-    with bad_input_is_one_line():
-        at_least_one(epochs=epochs, batch_size=batch_size, trials=trials, seeds=seeds)
+    with options.bad_input_is_one_line():
+        options.at_least_one(epochs=epochs, batch_size=batch_size, trials=trials, seeds=seeds)
         plan = _plan(search, trials, space, batch_size, seeds)
         largest = max(plan.batch_sizes, default=0)
         settings = Settings(
-            *(problem, criterion, sizes(network), activations(activation), largest, dtype, device, cuda_graph),
+            *(problem, criterion, options.sizes(network), options.activations(activation), largest),
+            *(dtype, device, cuda_graph),
             validation=VALIDATION,
             initialization=initialization,
             schedule=schedule,
@@ -100,16 +78,16 @@ def tune(
         plan = replace(
             plan,
             batch_sizes=plan.batch_sizes or (task.settings.batch_size,),
-            epochs=epochs or task.problem.epochs or EPOCHS,
+            epochs=epochs or task.problem.epochs or options.EPOCHS,
         )
         choices = _choices(task, optimizer, plan)
         planned = sum(plan.run_epochs(len(settings_of(task, choice, plan))) for choice in choices)
         workers = Workers(jobs, backend, address, at_once=at_once).on(task.settings)
         workers.check(task.settings)
         output = output or Path("results/latest") / f"tune-{task.problem.name}-{task.settings.criterion}"
-        files = [writable(output).resolve() / "tuned.toml", *([beside(task.problem)] if save else [])]
+        files = [options.writable(output).resolve() / "tuned.toml", *([beside(task.problem)] if save else [])]
         for path in files:
-            _ = writable(path.parent, "save"), path.exists() and read_tuned(path)
+            _ = options.writable(path.parent, "save"), path.exists() and read_tuned(path)
     found: list[Tuned] = []
     with progress_bars() as progress:
         bar = progress.add_task("epochs", total=planned)

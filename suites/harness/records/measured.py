@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check(Row):
-    """A check of an optimizer. ``difference`` must be below ``bound``, if there is one."""
+    """A check of an optimizer. ``difference`` must not exceed ``bound``, if there is one."""
 
     check: str
     bound: float | None = None

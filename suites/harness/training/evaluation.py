@@ -18,7 +18,7 @@ _LEVEL = 0.999  # the quantile of guessing that counts as chance
 
 @torch.no_grad()
 def evaluate(task: Task, network: FCNN, split: Split) -> tuple[float, float | None]:
-    """Mean of the criterion and accuracy over a whole split; None where targets are vectors."""
+    """Mean of the criterion and accuracy over a whole split. For vectors the accuracy is None."""
     total = torch.zeros(2, dtype=torch.float64, device=split.images.device)
     for inputs, targets in task.dataset.chunks(split):
         logits = network(inputs)
