@@ -26,7 +26,8 @@ from optimizers.core.cholesky import Damping
 from optimizers.core.curvature import exact_fisher, formed_fisher, require_convex, require_draws, sampled_fisher
 from optimizers.core.kept import Kept, average, count
 from optimizers.core.ranges import BELOW_1, BETWEEN_0_AND_1, COUNT, POSITIVE, check, one_of, or_none
-from optimizers.core.solvers.kfi import INVERSES, kronecker, with_ones
+from optimizers.core.solvers.inverses import INVERSES
+from optimizers.core.solvers.kfi import kronecker, with_ones
 from optimizers.core.update import PLAIN, Update, with_momentum
 
 _LABELS = ("batch", "sampled", "exact")

@@ -16,7 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from optimizers.core import CURVATURES, SOLVERS, Solver
-from optimizers.core.solvers.kfi import INVERSES
+from optimizers.core.solvers.inverses import INVERSES
 from optimizers.sgd import SGD
 from suites.harness.commands import gate as command
 from suites.harness.gate import baseline as gate_baseline

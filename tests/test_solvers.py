@@ -26,7 +26,7 @@ from optimizers.core import (
 )
 from optimizers.core.solvers.cg import conjugate_gradient
 from optimizers.core.solvers.ea_cg import FACTORS
-from optimizers.core.solvers.kfi import INVERSES
+from optimizers.core.solvers.inverses import INVERSES
 from optimizers.core.tape import Layer
 
 LARGE = (16, 14, 12)  # inputs, hidden, classes: enough distinct eigenvalues to keep CG busy for ten iterations

@@ -15,7 +15,6 @@ rows of delta and one for combinations of the rows of h. Each operator takes the
 """
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -24,10 +23,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from optimizers.core.cholesky import LARGE, Damping, Factor, Request, factorize, on_gpu
+from optimizers.core.cholesky import LARGE, Damping, Request, factorize, on_gpu
 from optimizers.core.kept import Kept
 from optimizers.core.operators import Damped, Diagonal, Gram, Operator, damped
 from optimizers.core.product import Product
+from optimizers.core.solvers.inverses import INVERSES
 from optimizers.core.solvers.once import Once
 from optimizers.core.solvers.solution import Solution, Status
 from optimizers.core.streams import begun, side_by_side
@@ -49,7 +49,7 @@ def kfi(
     takes its negative gradient.
 
     Args:
-        damping: alpha, in (0, 1). If it is a tensor, its number is not read.
+        damping: alpha, in (0, 1). If it is a tensor, its number is not read on a GPU.
         inverse: how the right factor is inverted. ``factor`` forms E[h h^T], as the paper does. ``gram`` gets the same
             direction from the B x B matrix h h^T. ``exact`` takes the cheaper of the two for each layer. ``rank_one``
             replaces E[h h^T] by hbar hbar^T, Eq. (13). ``auto`` is the paper's way: ``factor``, and ``rank_one`` for a
@@ -135,7 +135,7 @@ def _traces(operators: Sequence[Operator]) -> tuple[Float[Tensor, " L"], Float[T
 
 
 def one_by_one(gpu: bool, G: Operator) -> bool:
-    """Whether G is factorized for one damping after the other, the last one for weights, which holds less."""
+    """Whether G is factorized for one damping after the other, which holds less; for the bias if that must be."""
     return not gpu and not isinstance(G, Kept | Diagonal)
 
 
@@ -234,58 +234,3 @@ def _bias_gradient(layer: Layer, G: Operator) -> Product:
     if not G.is_in_batch:
         return Product(None, layer.bias_gradient.unsqueeze(0))
     return Product(layer.delta.new_full((1, layer.batch), 1 / layer.batch), layer.delta)
-
-
-class _RankOne(Gram):
-    """Eq. (13), hbar hbar^T for E[h h^T], by the Sherman-Morrison formula.
-
-    (hbar hbar^T + lam I)^-1 = (I - hbar hbar^T / (lam + ||hbar||^2)) / lam, and hbar^T is the mean of the rows of h.
-    """
-
-    # deviates: the trace, and so pi, is that of the other forms, tr E[h h^T]; the paper does not say which
-
-    @property
-    def core_size(self) -> int:
-        return 1
-
-    def core(self) -> Float[Tensor, "1 1"]:
-        hbar = self.rows.mean(0)
-        return torch.dot(hbar, hbar).view(1, 1)
-
-    def solve(self, factor: Factor, right: Product) -> Product:
-        assert right.left is not None
-        along = right.left @ (self.rows @ self.rows.mean(0))
-        shrink = factor.solve(along.unsqueeze(0)).T / len(self.rows)
-        return Product((right.left - shrink) / factor.damping, self.rows)
-
-
-class _FactorOrRankOne(Gram):
-    """``factor``, and ``rank_one`` where that does not fit into memory."""
-
-    def damped(self, *dampings: Damping) -> list[Damped]:
-        try:
-            return super().damped(*dampings)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        warnings.warn(
-            f"the {self.size} x {self.size} factor of KFI does not fit into memory: falling back to "
-            "rank_one, Eq. (13); inverse='exact' gives the exact direction in less memory",
-            stacklevel=2,
-        )
-        return _RankOne(self.rows, in_batch=True).damped(*dampings)
-
-
-# of the rows of h, an operator whose solves are those with E[h h^T]
-INVERSES: dict[str, Callable[[Float[Tensor, "B I"]], Operator]] = {
-    "exact": Gram,  # deviates: the paper always forms the I x I factor; the direction is the same
-    "factor": partial(Gram, in_batch=False),
-    "gram": partial(Gram, in_batch=True),
-    "rank_one": partial(_RankOne, in_batch=True),
-    "auto": partial(_FactorOrRankOne, in_batch=False),
-}
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch refused an allocation, on a GPU or on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -25,7 +25,7 @@ from functools import cache, partial
 import torch
 
 from optimizers.core import CURVATURES, Tape
-from optimizers.core.solvers.kfi import INVERSES
+from optimizers.core.solvers.inverses import INVERSES
 from suites.harness.measure.components import curve, solve, solvers
 from suites.harness.measure.live_bytes import kept_bytes, peak_state_bytes
 from suites.harness.measure.step import Step

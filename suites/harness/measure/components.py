@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from optimizers.core import SOLVERS, Curvature, Layer, Solution, Tape, pch
-from optimizers.core.solvers.kfi import INVERSES
+from optimizers.core.solvers.inverses import INVERSES
 
 Solver = Callable[..., Solution]
 

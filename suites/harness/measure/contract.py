@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from optimizers.core import FCNN, Criterion, TapeOptimizer
-from optimizers.core.solvers.kfi import is_out_of_memory
+from optimizers.core.solvers.inverses import is_out_of_memory
 from optimizers.core.together import Together
 from suites.harness.records.facts import Option
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from optimizers.core.cholesky import LARGE, blocks_of, by_blocks, by_size
 from optimizers.core.kept import Kept
 from optimizers.core.operators import Diagonal, Gram, Operator
-from optimizers.core.solvers.kfi import INVERSES, SMALL, are_together, one_by_one
+from optimizers.core.solvers.inverses import INVERSES
+from optimizers.core.solvers.kfi import SMALL, are_together, one_by_one
 from suites.harness.memory.formulas import Formula, Net, rows, symmetric
 from suites.harness.memory.ledger import Ledger
 

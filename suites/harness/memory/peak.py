@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from optimizers.core import CRITERIA, FCNN
-from optimizers.core.solvers.kfi import is_out_of_memory
+from optimizers.core.solvers.inverses import is_out_of_memory
 from suites.harness.measure.clock import Stopwatch
 from suites.harness.measure.limits import SHARE, available_bytes, limit_data
 from suites.harness.measure.step import Step

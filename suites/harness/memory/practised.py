@@ -15,7 +15,7 @@ import torch
 
 from optimizers.core.kept import Kept
 from optimizers.core.operators import Gram, Operator
-from optimizers.core.solvers.kfi import INVERSES
+from optimizers.core.solvers.inverses import INVERSES
 from suites.harness.memory.formulas import (
     Formula,
     Net,

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 from filelock import FileLock, Timeout
 
-from optimizers.core.solvers.kfi import is_out_of_memory
+from optimizers.core.solvers.inverses import is_out_of_memory
 from suites.harness.measure.clock import gpu_alone
 from suites.harness.measure.step import Step
 from suites.harness.records.facts import SCHEMA, End, Header, Status
