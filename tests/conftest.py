@@ -25,6 +25,7 @@ with jaxtyping.install_import_hook(
 
 from suites.harness.cli import main
 from suites.harness.training import parallel, resumable
+from suites.harness.training.experiment import Settings, Task
 
 OF_CORE = re.compile(
     "test_(cholesky|conformance|criteria|curvature|expectation|hessian|network|operators|optimizers|shapes|solvers)$"
@@ -148,6 +149,12 @@ def without_times() -> Callable[[Any], Any]:
         return {name: strip(item) for name, item in value.items() if "seconds" not in name}
 
     return lambda point: strip(msgspec.to_builtins(point))
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    """The digits with a small network."""
+    return Task.load(Settings(device="cpu", network=(64, 16, 10)))
 
 
 @pytest.fixture(scope="session")

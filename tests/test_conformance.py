@@ -23,11 +23,6 @@ FOUND = [*named(), *grid(), *PRACTISED, *(f"torch.optim.{other}" for other in OT
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU"))]
 
 
-@pytest.fixture(scope="module")
-def task():
-    return Task.load(Settings(device="cpu", network=(64, 20, 10)))
-
-
 @pytest.fixture(params=FOUND)
 def choice(request):
     return choose(request.param)

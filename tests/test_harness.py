@@ -51,11 +51,6 @@ class SignDescent(TapeOptimizer):
 '''
 
 
-@pytest.fixture(scope="module")
-def task():
-    return Task.load(Settings(device="cpu", network=(64, 16, 10)))
-
-
 @pytest.mark.parametrize(
     ("name", "there", "device"),
     [("auto", True, "cuda"), ("auto", False, "cpu"), ("cuda", True, "cuda"), ("cpu", True, "cpu")],

@@ -38,11 +38,6 @@ def own(tmp_path):
     return file
 
 
-@pytest.fixture(scope="module")
-def task():
-    return Task.load(Settings(device="cpu", network=(64, 16, 10)))
-
-
 def test_every_problem_is_found_with_all_that_a_file_says():
     assert list(named()) == [
         *("cifar10", "curves-autoencoder", "digits", "fashion", "fashion-autoencoder", "imagenet10"),

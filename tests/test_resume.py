@@ -25,7 +25,6 @@ from suites.harness.training.resumable import Checkpoint
 from suites.harness.training.runner import run
 from tests.example_records import as_schema_2
 
-SETTINGS = Settings(device="cpu", network=(64, 16, 10))
 NOISY = '''"""Momentum, which is a state, and noise from torch's own generator."""
 import torch
 from optimizers.sgd import SGD
@@ -45,7 +44,7 @@ def _run(spec, seed, folder, bytes_of_a_file=resource.RLIM_INFINITY):
     torch.set_num_threads(1)
     resumable.CHECKPOINT_SECONDS = 0.0
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_of_a_file, resource.RLIM_INFINITY))
-    run(Task.load(replace(SETTINGS, batch_size=300)), choose(spec), seed, 12, folder)
+    run(Task.load(Settings(device="cpu", network=(64, 16, 10), batch_size=300)), choose(spec), seed, 12, folder)
 
 
 @pytest.fixture
@@ -86,11 +85,6 @@ def same_numbers(without_times):
         return resumed
 
     return check
-
-
-@pytest.fixture(scope="module")
-def task():
-    return Task.load(SETTINGS)
 
 
 def test_a_run_killed_at_any_moment_goes_on_with_the_same_numbers(start, same_numbers, tmp_path):
@@ -228,7 +222,7 @@ def test_what_decides_the_numbers_decides_the_name(task, noisy, tmp_path, monkey
     def name(task=task, spec="sgd", seed=0, epochs=1):
         return run(task, choose(spec), seed, epochs, tmp_path).header.run
 
-    other = Task.load(replace(SETTINGS, batch_size=50))
+    other = Task.load(replace(task.settings, batch_size=50))
     names = [name(), name(spec="sgd[lr=0.2]"), name(seed=1), name(epochs=2), name(other), name(spec=noisy)]
     Path(noisy).write_text(NOISY.replace("0.001", "0.002"))
     names.append(name(spec=noisy))

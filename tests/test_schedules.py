@@ -206,11 +206,6 @@ def test_a_run_that_goes_on_has_what_is_left_of_its_budget(tmp_path, dies_at):
     assert [one.training_seconds for one in record.points] == [0, 3, 6, 9, 12]
 
 
-def test_a_run_must_end(task, tmp_path):
-    with pytest.raises(ValueError, match="a number of epochs, a budget in seconds, or both"):
-        run(task, choose("sgd"), 0, None, tmp_path)
-
-
 @pytest.mark.parametrize(("budget", "epochs"), [(0.3, None), (0.3, 9), (None, 1), (None, None)])
 def test_a_record_that_finished_before_its_end_is_refused(tmp_path, budget, epochs):
     """Two epochs of a tenth of a second each."""

@@ -21,7 +21,6 @@ from suites.harness.measure.live_bytes import phase_bytes
 from suites.harness.measure.timing import interleaved_phases, interleaved_seconds
 from suites.harness.records.conventions import PHASES
 from suites.harness.training.catalog import choose
-from suites.harness.training.experiment import Settings, Task
 
 
 class Known(TapeOptimizer):
@@ -59,11 +58,6 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     return clock
-
-
-@pytest.fixture(scope="module")
-def task():
-    return Task.load(Settings(device="cpu", network=(64, 20, 10)))
 
 
 @pytest.fixture
