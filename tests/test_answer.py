@@ -176,6 +176,12 @@ def test_the_terminal_has_five_lines_and_a_table_within_80_columns(groups):
     assert "".join(table).count(" *") == len(found.leads)
 
 
+def test_the_short_table_has_memory_without_its_interval():
+    """So that names keep their place within 80 columns where bytes depend on the run, as those of CG iterates."""
+    groups = {"hf": [run for state in (593_000, 624_000, 638_000) for run in runs("hf", [1.0], state=state)]}
+    assert short_table(answer(groups, TARGET), groups).texts[0][-1] == "624 kB *"
+
+
 def test_the_verdict_says_who_by_how_much_who_is_level_and_what_was_tuned():
     groups = {name: runs(name, around(cost)) for name, cost in (("sgd", 300), ("kfac", 101), ("kfra", 100))}
     assert verdict(answer(groups, TARGET)) == [

@@ -82,8 +82,8 @@ def _short_row(found: Answer, spec: str, group: Sequence[Record]) -> dict[str, C
         mark = "*" if spec == lead.best else "=" if spec in lead.level else ""
         if cell and math.isinf(cell.value):
             row[key] = f"{cell.note.strip('()') or 'never'} {mark}".strip()
-        else:
-            row[key] = cell and replace(cell, note=mark)
+        elif cell:
+            row[key] = Cell(cell.value, note=mark) if key == "peak_state" else replace(cell, note=mark)  # 80 columns
     return row
 
 
