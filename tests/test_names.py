@@ -3,6 +3,7 @@
 import pytest
 
 from suites.harness.names import plain_name, shown_name
+from suites.harness.show.looks import labels
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,11 @@ def test_every_optimizer_of_the_package_has_a_name_for_people():
     from suites.harness.training.catalog import grid, named
 
     assert [spec for spec in {**named(), **grid()} if plain_name(spec) == spec] == []
+
+
+def test_methods_that_are_shown_together_have_the_shortest_names_that_no_other_has():
+    specs = ["sgd[lr=1]", "kfac[lr=1,damping=0.1]", "kfac[labels=sampled,lr=2]", "ea_cg[lr=1]", "ea_cg[lr=2]"]
+    assert list(labels(specs).values()) == [
+        *("SGD", "KFAC", "KFAC [labels=sampled]", "EA-CG, PCH-1 [lr=1]", "EA-CG, PCH-1 [lr=2]")
+    ]
+    assert labels([]) == {}

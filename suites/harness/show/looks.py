@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from zlib import crc32
 
-from suites.harness.names import plain_name, shown_name
+from suites.harness.names import method_of, plain_name, shown_name
 from suites.harness.records.groups import tuning_of
 from suites.harness.records.record import Record
 
@@ -99,10 +99,19 @@ def looks(specs: Iterable[str]) -> dict[str, Look]:
 
 
 def labels(specs: Iterable[str]) -> dict[str, str]:
-    """The names for people of methods that are shown together, with options if a method has several settings."""
+    """The names for people of methods that are shown together: the shortest that no other has.
+
+    Options follow where two would have one name, and those that a search varies where two would still.
+    """
     found = list(dict.fromkeys(specs))
-    alone = Counter(map(plain_name, found))
-    return {spec: plain_name(spec) if alone[plain_name(spec)] == 1 else shown_name(spec) for spec in found}
+    forms = (plain_name, lambda spec: shown_name(method_of(spec)))
+    taken = [Counter(map(form, found)) for form in forms]
+
+    def name(spec: str) -> str:
+        names = (form(spec) for form, count in zip(forms, taken, strict=True) if count[form(spec)] == 1)
+        return next(names, shown_name(spec))
+
+    return {spec: name(spec) for spec in found}
 
 
 def marked(groups: Mapping[str, Sequence[Record]]) -> dict[str, str]:
