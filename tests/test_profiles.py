@@ -186,6 +186,13 @@ def test_a_method_with_several_settings_counts_with_its_tuned_one(runs):
     assert set(found.scores) == {"SGD", "EA-CG, PCH-1"}
 
 
+def test_of_several_tuned_settings_the_one_without_further_options_counts(runs, tmp_path):
+    runs("one", 100, {"kfac[lr=0.1]": 3, "kfac[labels=sampled,lr=0.2]": 2})
+    _tuned(tmp_path, "one")
+    found = scoreboard(collect(runs("one", 100, {"sgd": 1})).experiments, "gradients").scores
+    assert found["KFAC"].ratios == {"digits, cross-entropy": pytest.approx(3, rel=0.02)}
+
+
 def test_runs_that_shared_the_machine_have_no_score_in_seconds(runs):
     for cost, at_a_time, known in (("gradients", 2, True), ("seconds", 1, True), ("seconds", 2, False)):
         experiments = collect(runs("one", 100, {"sgd": 1, "kfac": 2}, at_a_time=at_a_time)).experiments

@@ -17,7 +17,7 @@ from suites.harness.analysis.answer import Costs, answer, values_of
 from suites.harness.analysis.experiment import Experiment
 from suites.harness.analysis.metrics import METRICS
 from suites.harness.analysis.statistics import LEVEL, Estimate
-from suites.harness.names import plain_name
+from suites.harness.names import method_of, plain_name
 from suites.harness.records.groups import tuning_of
 from suites.harness.records.record import Record
 
@@ -92,7 +92,8 @@ def scoreboard(experiments: Sequence[Experiment], cost: str) -> Scoreboard:
     """The scores of methods in one cost to the target, over problems that all of them ran on.
 
     One experiment of a problem counts, see :func:`counting`. A method that ran there with several settings counts with
-    its tuned one, and lacks the problem unless exactly one is tuned. Methods are added from those on the most problems
+    its tuned one, without further options if it can be, as ``kfac`` before ``kfac[labels=sampled]``. It lacks the
+    problem unless that is exactly one. Methods are added from those on the most problems
     down, as long as the number of cells (methods times problems) grows.
 
     deviates: a problem whose target no method reached does not count; AlgoPerf gives all methods a zero there.
@@ -197,16 +198,18 @@ def _methods(experiment: Experiment, cost: str) -> dict[str, Sequence[Record]]:
     if METRICS[cost].timed and not all(record.header.alone for record in experiment.records):
         return {}
     known = values_of(experiment.methods, cost, experiment.target)
-    settings: dict[str, list[Sequence[Record]]] = {}
+    settings: dict[str, dict[str, Sequence[Record]]] = {}
     for spec, records in experiment.methods.items():
         if spec in known:
-            settings.setdefault(plain_name(spec), []).append(records)
+            settings.setdefault(plain_name(spec), {})[spec] = records
     found = {}
     for name, several in settings.items():
-        tuned = [records for records in several if tuning_of(records[0]) == "tuned"]
-        one = tuned if len(several) > 1 else several
-        if len(one) == 1:
-            found[name] = one[0]
+        tuned = [spec for spec, records in several.items() if tuning_of(records[0]) == "tuned"]
+        able = tuned if len(several) > 1 else list(several)
+        shortest = min(map(method_of, able), key=len, default="")
+        able = [spec for spec in able if method_of(spec) == shortest]
+        if len(able) == 1:
+            found[name] = several[able[0]]
     return found
 
 
