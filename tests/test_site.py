@@ -24,6 +24,7 @@ from suites.harness.records.facts import NegativeCurvature, SolverHealth
 from suites.harness.show.captions import PREFERRED, readme_block, sentences, with_headline
 from suites.harness.show.comparison import solver_failures
 from suites.harness.show.figures import literal, solver_health
+from suites.harness.show.overview import overview
 from suites.harness.show.page import build
 from suites.harness.show.table import WRITERS, Cell, Column, Table
 from suites.harness.units import shown_bytes
@@ -369,3 +370,19 @@ def test_reading_needs_no_torch():
     )
     code = f"import sys, {commands}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+
+
+def test_a_column_of_the_matrix_has_the_name_without_its_library_unless_two_have_it(tmp_path):
+    specs = ("heavyball.SOAP", "pytorch_optimizer.SOAP", "heavyball.PSGDKron", "./mine.py", "b.py", "kfac")
+    for number, spec in enumerate(specs):
+        last = point(1, test_accuracy=0.99, gradient_equivalents=1.0)
+        write(tmp_path / "one" / "runs" / f"{number}.jsonl", header(optimizer=spec, epochs=1), [point(0), last])
+    titles = overview(collect(tmp_path).experiments).counting.titles
+    assert titles == {
+        "KFAC": "KFAC",
+        "./mine.py": "./mine.py",
+        "b.py": "b.py",
+        "heavyball.PSGDKron": "PSGDKron",
+        "heavyball.SOAP": "heavyball.SOAP",
+        "pytorch_optimizer.SOAP": "pytorch_optimizer.SOAP",
+    }

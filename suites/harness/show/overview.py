@@ -110,6 +110,13 @@ class Matrix:
     def methods(self) -> list[str]:
         return in_order(plain_name(spec) for row in self.rows for spec in row.answer.methods)
 
+    @property
+    def titles(self) -> dict[str, str]:
+        """Of the columns: ``SOAP`` for ``heavyball.SOAP``, unless several have that name, or it is a file's."""
+        own = {m: m.rpartition(".")[2] if m.replace(".", "").isidentifier() else m for m in self.methods}
+        taken = Counter(own.values())
+        return {m: m if taken[name] > 1 or m.endswith(".py") else name for m, name in own.items()}
+
     def table(self, cost: str, briefly: Collection[str]) -> Table:
         """The same as a table. In a paper it has only the methods ``briefly``, or all if there are none."""
         columns = [
