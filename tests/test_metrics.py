@@ -48,6 +48,13 @@ def test_a_run_that_finished():
     assert _values(_run(accuracies=(0.1, 0.8, 0.9, 0.2)))["epochs"] == 1
 
 
+def test_the_cost_of_a_step_is_the_mean_over_the_whole_run():
+    run = _run()
+    run.points[-1] = point(3, test_accuracy=0.9, gradient_equivalents=84.0, training_seconds=0.6)
+    values = _values(run)
+    assert (values["gradients_a_step"], values["seconds_a_step"]) == (2.0, 0.6 / 42)
+
+
 @pytest.mark.parametrize("status", ["failed", "diverged"])
 def test_a_run_that_fell_is_infinite_to_every_target(status):
     found = _values(_run(status))
