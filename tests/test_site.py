@@ -373,7 +373,15 @@ def test_reading_needs_no_torch():
 
 
 def test_a_column_of_the_matrix_has_the_name_without_its_library_unless_two_have_it(tmp_path):
-    specs = ("heavyball.SOAP", "pytorch_optimizer.SOAP", "heavyball.PSGDKron", "./mine.py", "b.py", "kfac")
+    specs = (
+        "heavyball.SOAP",
+        "pytorch_optimizer.SOAP",
+        "a.ScalableShampoo",
+        "heavyball.PSGDKron",
+        "./mine.py",
+        "b.py",
+        "kfac",
+    )
     for number, spec in enumerate(specs):
         last = point(1, test_accuracy=0.99, gradient_equivalents=1.0)
         write(tmp_path / "one" / "runs" / f"{number}.jsonl", header(optimizer=spec, epochs=1), [point(0), last])
@@ -381,6 +389,7 @@ def test_a_column_of_the_matrix_has_the_name_without_its_library_unless_two_have
     assert titles == {
         "KFAC": "KFAC",
         "./mine.py": "./mine.py",
+        "a.ScalableShampoo": "Scalable Shampoo",
         "b.py": "b.py",
         "heavyball.PSGDKron": "PSGDKron",
         "heavyball.SOAP": "heavyball.SOAP",

@@ -6,6 +6,7 @@ cheapest counts, and the square says of how many.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -112,10 +113,14 @@ class Matrix:
 
     @property
     def titles(self) -> dict[str, str]:
-        """Of the columns: ``SOAP`` for ``heavyball.SOAP``, unless several have that name, or it is a file's."""
+        """Of the columns: ``SOAP`` for ``heavyball.SOAP``, unless several have that name, or it is a file's.
+
+        A long name is of several words, so that the column is narrow.
+        """
         own = {m: m.rpartition(".")[2] if m.replace(".", "").isidentifier() else m for m in self.methods}
         taken = Counter(own.values())
-        return {m: m if taken[name] > 1 or m.endswith(".py") else name for m, name in own.items()}
+        short = {m: m if taken[name] > 1 or m.endswith(".py") else name for m, name in own.items()}
+        return {m: re.sub("(?<=[a-z])(?=[A-Z])", " ", name) if len(name) > 10 else name for m, name in short.items()}
 
     def table(self, cost: str, briefly: Collection[str]) -> Table:
         """The same as a table. In a paper it has only the methods ``briefly``, or all if there are none."""
