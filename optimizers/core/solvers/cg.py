@@ -87,10 +87,10 @@ def status_of(
     residual: Float[Tensor, "*rows"], tolerance: float, broken: Bool[Tensor, "*rows"], total: Float[Tensor, "*rows"]
 ) -> Int[Tensor, "*rows"]:
     """The :class:`Status` of each row, from what CG returned, and the total of what must be finite."""
+    not_finite = (residual + total).mul_(0) != 0
     status = (residual > tolerance).long().mul_(Status.MAX_ITERATIONS)
     status.masked_fill_(broken, Status.NEGATIVE_CURVATURE)
-    total = residual + total
-    return status.masked_fill_(total - total != 0, Status.NOT_FINITE)
+    return status.masked_fill_(not_finite, Status.NOT_FINITE)
 
 
 def _inner(a: Rows, b: Rows) -> Float[Tensor, "*rows"]:
