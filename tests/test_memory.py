@@ -200,6 +200,35 @@ def test_a_library_s_copy_of_a_factor_is_counted_where_it_is_made():
     assert extra == {("cpu", 10): 4 * 500**2, ("cpu", 400): 0, ("cuda", 400): 0, ("cuda", 600): 4 * 600**2}
 
 
+@pytest.mark.parametrize(
+    ("spec", "sizes", "batch", "numbers"),
+    [
+        # all are 20 x 20: A and twice G of two layers, and their inverses
+        ("kfac", (64, 32, 10), 20, 2 * 6 * 20**2),
+        # 64 x 64 and 32 x 32, twice 32 x 32, twice 10 x 10: padded to the largest, and inverted
+        ("kfac", (64, 32, 10), 100, 2 * 6 * 64**2),
+        ("kfra", (64, 32, 10), 20, 2 * 6 * 32**2),  # A in the space of the batch
+        # 10 x 10 with A of 100 x 100; then twice 150 x 150, too large to be padded, and inverted
+        ("kfra", (200, 150, 10), 100, 4 * 100**2 + 2 * 2 * 150**2),
+        # twice 10 x 10; A of 200 x 200; then twice 150 x 150, whose inverses are not there any more at the peak
+        ("kfac", (200, 150, 10), 400, 2 * 10**2 + 200**2 + 2 * 150**2),
+        # 10 x 10, of the layer whose outputs and of that whose inputs are 10; then three of 200 x 200, and inverted
+        ("kfac", (300, 10, 250), 200, 3 * 10**2 + 2 * 3 * 200**2),
+    ],
+)
+def test_a_gpu_s_batches_are_counted_by_hand(spec, sizes, batch, numbers):
+    """It inverts what it factorizes at once, and pads what is small. All is let go before the update."""
+    predicted = _predicted(spec, sizes, batch, device="cuda")
+    assert predicted.phases["solve"]["inverse"] == 4 * numbers
+    assert "inverse" not in predicted.phases["update"]
+
+
+@pytest.mark.parametrize("form", ["factor", "gram", "exact", "rank_one"])
+def test_a_budget_counts_for_auto_alone(form):
+    spec, sizes = f"kfra[inverse={form}]", (300, 64, 10)
+    assert _predicted(spec, sizes, 20, budget_bytes=1) == _predicted(spec, sizes, 20)
+
+
 def test_formulas_know_what_is_composed_of_known_parts(tmp_path):
     (tmp_path / "own.py").write_text(USERS_OWN)
     assert predict(str(tmp_path / "own.py"), (50, 20, 10), 5) == predict("pch1+kfi[inverse=gram]", (50, 20, 10), 5)

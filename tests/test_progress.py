@@ -47,3 +47,13 @@ def test_a_terminal_gets_bars_and_no_lines(clock: list[float]) -> None:
         shown.advance(task)
     assert " of 10" not in file.getvalue()
     assert "1/10" in file.getvalue()
+
+
+def test_a_log_is_told_of_what_advanced(clock: list[float]) -> None:
+    shown, file = bars(clock, terminal=False)
+    with shown:
+        task = shown.add_task("epochs", total=10)
+        clock[0] += 100
+        shown.advance(task, 3)
+        line = file.getvalue().splitlines()[0]
+    assert line == "epochs: 3 of 10, 0:01:40 so far, ? left"

@@ -109,6 +109,14 @@ def test_verdicts_in_words(before, after, words):
     assert verdict(paired(*_samples(before, after)), "faster", "slower") == words
 
 
+def test_what_did_not_change_is_a_ratio_of_1_and_a_difference_of_0():
+    values = {seed: 0.5 + seed for seed in range(6)}
+    for kind, none in (("ratio", 1.0), ("difference", 0.0)):
+        compared = paired(values, values, kind)
+        assert compared.change == (none, none, none)
+        assert (compared.direction, compared.same) == (0, True)
+
+
 def test_a_difference_has_its_verdict_too():
     before, after = _samples([0.90] * 8, [0.95, 0.93, 0.94, 0.92, 0.95, 0.93, 0.94, 0.96])
     assert verdict(paired(before, after, "difference"), "lower", "higher").startswith("higher by 0.04 [0.0")

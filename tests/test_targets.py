@@ -149,7 +149,11 @@ def test_arrays_that_are_no_vectors(train, test, facts, message):
         (BYTES.replace('scaling="unit", ', ""), [], "targets must be from 0 to 1, got -1."),
         (BYTES.replace('scaling="unit"', 'scaling="units"'), [], "did you mean 'unit'?"),
         (BYTES.replace("epochs=3", "epochs=0"), [], "epochs must be a whole number from 1, or None, got 0"),
-        (BYTES.replace('"bernoulli"', "lambda z, y: z[7]"), [], "it failed on a sample: IndexError"),
+        (
+            BYTES.replace('"bernoulli"', "lambda z, y: z[7]"),
+            [],
+            "problem mine, criterion <lambda>: it failed on a sample: IndexError",
+        ),
         (BYTES.replace('"bernoulli"', "lambda z, y: (z - 1).log().sum()"), [], "must be finite for outputs of zero"),
         (
             BYTES.replace("def read", "def bernoulli(z, y): ...\n\ndef read").replace('"bernoulli"', "bernoulli"),

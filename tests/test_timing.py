@@ -18,7 +18,7 @@ from optimizers.core import TapeOptimizer
 from suites.harness.measure import clock as clocks
 from suites.harness.measure.clock import PhaseClock, Stopwatch, seconds_on_a_core, seconds_waited
 from suites.harness.measure.live_bytes import phase_bytes
-from suites.harness.measure.timing import interleaved_phases, interleaved_seconds
+from suites.harness.measure.timing import in_turn, interleaved_phases, interleaved_seconds
 from suites.harness.records.conventions import PHASES
 from suites.harness.training.catalog import choose
 
@@ -73,6 +73,19 @@ def test_seconds_are_those_of_one_step(clock):
     seconds = interleaved_seconds(steps, "cpu", rounds=2)
     assert seconds == {"fast": pytest.approx([0.001] * 2), "slow": pytest.approx([0.5] * 2)}
     assert sorted(clock.took[-10:-5]) == sorted(clock.took[-5:]) == [*["fast"] * 4, "slow"]
+
+
+def test_each_round_is_told_and_the_last_one_is_the_first_after_the_time(clock):
+    """The orders are those of any other run."""
+    orders, told = [], []
+    for _ in range(2):
+        clock.took.clear()
+        blocks = {name: lambda count, name=name: clock.pass_(name, 1.0) or {"part": 1.0} for name in "abc"}
+        samples = in_turn(blocks, "cpu", 9, 12.0, 2, 0.004, told.append)
+        assert {name: len(own) for name, own in samples.items()} == dict.fromkeys("abc", 5)  # 15 s: above 12, not at 12
+        orders.append("".join(clock.took))
+    assert told == [1, 2, 3, 4, 5] * 2
+    assert orders[0] == orders[1]
 
 
 def test_the_order_changes_from_round_to_round(clock):

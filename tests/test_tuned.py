@@ -8,7 +8,7 @@ from suites.harness.data.tuned import read_tuned, write_tuned
 from suites.harness.records.groups import tuning_of
 from suites.harness.records.record import read
 from suites.harness.training.experiment import Settings, Task
-from suites.harness.tuning.choice import resolve
+from suites.harness.tuning.choice import at_any_batch, resolve
 from tests.example_records import TUNED, header, point, write
 
 SGD = replace(TUNED, network=(64, 64, 32, 16, 10))
@@ -60,6 +60,31 @@ def test_a_bare_method_runs_at_its_setting(digits, spec, runs_at, tuning):
 def test_a_setting_of_another_task_does_not_apply(digits, other):
     choice = resolve("sgd", digits, [replace(SGD, **other)])
     assert (choice.spec, choice.tuning) == ("sgd", "untuned")
+
+
+def test_a_setting_brings_its_batch_size(digits):
+    """The batch size was tuned as well, or the setting is of another one."""
+    of_500 = replace(SGD, batch_size=500)
+    task, choice = at_any_batch("sgd", digits, [of_500, PCH2])
+    assert (choice.spec, choice.tuning, choice.trials) == ("sgd[lr=1]", "tuned", SGD.search.trials)
+    assert task.settings == replace(digits.settings, batch_size=500)
+    assert (task.problem, task.dataset) == (digits.problem, digits.dataset)
+    assert at_any_batch("ea_cg[gamma=0]", digits, [of_500, PCH2])[1].spec == "ea_cg[gamma=0,lr=0.5,damping=0.02]"
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "count"),
+    [
+        ("sgd", [], 0),
+        ("ea_cg", [PCH2], 0),  # of another gamma
+        ("sgd", [replace(SGD, criterion="bounded")], 0),
+        ("sgd", [SGD, replace(SGD, batch_size=500)], 2),
+    ],
+)
+def test_one_setting_is_wanted(digits, spec, settings, count):
+    wanted = f"tuned settings: expected one of {spec} for digits with cross-entropy, found {count}"
+    with pytest.raises(ValueError, match=f"^{wanted}$"):
+        at_any_batch(spec, digits, settings)
 
 
 def test_settings_are_written_and_read_back(tmp_path):

@@ -46,7 +46,7 @@ def kronecker(
                 A = INVERSES["rank_one"](rows(B, A.size).rows)
             held += more or 0
         with ledger.during(workspace=o * A.size if joint and not A.is_in_batch else 0):  # [grad W, grad b]
-            _of_outputs(net, ledger, i, o, G, A, G in ready, joint)
+            _of_outputs(net, ledger, o, G, A, G in ready, joint)
             if A.is_in_batch and A not in ready:
                 held += _factorize_of(net, ledger, A) if A.core_size > 1 else 0
             _direction(net, ledger, i, o, A, A in ready, joint)
@@ -67,9 +67,7 @@ def _factor_within_budget(net: Net, ledger: Ledger, A: Operator) -> int | None:
         ledger.enforced = False
 
 
-def _of_outputs(
-    net: Net, ledger: Ledger, i: int, o: int, G: Operator, A: Operator, is_ready: bool, joint: bool
-) -> None:
+def _of_outputs(net: Net, ledger: Ledger, o: int, G: Operator, A: Operator, is_ready: bool, joint: bool) -> None:
     """What is solved with G: the bias, and the rows of delta, or of the gradient, which are held as workspace."""
     B = net.batch
     if not A.is_in_batch:
