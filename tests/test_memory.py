@@ -201,25 +201,31 @@ def test_a_library_s_copy_of_a_factor_is_counted_where_it_is_made():
 
 
 @pytest.mark.parametrize(
-    ("spec", "sizes", "batch", "numbers"),
+    ("spec", "sizes", "batch", "inverse", "library"),
     [
         # all are 20 x 20: A and twice G of two layers, and their inverses
-        ("kfac", (64, 32, 10), 20, 2 * 6 * 20**2),
+        ("kfac", (64, 32, 10), 20, 2 * 6 * 20**2, 0),
         # 64 x 64 and 32 x 32, twice 32 x 32, twice 10 x 10: padded to the largest, and inverted
-        ("kfac", (64, 32, 10), 100, 2 * 6 * 64**2),
-        ("kfra", (64, 32, 10), 20, 2 * 6 * 32**2),  # A in the space of the batch
+        ("kfac", (64, 32, 10), 100, 2 * 6 * 64**2, 0),
+        ("kfra", (64, 32, 10), 20, 2 * 6 * 32**2, 0),  # A in the space of the batch
         # 10 x 10 with A of 100 x 100; then twice 150 x 150, too large to be padded, and inverted
-        ("kfra", (200, 150, 10), 100, 4 * 100**2 + 2 * 2 * 150**2),
+        ("kfra", (200, 150, 10), 100, 4 * 100**2 + 2 * 2 * 150**2, 0),
         # twice 10 x 10; A of 200 x 200; then twice 150 x 150, whose inverses are not there any more at the peak
-        ("kfac", (200, 150, 10), 400, 2 * 10**2 + 200**2 + 2 * 150**2),
+        ("kfac", (200, 150, 10), 400, 2 * 10**2 + 200**2 + 2 * 150**2, 0),
         # 10 x 10, of the layer whose outputs and of that whose inputs are 10; then three of 200 x 200, and inverted
-        ("kfac", (300, 10, 250), 200, 3 * 10**2 + 2 * 3 * 200**2),
+        ("kfac", (300, 10, 250), 200, 3 * 10**2 + 2 * 3 * 200**2, 0),
+        # 10 x 10; A of 201 x 201 by itself, which cholesky_solve copies
+        ("kfac[joint_bias=True]", (200, 150, 10), 400, 10**2 + 201**2, 201**2),
+        # A of 10 x 10; twice 512 x 512, the largest that is inverted
+        ("kfac", (10, 512), 600, 10**2 + 2 * 2 * 512**2, 0),
+        ("kfac", (10, 513), 600, 10**2 + 2 * 513**2, 513**2),
     ],
 )
-def test_a_gpu_s_batches_are_counted_by_hand(spec, sizes, batch, numbers):
+def test_a_gpu_s_batches_are_counted_by_hand(spec, sizes, batch, inverse, library):
     """It inverts what it factorizes at once, and pads what is small. All is let go before the update."""
     predicted = _predicted(spec, sizes, batch, device="cuda")
-    assert predicted.phases["solve"]["inverse"] == 4 * numbers
+    solve = predicted.phases["solve"]
+    assert (solve["inverse"], solve.get("library", 0)) == (4 * inverse, 4 * library)
     assert "inverse" not in predicted.phases["update"]
 
 

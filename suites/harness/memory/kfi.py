@@ -160,9 +160,6 @@ def _factorize(net: Net, ledger: Ledger, n: int, systems: int, formed: int) -> i
             pass
     if not (net.by_blocks and n > LARGE):
         return systems * n**2
-    block = blocks_of(n)[0].stop
-    with ledger.during(workspace=block * (n - block)):  # a panel's product with a corner
-        pass
     corners = systems * sum((block.stop - block.start) ** 2 for block in blocks_of(n))
     ledger.hold(inverse=corners)
     return systems * n**2 + corners
