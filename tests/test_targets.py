@@ -288,6 +288,13 @@ def test_a_criterion_may_be_a_function_of_one_sample_in_the_problems_file(kronbe
     assert all(record.points[-1].test_loss < 0.9 * record.points[0].test_loss for record in records)
 
 
+def test_a_criterion_may_look_at_each_output(kronbench, tmp_path):
+    """It is tried before work begins on as many outputs as the network has."""
+    (tmp_path / "mine.py").write_text(BYTES.replace('"bernoulli"', "lambda z, y: (z[5] - y[0]) ** 2"))
+    flags = ["--optimizer", "sgd", "--epochs", 1, "--output", tmp_path / "out"]
+    assert kronbench("compare", "--problem", tmp_path / "mine.py", *flags)[0] == 0
+
+
 def test_a_criterion_may_be_an_object(own):
     own.write_text(
         BYTES.replace('"bernoulli"', "OWN").replace(
