@@ -21,7 +21,7 @@ from suites.harness.tuning.score import score
 from suites.harness.tuning.search import Plan, settings_of
 from suites.harness.tuning.space import beyond, declared, parse, space_of, trials
 from suites.problems import digits
-from tests.example_records import header, point, write
+from tests.example_records import ENVIRONMENT, header, point, write
 
 SETTINGS = Settings(device="cpu", network=(64, 16, 10), validation=0.2)
 FLAGS = ["--network", "64,16,10", "--epochs", 3, "--seeds", 1, "--trials", 4]
@@ -179,6 +179,15 @@ def test_the_papers_search_trains_all_of_the_grid_in_full(task, monkeypatch, tmp
     assert (found.search.edge, found.search.extended) == (("lr",), ())
 
 
+@pytest.mark.parametrize(("rates", "edge"), [((0.1,), ()), ((0.1, 0.05), ("lr",)), ((0.2, 0.1, 0.05), ())])
+def test_a_best_is_at_an_edge_of_the_grid_if_it_is_the_least_or_most_of_several(
+    task, monkeypatch, tmp_path, rates, edge
+):
+    monkeypatch.setattr(grid, "GRID", {"lr": rates})
+    _fake_runs(monkeypatch, lambda options: 0.5 if options["lr"] == 0.1 else 0.2, tmp_path)
+    assert search.tune(task, choose("sgd"), Plan(of_paper=True, seeds=1), tmp_path).search.edge == edge
+
+
 # --- the rule ---
 
 
@@ -248,8 +257,10 @@ def test_the_rule_where_the_loss_counts(better, worse):
     assert score(better, (1.5, 1.0)) < score(worse, (1.0, 1.5))
 
 
-def _fake_runs(monkeypatch, accuracy_of, tmp_path):
-    """Runs of one epoch that reach what ``accuracy_of`` says of their options, and cost 2 s and 5 gradients."""
+def _fake_runs(monkeypatch, accuracy_of, tmp_path, **end):
+    """Runs of one epoch that reach what ``accuracy_of`` says of their options, and cost 2 s and 5 gradients. They are
+    trained two at a time.
+    """
     asked = []
 
     def trained(jobs, workers, on_done):
@@ -258,9 +269,10 @@ def _fake_runs(monkeypatch, accuracy_of, tmp_path):
         for job in jobs:
             options = {**choose(job.spec).entry.options, **choose(job.spec).options}
             path = tmp_path / f"{len(asked)}_{len(records)}.jsonl"
-            facts = header(optimizer=job.spec, seed=job.seed, epochs=1, batch_size=job.settings.batch_size)
+            facts = header(at_a_time=2, optimizer=job.spec, seed=job.seed, epochs=1, batch_size=job.settings.batch_size)
             cost = {"training_seconds": 2.0, "gradient_equivalents": 5.0}
-            write(path, facts, [point(0, training_seconds=0.0), point(1, test_accuracy=accuracy_of(options), **cost)])
+            ends = [point(0, training_seconds=0.0), point(1, test_accuracy=accuracy_of(options), **cost)]
+            write(path, facts, ends, **(end and {**end, "reason": f"{end['reason']} {len(records)}"}))
             records.append(read(path))
             on_done(records[-1])
         return records
@@ -271,19 +283,36 @@ def _fake_runs(monkeypatch, accuracy_of, tmp_path):
 
 def test_seeds_are_fresh_and_costs_are_added_up(task, monkeypatch, tmp_path):
     asked = _fake_runs(monkeypatch, lambda options: 0.5, tmp_path)
-    found = search.tune(task, choose("sgd"), Plan(trials=9, seeds=2, epochs=9), tmp_path)
+    task = replace(task, settings=replace(task.settings, schedule="cosine"))
+    plan = Plan(trials=9, seeds=2, epochs=9)
+    found = search.tune(task, choose("sgd"), plan, tmp_path, data_root=tmp_path / "data")
     assert {job.seed for job in asked} == {1000, 1001}  # no comparison has a thousand seeds
+    assert {job.data_root for job in asked} == {tmp_path / "data"}
     assert [job.epochs for job in asked] == [1] * 18 + [3] * 6 + [9] * 2
     assert found.search.rungs == ((9, 1), (3, 3), (1, 9))
-    assert (found.search.runs, found.search.epochs) == (26, 26)
-    assert (found.search.seconds, found.search.gradient_equivalents) == (52, 130)
+    assert (found.search.runs, found.search.seeds, found.search.unfinished, found.search.epochs) == (26, 2, 0, 26)
+    assert (found.search.seconds, found.search.gradient_equivalents) == (26, 130)  # two runs at a time
     assert found.options == {"lr": 0.1}  # of equals the one that was tried first, which is the default
     assert (found.accuracy, found.epochs) == (0.5, {f"{target:g}": float("inf") for target in task.problem.targets})
     assert (found.problem, found.criterion, found.network, found.activation, found.batch_size) == (
         *("digits", "cross-entropy", (64, 16, 10), "sigmoid", 100),
     )
-    assert found.search.machine == "EPYC"
+    assert found.schedule == "cosine"
+    assert (found.search.machine, found.search.kronbench) == ("EPYC", ENVIRONMENT.kronbench)
     assert found.search.commit == "0123456789"
+
+
+def test_batch_sizes_are_those_of_the_settings(task, monkeypatch, tmp_path):
+    asked = _fake_runs(monkeypatch, lambda options: 0.5, tmp_path)
+    plan = Plan(trials=3, seeds=1, epochs=1, batch_sizes=(50, 200))
+    assert search.tune(task, choose("sgd"), plan, tmp_path).batch_size == 50
+    assert [job.settings.batch_size for job in asked] == [50, 200] * 3
+
+
+def test_where_all_fail_the_last_is_named_with_its_reason(task, monkeypatch, tmp_path):
+    _fake_runs(monkeypatch, lambda options: 0.5, tmp_path, status="failed", reason="number")
+    with pytest.raises(ValueError, match=r"^no setting finished; 3_2: number 2$"):
+        search.tune(task, choose("sgd"), Plan(trials=3, seeds=1, epochs=1), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +334,7 @@ def test_a_best_at_the_edge_extends_the_space_once(task, monkeypatch, tmp_path, 
     span = found.search.space["lr"].split(":")
     assert float(span[0]) == pytest.approx(1e-3 if best > 1e-2 else 1e-3 * 1e4 ** (-1 / 3), rel=1e-3)
     assert float(span[1]) == pytest.approx(10 if best < 1 else 10 * 1e4 ** (1 / 3), rel=1e-3)
+    assert span[2] == "log"
 
 
 def test_both_options_are_extended_as_far_as_they_may_go(task, monkeypatch, tmp_path):

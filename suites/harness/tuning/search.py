@@ -80,8 +80,7 @@ def tune(
     """Find the best setting of a method by the rule; every run leaves a record in ``output / "runs"``.
 
     If the best lies at the edge of a span, the space is extended once at this side: by a third of the span, with a
-        third
-    of the trials.
+    third of the trials.
 
     Args:
         task: with a share of validation images.
