@@ -19,7 +19,7 @@ from suites.harness.tuning import grid, search
 from suites.harness.tuning.halving import halve, rungs
 from suites.harness.tuning.score import score
 from suites.harness.tuning.search import Plan, settings_of
-from suites.harness.tuning.space import beyond, declared, parse, space_of, trials
+from suites.harness.tuning.space import beyond, declared, joined, parse, space_of, trials
 from suites.problems import digits
 from tests.example_records import ENVIRONMENT, header, point, write
 
@@ -257,7 +257,7 @@ def test_the_rule_where_the_loss_counts(better, worse):
     assert score(better, (1.5, 1.0)) < score(worse, (1.0, 1.5))
 
 
-def _fake_runs(monkeypatch, accuracy_of, tmp_path, **end):
+def _fake_runs(monkeypatch, accuracy_of, tmp_path, test_loss=1.0, **end):
     """Runs of one epoch that reach what ``accuracy_of`` says of their options, and cost 2 s and 5 gradients. They are
     trained two at a time.
     """
@@ -270,7 +270,7 @@ def _fake_runs(monkeypatch, accuracy_of, tmp_path, **end):
             options = {**choose(job.spec).entry.options, **choose(job.spec).options}
             path = tmp_path / f"{len(asked)}_{len(records)}.jsonl"
             facts = header(at_a_time=2, optimizer=job.spec, seed=job.seed, epochs=1, batch_size=job.settings.batch_size)
-            cost = {"training_seconds": 2.0, "gradient_equivalents": 5.0}
+            cost = {"training_seconds": 2.0, "gradient_equivalents": 5.0, "test_loss": test_loss}
             ends = [point(0, training_seconds=0.0), point(1, test_accuracy=accuracy_of(options), **cost)]
             write(path, facts, ends, **(end and {**end, "reason": f"{end['reason']} {len(records)}"}))
             records.append(read(path))
@@ -307,6 +307,19 @@ def test_batch_sizes_are_those_of_the_settings(task, monkeypatch, tmp_path):
     plan = Plan(trials=3, seeds=1, epochs=1, batch_sizes=(50, 200))
     assert search.tune(task, choose("sgd"), plan, tmp_path).batch_size == 50
     assert [job.settings.batch_size for job in asked] == [50, 200] * 3
+
+
+def test_a_loss_that_is_not_known_is_left_out(task, monkeypatch, tmp_path):
+    _fake_runs(monkeypatch, lambda options: 0.5, tmp_path, test_loss=None)
+    assert search.tune(task, choose("sgd"), Plan(trials=3, seeds=1, epochs=1), tmp_path).loss is None
+
+
+def test_an_extended_span_keeps_its_scale():
+    assert joined(Span(0.1, 0.9, "linear"), Span(0.9, 1.1, "linear")) == Span(0.1, 1.1, "linear")
+
+
+def test_the_papers_search_counts_all_epochs_of_all_trials():
+    assert Plan(seeds=2, epochs=9, of_paper=True).run_epochs(6) == 2 * 6 * 9
 
 
 def test_where_all_fail_the_last_is_named_with_its_reason(task, monkeypatch, tmp_path):
