@@ -322,6 +322,13 @@ def test_the_papers_search_counts_all_epochs_of_all_trials():
     assert Plan(seeds=2, epochs=9, of_paper=True).run_epochs(6) == 2 * 6 * 9
 
 
+def test_runs_that_did_not_finish_are_counted(task, tmp_path):
+    plan = Plan(trials=4, seeds=1, epochs=1, space={"lr": Span(1e-2, 1e30)})
+    found = search.tune(task, choose("sgd"), plan, tmp_path)
+    unfinished = [record for record in _records(tmp_path) if not record.completed]
+    assert 0 < found.search.unfinished == len(unfinished) < found.search.runs
+
+
 def test_where_all_fail_the_last_is_named_with_its_reason(task, monkeypatch, tmp_path):
     _fake_runs(monkeypatch, lambda options: 0.5, tmp_path, status="failed", reason="number")
     with pytest.raises(ValueError, match=r"^no setting finished; 3_2: number 2$"):
