@@ -1,6 +1,7 @@
 """Fixtures that all tests share: small problems in float64, and how closeness is judged."""
 
 import multiprocessing
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,9 @@ settings.load_profile("kronbench")
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
+    """For each worker of the tests, and each command that they start."""
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="module", autouse=True)
