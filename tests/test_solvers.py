@@ -717,6 +717,20 @@ def test_what_is_solved_in_float32_is_what_float64_says(problem, solve, curvatur
                 assert (actual.double() - wanted).norm() <= 0.05 * wanted.norm()
 
 
+def test_a_solution_that_overflows_is_reported_although_its_residual_is_small(problem):
+    """With G = 0 it is -grad / alpha, here about 1e39: CG converges on scaled numbers, and float32 ends at 3e38."""
+    layers = problem().record().layers
+    largest = max(layer.weight_gradient.abs().amax() for layer in layers)
+    case = [replace(one, input=one.input.float(), delta=(one.delta * (1e37 / largest)).float()) for one in layers]
+    zero = [Dense(torch.zeros(layer.outputs, layer.outputs)) for layer in case]
+    found = ea_cg(case, zero, damping=0.01)
+    assert (found.residual <= 0.01).all()
+    for weight, bias, status in zip(found.weights, found.biases, found.status, strict=True):
+        for one, said in zip((weight.dense(), bias), status.tolist(), strict=True):
+            assert one.isfinite().all() or said == Status.NOT_FINITE
+    assert not all(weight.dense().isfinite().all() for weight in found.weights)
+
+
 def test_a_damping_lost_in_rounding_is_reported(problem):
     """In float32, alpha = 0.05 beside a G of 1e8 is rounding: the weight and the bias of that layer say so."""
     tape = problem().record()
