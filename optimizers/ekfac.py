@@ -44,7 +44,7 @@ from optimizers.core import (
 )
 from optimizers.core.curvature import require_draws, sampled_deltas
 from optimizers.core.kept import count
-from optimizers.core.product import mean_of, scaled_product
+from optimizers.core.product import scaled_product
 from optimizers.core.ranges import BELOW_1, BETWEEN_0_AND_1, COUNT, check, one_of
 
 _LABELS = ("batch", "sampled", "exact")
@@ -128,7 +128,7 @@ class EKFAC(SecondOrder):
         A = Gram(layer.input)
         state = self._basis(layer, G, A, interval) if interval > 1 else {}
         left, right = _side(layer.delta, G, state.get("U_G")), _side(layer.input, A, state.get("U_A"))
-        moments = [scaled_product(left.squares.T, right.squares, 1 / layer.batch), mean_of(left.squares)]
+        moments = [scaled_product(left.squares.T, right.squares, 1 / layer.batch), left.squares.mean(0)]
         if decay:
             weight = max(1 / state["batches"], 1 - decay)
             moments = [old.lerp(new, weight) for old, new in zip(state.get("moments", moments), moments, strict=True)]
@@ -186,7 +186,7 @@ def _directions(
     """The directions of a layer: the gradient divided by moments + damping in the basis."""
     coordinates = scaled_product(left.projected.T, right.projected, -1 / batch).div_(moments + damping)
     weight = right.back(left.back(coordinates.T).dense().T)
-    bias = left.back(mean_of(left.projected).neg_().div_(bias_moments + damping).unsqueeze(0)).dense()[0]
+    bias = left.back(left.projected.mean(0).neg_().div_(bias_moments + damping).unsqueeze(0)).dense()[0]
     total = weight.right if weight.left is None else weight.left
     sums = torch.stack([total.sum(), bias.sum()])
     return weight, bias, sums, torch.stack([moments.sum(), bias_moments.sum()])

@@ -25,7 +25,8 @@ Elements = Float[Tensor, "*elements"]
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise function and its derivatives. Both are given ``(z, h)`` and may use the cheaper one.
+    """An elementwise function and its derivatives. ``slope`` is given ``(z, h)`` and ``bend`` ``(z, h, phi')``, of
+    which they may use the cheapest.
 
     ``lipschitz``: L, the smallest bound of |phi'|; NaN if it is unknown.
     """
@@ -33,7 +34,7 @@ class Activation:
     name: str
     value: Callable[[Elements], Elements]
     slope: Callable[[Elements, Elements], Elements]
-    bend: Callable[[Elements, Elements], Elements]
+    bend: Callable[[Elements, Elements, Elements], Elements]
     lipschitz: float = math.nan
 
 
@@ -51,38 +52,38 @@ def from_function(function: Callable[[Elements], Elements], name: str | None = N
     first = derivative(function)
     second = derivative(first)
     label = name or getattr(function, "__name__", type(function).__name__)
-    return Activation(label, function, lambda z, h: first(z), lambda z, h: second(z))
+    return Activation(label, function, lambda z, h: first(z), lambda z, h, slope: second(z))
 
 
 def _softplus_slope(z: Elements, h: Elements) -> Elements:
     return torch.sigmoid(z)
 
 
-def _softplus_bend(z: Elements, h: Elements) -> Elements:
-    return _sigmoid_slope(z, torch.sigmoid(z))
+def _softplus_bend(z: Elements, h: Elements, slope: Elements) -> Elements:
+    return _sigmoid_slope(z, slope)
 
 
 def _sigmoid_slope(z: Elements, h: Elements) -> Elements:
     return torch.addcmul(h, h, h, value=-1)
 
 
-def _sigmoid_bend(z: Elements, h: Elements) -> Elements:
-    return _sigmoid_slope(z, h).mul_(torch.rsub(h, 1, alpha=2))
+def _sigmoid_bend(z: Elements, h: Elements, slope: Elements) -> Elements:
+    return torch.addcmul(slope, slope, h, value=-2)
 
 
 def _tanh_slope(z: Elements, h: Elements) -> Elements:
     return 1 - h * h
 
 
-def _tanh_bend(z: Elements, h: Elements) -> Elements:
-    return _tanh_slope(z, h).mul_(h).mul_(-2)
+def _tanh_bend(z: Elements, h: Elements, slope: Elements) -> Elements:
+    return (slope * h).mul_(-2)
 
 
 def _relu_slope(z: Elements, h: Elements) -> Elements:
     return (h > 0).to(h.dtype)
 
 
-def _relu_bend(z: Elements, h: Elements) -> Elements:
+def _no_bend(z: Elements, h: Elements, slope: Elements) -> Elements:
     return torch.zeros_like(h)
 
 
@@ -92,7 +93,7 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("sigmoid", torch.sigmoid, _sigmoid_slope, _sigmoid_bend, 0.25),
         Activation("tanh", torch.tanh, _tanh_slope, _tanh_bend, 1.0),
         Activation("softplus", torch.nn.functional.softplus, _softplus_slope, _softplus_bend, 1.0),
-        Activation("relu", torch.relu, _relu_slope, _relu_bend, 1.0),
-        Activation("linear", lambda z: z, lambda z, h: torch.ones_like(h), lambda z, h: torch.zeros_like(h), 1.0),
+        Activation("relu", torch.relu, _relu_slope, _no_bend, 1.0),
+        Activation("linear", lambda z: z, lambda z, h: torch.ones_like(h), _no_bend, 1.0),
     )
 }

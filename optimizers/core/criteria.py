@@ -105,7 +105,7 @@ def _cross_entropy_gradient(logits: Logits, labels: Labels) -> Float[Tensor, "B 
 
 def _cross_entropy_mean_hessian(logits: Logits, labels: Labels) -> Float[Tensor, "C C"]:
     p = logits.softmax(1)
-    return torch.diag(p.mean(0)) - p.T @ p / p.shape[0]
+    return torch.addmm(p.mean(0).diag(), p.T, p, alpha=-1 / p.shape[0])
 
 
 def _of_softmax(p: Float[Tensor, "B C"], vectors: Vectors) -> Float[Tensor, "B C"]:

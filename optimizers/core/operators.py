@@ -197,7 +197,8 @@ class Gram(Operator):
         return 4 * rows * self.rows.numel()
 
     def trace(self) -> Float[Tensor, ""]:
-        return torch.dot(self.rows.flatten(), self.rows.flatten()) / len(self.rows)
+        flat = self.rows.flatten()
+        return torch.dot(flat, flat) / self.rows.shape[0]
 
     def diagonal(self) -> Float[Tensor, " n"]:
         return self.rows.square().mean(0)
@@ -245,10 +246,9 @@ def stacked(operators: Sequence[Operator]) -> list[tuple[slice, Operator]]:
             length += 1
         one = left[0]
         if length > 1:
-            matrices = [G.dense() for G in left[:length]]
-            batch = matrices[0].new_zeros(length, size, size)
-            for matrix, place in zip(matrices, batch, strict=True):
-                place[: len(matrix), : len(matrix)] = matrix
+            batch = left[0].dense().new_zeros(length, size, size)
+            for number, G in enumerate(left[:length]):
+                batch[number, : G.size, : G.size] = G.dense()
             one = Dense(batch)
         start = found[-1][0].stop if found else 0
         found.append((slice(start, start + length), one))

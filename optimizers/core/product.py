@@ -20,11 +20,6 @@ def scaled_product(left: Float[Tensor, "m r"], right: Float[Tensor, "r n"], scal
     return torch.addmm(left.new_empty(()), left, right, beta=0, alpha=scale)
 
 
-def mean_of(rows: Float[Tensor, "B n"]) -> Float[Tensor, " n"]:
-    """The mean of the rows. The division in ``mean`` costs as much again on a CPU."""
-    return rows.sum(0).mul_(rows.new_full((), 1 / len(rows)))
-
-
 @dataclass(frozen=True)
 class Product:
     """The matrix ``left @ right`` or, without ``left``, dense: ``right`` is then [m, n]."""

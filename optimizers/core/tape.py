@@ -15,6 +15,7 @@ E[h^{t-1}]              mean_input         [I]
 What costs something is computed when first asked for, once. Treat every tensor of a tape as read-only.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from torch import Tensor
 from optimizers.core.activations import Activation
 from optimizers.core.counts import factors_are_cheaper
 from optimizers.core.criteria import Criterion, Targets
-from optimizers.core.product import mean_of, scaled_product
+from optimizers.core.product import scaled_product
 from optimizers.core.symmetric import gram
 
 Vector = tuple[Float[Tensor, "_O _I"], Float[Tensor, " _O"]]  # in a weight and a bias
@@ -66,12 +67,12 @@ class Layer:
     def bend(self) -> Float[Tensor, "{self.batch} {self.inputs}"]:
         assert self.fed_by is not None, "the first layer is fed by the data"
         activation, z = self.fed_by
-        return activation.bend(z, self.input)
+        return activation.bend(z, self.input, self.slope)
 
     @cached_property
     def mean_bend(self) -> Float[Tensor, " I"]:
         assert self.pullback is not None, "the first layer is fed by the data"
-        return mean_of(self.bend * self.pullback)
+        return (self.bend * self.pullback).mean(0)
 
     @cached_property
     def weight_gradient(self) -> Float[Tensor, "O I"]:
@@ -79,11 +80,11 @@ class Layer:
 
     @cached_property
     def bias_gradient(self) -> Float[Tensor, " O"]:
-        return mean_of(self.delta)
+        return self.delta.mean(0)
 
     @cached_property
     def mean_input(self) -> Float[Tensor, " I"]:
-        return mean_of(self.input)
+        return self.input.mean(0)
 
     @cached_property
     def input_gram(self) -> Float[Tensor, "B B"]:
@@ -99,8 +100,13 @@ class Layer:
     def gradient_norm(self) -> Float[Tensor, ""]:
         """||E[delta h^T]||_F, by the B x B Gram matrices where the gradient need not be formed.
 
-        It is scaled to a largest entry of 1 before it is squared, so that squares neither overflow nor underflow.
+        Squares neither overflow nor underflow: the largest entry is scaled to 1 before. A CPU looks first whether the
+        dense gradient needs it, which costs more than the norm.
         """
+        if not self.prefers_factors and self.delta.device.type == "cpu":
+            norm = torch.linalg.vector_norm(self.weight_gradient)
+            if 1e7 * math.sqrt(torch.finfo(norm.dtype).tiny) < norm.item() < math.inf:
+                return norm
         squared = self.delta if self.prefers_factors else self.weight_gradient
         scale = squared.abs().amax().clamp_min_(torch.finfo(squared.dtype).tiny)
         squared = squared / scale

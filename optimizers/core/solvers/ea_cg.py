@@ -7,23 +7,22 @@ u                  hbar / ||hbar||  [I]
 alpha              damping
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from optimizers.core.operators import Operator, cheapest, stacked
 from optimizers.core.product import Product
-from optimizers.core.solvers.cg import conjugate_gradient, status_of
+from optimizers.core.solvers.cg import Multiply, conjugate_gradient, status_of
 from optimizers.core.solvers.full_factor import full_factor
 from optimizers.core.solvers.solution import Solution
 from optimizers.core.streams import side_by_side
 from optimizers.core.tape import Layer
 
 _Rows = Float[Tensor, "L 2 n"]
-_Active = Bool[Tensor, "L 2"]
 FACTORS = ("rank_one", "full")
 
 
@@ -93,7 +92,10 @@ def ea_cg(
 def _moments(layer: Layer, rows: Float[Tensor, "2 n"]) -> Float[Tensor, ""]:
     """||grad||; into ``rows`` go ||hbar|| grad u and the gradient of the bias."""
     along_mean, bias = rows[:, 1 : 1 + layer.outputs]
-    along_mean.addmv_(layer.delta.T, layer.input @ layer.mean_input, beta=0, alpha=1 / layer.batch)
+    if layer.prefers_factors:
+        along_mean.addmv_(layer.delta.T, layer.input @ layer.mean_input, beta=0, alpha=1 / layer.batch)
+    else:
+        torch.mv(layer.weight_gradient, layer.mean_input, out=along_mean)
     bias.copy_(layer.bias_gradient)
     return layer.gradient_norm
 
@@ -104,17 +106,16 @@ def _operator(
     damping: float,
     p: _Rows,
     _: _Rows,
-) -> Callable[[_Active], _Rows]:
-    """What computes (alpha c, scale G v + alpha v) for p = (c, v)."""
-    q, alpha = torch.empty_like(p), p.new_full((), damping)
+    q: _Rows,
+) -> Multiply:
+    """What writes (alpha c, scale G v + alpha v) to q for p = (c, v)."""
+    alpha = p.new_full((), damping)
     parts = [(rows, G, *(one[rows, :, 1 : 1 + G.size] for one in (p, q)), scales[rows]) for rows, G in by_rows]
 
-    def multiply(active: _Active) -> _Rows:
+    def multiply(active: list[bool] | None) -> None:
         torch.mul(p, alpha, out=q)
         for rows, G, v, Gv, scale in parts:
-            if len(parts) > 1 and active.device.type == "cpu" and not active[rows].any():
-                continue
-            Gv.addcmul_(G.product(v), scale)
-        return q
+            if active is None or any(active[2 * rows.start : 2 * rows.stop]):
+                Gv.addcmul_(G.product(v), scale)
 
     return multiply

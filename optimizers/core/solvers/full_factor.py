@@ -10,16 +10,16 @@ R = h, with b = B, where B < I; else R = I. L = delta, with a = B, where G is th
 else L = I. These reach the Krylov space of the gradient, which is delta^T h / B.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from optimizers.core.operators import Dense, Gram, Operator
-from optimizers.core.product import Product, mean_of
-from optimizers.core.solvers.cg import conjugate_gradient, status_of
+from optimizers.core.product import Product
+from optimizers.core.solvers.cg import Multiply, conjugate_gradient, status_of
 from optimizers.core.solvers.solution import Solution
 from optimizers.core.streams import side_by_side
 from optimizers.core.tape import Layer
@@ -75,8 +75,7 @@ def _layer(layer: Layer, G: Operator, damping: float, max_iter: int, tolerance: 
     metric = partial(times, left if of_delta else None, right if of_input else None)
     remaining = partial(times, None if of_delta else left, None if of_input else right)
 
-    def operator(p: _Rows, Mp: _Rows) -> Callable[[Bool[Tensor, " 2"]], _Rows]:
-        q = torch.zeros_like(p)
+    def operator(p: _Rows, Mp: _Rows, q: _Rows) -> Multiply:
         return lambda active: remaining(Mp, q).mul_(1 - damping).add_(p, alpha=damping)
 
     start = delta.new_zeros(2, b * a)
@@ -84,7 +83,7 @@ def _layer(layer: Layer, G: Operator, damping: float, max_iter: int, tolerance: 
         used(start)[:b] = (deltas if of_input else layer.input.T) / -layer.batch
     else:
         used(start)[:b] = -layer.weight_gradient.T
-    used(start)[b] = -mean_of(deltas)
+    used(start)[b] = -deltas.mean(0)
     found, iterations, residual, broken = conjugate_gradient(
         operator, start, max_iter, tolerance, metric if of_delta or of_input else None
     )

@@ -37,7 +37,7 @@ class Once(Factor):
         most = len(M) // _ROWS_AN_ITERATION
         if len(M) > FEW and (1 + M.trace() / damping).sqrt() * -math.log(eps) / 8 <= most:
             x, _, residual, _ = conjugate_gradient(
-                lambda p, _: lambda active: (M @ p.T).T.add_(p, alpha=damping), right.T, most, eps
+                lambda p, _, q: lambda active: torch.mm(M, p.T, out=q.T).T.add_(p, alpha=damping), right.T, most, eps
             )
             if residual <= eps:
                 return x.T

@@ -172,7 +172,7 @@ def _recursion(net: Net, ledger: Ledger, *, bends: bool) -> list[Operator]:
             symmetric(net, ledger, i, "curvature", temporaries=2)
             if bends:
                 ledger.hold(activations=B * i)
-                with ledger.during(workspace=B * i):  # 1 - 2 h, then phi'' * W^T delta
+                with ledger.during(workspace=B * i):  # phi'' * W^T delta
                     ledger.hold(activations=i)
     return [*(matrix(o) for _, o in net.layers[:-1]), last]
 
@@ -181,7 +181,7 @@ def _output_hessian(net: Net, ledger: Ledger) -> Operator:
     """E[hess_z C]."""
     B, C = net.batch, net.sizes[-1]
     if not CRITERIA[net.kind.criterion].vectors:
-        with ledger.during(workspace=B * C + 2 * C**2):  # p, diag(E[p]), and E[p p^T] before the difference
+        with ledger.during(workspace=B * C + C**2):  # p and diag(E[p])
             ledger.hold(curvature=C**2)
         return matrix(C)
     entries = B * C if net.kind.criterion == "bernoulli" else 0
