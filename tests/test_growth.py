@@ -80,7 +80,7 @@ class Small(Case):
         # all in the space of the layer; E[h h^T] of the first in that of the batch; all but the last G
         ("KFI_EXACT", 7, (64 / 3 + 125 / 6 + 100 + 80 + 7 * 61) + (9 + 64 / 6 + 48 + 36 + 7 * 37)),
         ("KFI_EXACT", 4, (64 / 3 + 64 / 6 + 64 + 64 + 80 + 64) + (9 + 64 / 6 + 48 + 36 + 4 * 37)),
-        ("KFI_EXACT", 3, (27 / 2 + 36 + 36 + 9 * 9) + (9 + 27 / 6 + 27 + 27 + 36 + 27)),
+        ("KFI_EXACT", 3, (27 / 2 + 45 + 36 + 9 * 9) + (9 + 27 / 6 + 27 + 27 + 36 + 27)),
         ("KFI_RANK_ONE", 7, (64 / 3 + 7 * 25) + (9 + 7 * 16)),
         ("EA_CG_HERE", 7, (12 * 16 + 49 * 9) + (12 * 9 + 49 * 7)),
         ("EA_CG_HERE", 20, (12 * 16 + 20 * 20) + (12 * 9 + 20 * 12)),  # the gradient is cheaper than Gram matrices
@@ -99,6 +99,7 @@ def test_a_term_has_the_number_that_it_states(term, batch, value):
         ((3, 8), (8 * 25 + 125 / 3 + 25 * 3) + (5 * (9 + 24) + 27 / 6 + 9 * 8) + 5 * 24),  # G in that of the batch
         ((5, 8), (8 * 25 + 125 / 3 + 25 * 5) + (5 * (25 + 40) + 125 / 6 + 25 * 8) + 5 * 40),
         ((3, 5), (5 * 25 + 125 / 3 + 25 * 3) + (5 * (9 + 15) + 27 / 6 + 9 * 5)),  # none: as wide as the batch
+        ((6, 7), 25 * (6 + 7) + (125 / 3 + 125 / 6) + (2 * 125 / 3 + 125) + 25 * 7),  # both
     ],
 )
 def test_kfi_takes_each_side_in_the_smaller_space(network, value):

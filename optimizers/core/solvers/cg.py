@@ -8,7 +8,7 @@ M r, M p         Mr, Mp      [R, 1, n]  M = I, or that of another inner product 
 p^T M A p        curvature   [R, 1, 1]
 ||r||^2          squared     [R, 1, 1]  r^T M r
 
-All that is computed once in an iteration is one call each: for small systems the calls take the time.
+For small systems the calls take the time: all tensors have three dimensions, so that an iteration needs no views.
 """
 
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def conjugate_gradient(
         occurred. On a GPU nothing waits for a result: all ``max_iter`` iterations are queued, and a row that is done
         ignores the rest.
     """
-    shape, rows = right.shape, right.view(-1, 1, right.shape[-1])
+    shape, rows = right.shape, right.reshape(-1, 1, right.shape[-1])
     # rows are scaled to a largest entry of 1, so that squares neither overflow nor underflow
     scale = rows.abs().amax(-1, keepdim=True).clamp_min_(torch.finfo(right.dtype).tiny)
     r = rows / scale
@@ -102,4 +102,3 @@ def status_of(
     status = (residual > tolerance).long().mul_(Status.MAX_ITERATIONS)
     status.masked_fill_(broken, Status.NEGATIVE_CURVATURE)
     return status.masked_fill_(not_finite, Status.NOT_FINITE)
-

@@ -14,9 +14,10 @@ The gradient is delta^T h / B, so a direction is -(G + left I)^-1 delta^T / B  h
 rows of delta and one for combinations of the rows of h. Each operator takes the cheaper space for its solve.
 """
 
-import math
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -27,14 +28,15 @@ from optimizers.core.cholesky import LARGE, Damping, Request, factorize, on_gpu
 from optimizers.core.kept import Kept
 from optimizers.core.operators import Damped, Diagonal, Gram, Operator, damped
 from optimizers.core.product import Product
+from optimizers.core.solvers.at_once import SMALL, is_at_once, solve_at_once
 from optimizers.core.solvers.inverses import INVERSES
 from optimizers.core.solvers.once import Once
-from optimizers.core.solvers.solution import Solution, Status
+from optimizers.core.solvers.solution import Solution, joined
+from optimizers.core.solvers.split import split
 from optimizers.core.streams import begun, side_by_side
 from optimizers.core.tape import Layer
 
-SMALL = 128
-_ROUNDINGS = 32  # a damping below so many roundings of the trace of its matrix is lost
+_Two = tuple[Tensor, Tensor]  # scalars, of weight and bias
 
 
 def kfi(
@@ -71,67 +73,60 @@ def kronecker(
         inputs: A of each layer. One that is a Gram matrix is of the layer's own h, or (h, 1).
         joint: whether weight and bias are one matrix [O, I + 1]. A is then that of the rows (h, 1).
     """
-    root = damping.sqrt() if isinstance(damping, Tensor) else math.sqrt(damping)
-    input_trace, input_mean = _traces(inputs)
-    G_trace, G_mean = _traces(curvature)
-    pi = (input_mean / G_mean).sqrt()
-    left, right = root / pi, root * pi
-    dampings = [(one,) if joint else (damping, one) for one in left], [*zip(right, strict=True)]
+    at_once = [
+        t
+        for t, (layer, G, A) in enumerate(zip(layers, curvature, inputs, strict=True))
+        if is_at_once(layer.batch, on_gpu(layer.delta), G, A) and cast(Gram, G).rows is layer.delta
+    ]
+    others = [t for t in range(len(layers)) if t not in at_once]
+    solved = [
+        solve([layers[t] for t in part], [curvature[t] for t in part], [inputs[t] for t in part], damping, joint)
+        for solve, part in ((solve_at_once, at_once), (_layer_by_layer, others))
+        if part
+    ]
+    return joined(solved, at_once + others)
+
+
+def _layer_by_layer(
+    layers: Sequence[Layer],
+    curvature: Sequence[Operator],
+    inputs: Sequence[Operator],
+    damping: Damping,
+    joint: bool,
+) -> Solution:
+    """Each layer by itself, which holds less. On a GPU all that is small is factorized at once, before."""
+    traces, means = zip(_traces(curvature), _traces(inputs), strict=True)
+    shares = split(damping, torch.stack(traces), torch.stack(means))
+    dampings = [(one,) if joint else (damping, one) for one in shares.left], [*zip(shares.right, strict=True)]
     requests = [pair for side in zip((curvature, inputs), dampings, strict=True) for pair in zip(*side, strict=True)]
     gpu, device = on_gpu(layers[0].delta), layers[0].delta.device
-    at_once = are_together(layers[0].batch, gpu, curvature, inputs)
-    together = [request for request, one in zip(requests, at_once, strict=True) if one]
-    ready = _begun(together, gpu, device) if together else {}
+    together = [request for request in requests if gpu and is_together(request[0])]
+    ready = _begun(together, device) if together else {}
     sides = [partial(_factorized, ready, gpu, *request) for request in requests]
     works = zip(layers, inputs, sides[: len(layers)], sides[len(layers) :], strict=True)
     works = [partial(_layer, *one, joint) for one in works]
     weights, biases, infos, sums = zip(*side_by_side(works, device), strict=True)
-    failed, sums = torch.stack(infos) != 0, torch.stack(sums)
-    rounding = _ROUNDINGS * torch.finfo(sums.dtype).eps
-    of_weight = torch.maximum(input_trace / pi, G_trace * pi) / root
-    lost = torch.stack([of_weight, of_weight if joint else G_trace / damping], dim=1) > 1 / rounding
-    status = torch.where(lost, Status.ILL_CONDITIONED, Status.SOLVED)
-    status = torch.where(failed, Status.FAILED_FACTORIZATION, status)
-    finite = (sums * (pi / pi).unsqueeze(1)).isfinite()  # pi / pi is NaN where pi is 0 or infinite
-    return Solution(
-        list(weights),
-        list(biases),
-        torch.zeros_like(failed, dtype=torch.int64),
-        torch.full_like(sums, math.nan),
-        torch.where(finite, status, Status.NOT_FINITE),
-        pi=pi,
-    )
+    infos, sums = (torch.stack([*itertools.chain(*pairs)]).view(-1, 2) for pairs in (infos, sums))
+    return shares.solution([*weights], [*biases], infos != 0, sums, joint)
 
 
-def are_together(batch: int, gpu: bool, curvature: Sequence[Operator], inputs: Sequence[Operator]) -> list[bool]:
-    """Which operators are factorized at once, in the space of the batch or small: G of each layer, then A of each. The
-    others are layer by layer, which holds less.
-
-    A CPU gains by it where a factorization takes no longer than its start, and holds no more if nothing else is
-    factorized for the layer. A GPU gains until one factorization fills it.
-    """
-    if not gpu:
-        sides = zip(curvature, inputs, strict=True)
-        return 2 * [batch <= SMALL and G.is_in_batch and A.is_in_batch for G, A in sides]
-    return [
-        not isinstance(one, Kept) and one.core_size <= (LARGE if one.is_in_batch else SMALL)
-        for one in (*curvature, *inputs)
-    ]
+def is_together(one: Operator) -> bool:
+    """Whether a GPU factorizes G or A of a layer with others at once: until one factorization fills it."""
+    return not isinstance(one, Kept) and one.core_size <= (LARGE if one.is_in_batch else SMALL)
 
 
 def _begun(
-    together: Sequence[tuple[Operator, Sequence[Damping]]], gpu: bool, device: torch.device
+    together: Sequence[tuple[Operator, Sequence[Damping]]], device: torch.device
 ) -> dict[Operator, Callable[[], list[Damped]]]:
     """All of them for each damping. What needs none of them does not wait."""
-    ask = begun(partial(damped, together, SMALL if gpu else 0), device)
+    ask = begun(partial(damped, together, SMALL), device)
     return {G: lambda number=number: ask()[number] for number, (G, _) in enumerate(together)}
 
 
 def _traces(operators: Sequence[Operator]) -> tuple[Float[Tensor, " L"], Float[Tensor, " L"]]:
-    """The traces, and the mean eigenvalues, kept above 0."""
+    """The traces, and the mean eigenvalues."""
     traces = [one.trace() for one in operators]
-    means = torch.stack([trace / one.size for trace, one in zip(traces, operators, strict=True)])
-    return torch.stack(traces), means.clamp_min(torch.finfo(means.dtype).tiny)
+    return torch.stack(traces), torch.stack([trace / one.size for trace, one in zip(traces, operators, strict=True)])
 
 
 def one_by_one(gpu: bool, G: Operator) -> bool:
@@ -160,7 +155,7 @@ def _layer(
     of_outputs: Callable[[], Iterator[Damped]],
     of_inputs: Callable[[], Iterator[Damped]],
     joint: bool,
-) -> tuple[Product, Float[Tensor, " {layer.outputs}"], Int[Tensor, " 2"], Float[Tensor, " 2"]]:
+) -> tuple[Product, Float[Tensor, " {layer.outputs}"], _Two, _Two]:
     """Directions in weight and bias, the ``info`` of their factorizations, and the sums of their entries.
 
     Args:
@@ -189,8 +184,7 @@ def _layer(
         if bias is None:
             dense, bias = dense[:, :-1].contiguous(), dense[:, -1].contiguous()
         direction = Product(None, dense)
-    infos = [info, info if bias_info is None else bias_info]
-    return direction, bias, torch.stack(infos), torch.stack([total, bias.sum()])
+    return direction, bias, (info, info if bias_info is None else bias_info), (total, bias.sum())
 
 
 def _of_outputs(

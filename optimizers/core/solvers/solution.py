@@ -8,9 +8,11 @@ the layer. So nothing of size O x I is formed beside the weight itself. Only KFI
 product costs more give a dense direction.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -66,3 +68,14 @@ class Solution:
     blocks: tuple[slice, ...] = ()
     operations: tuple[int, ...] = ()
     pi: Float[Tensor, " L"] | None = None
+
+
+def joined(parts: Sequence[Solution], places: Sequence[int]) -> Solution:
+    """One solution of direct solves, from those of some layers each, which have these places."""
+    if len(parts) == 1:
+        return parts[0]
+    order = sorted(range(len(places)), key=places.__getitem__)
+    weights, biases = [w for one in parts for w in one.weights], [b for one in parts for b in one.biases]
+    tensors = [(one.iterations, one.residual, one.status, one.pi) for one in parts]
+    iterations, residual, status, pi = (torch.cat(of_parts)[order] for of_parts in zip(*tensors, strict=True))
+    return Solution([weights[t] for t in order], [biases[t] for t in order], iterations, residual, status, pi=pi)

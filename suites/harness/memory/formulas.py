@@ -106,9 +106,9 @@ def second_order(net: Net, ledger: Ledger, curvature: "Formula", solver: "Formul
     ledger.begin("curvature")
     operators = curvature(net, ledger)
     ledger.begin("solve")
-    are_formed = solver(net, ledger, operators)
+    formed = solver(net, ledger, operators)
     ledger.begin("update")
-    update(net, ledger, are_formed)
+    update(net, ledger, formed)
     ledger.end_step()
 
 
@@ -192,7 +192,7 @@ def _output_hessian(net: Net, ledger: Ledger) -> Operator:
     return Diagonal(torch.empty(C, device="meta"))
 
 
-def _plain(net: Net, ledger: Ledger, are_formed: object) -> None:
+def _plain(net: Net, ledger: Ledger, formed: object) -> None:
     """Directions are added to the parameters."""
 
 

@@ -1,17 +1,28 @@
 """The formulas of memory for KFI; see :mod:`suites.harness.memory.formulas`."""
 
 from collections.abc import Sequence
+from itertools import compress
+from operator import not_
+from typing import NamedTuple
 
 from optimizers.core.cholesky import LARGE, blocks_of, by_blocks, by_size
 from optimizers.core.kept import Kept
 from optimizers.core.operators import Diagonal, Gram, Operator
+from optimizers.core.solvers.at_once import SMALL, is_at_once
 from optimizers.core.solvers.inverses import INVERSES
-from optimizers.core.solvers.kfi import SMALL, are_together, one_by_one
+from optimizers.core.solvers.kfi import is_together, one_by_one
 from suites.harness.memory.formulas import Formula, Net, rows, symmetric
 from suites.harness.memory.ledger import Ledger
 
 
-def _kfi(net: Net, ledger: Ledger, curvature: Sequence[Operator], inverse: str) -> list[bool]:
+class Formed(NamedTuple):
+    """Which gradients of a layer are formed: that of the weight, and a direction of its size; that of the bias."""
+
+    weight: bool
+    bias: bool
+
+
+def _kfi(net: Net, ledger: Ledger, curvature: Sequence[Operator], inverse: str) -> list[Formed]:
     inputs = [INVERSES[inverse](rows(net.batch, i).rows) for i, _ in net.layers]
     return kronecker(net, ledger, curvature, inputs, inverse)
 
@@ -23,22 +34,25 @@ def kronecker(
     inputs: Sequence[Operator],
     inverse: str,
     joint: bool = False,
-) -> list[bool]:
-    """The factors in the space of the batch, of all layers; then those of each layer, and its solves.
+) -> list[Formed]:
+    """What is solved or factorized at once; then the factors of each layer, and its solves.
 
     Returns:
-        Of each layer whether the gradient of the weight, and a direction of its size, is formed.
+        Which gradients of each layer.
     """
     B = net.batch
-    at_once = are_together(B, not net.by_blocks, curvature, inputs)
-    sides = [*((G, 1 if joint else 2) for G in curvature), *((A, 1) for A in inputs)]
-    sides = [side for side, together in zip(sides, at_once, strict=True) if together]
+    layers = [*zip(net.layers, curvature, inputs, strict=True)]
+    at_once = [is_at_once(B, not net.by_blocks, G, A) for _, G, A in layers]
+    if any(at_once):
+        _at_once(net, ledger, [*compress(net.layers, at_once)], joint)
+    sides = [] if net.by_blocks else [*((G, 1 if joint else 2) for G in curvature), *((A, 1) for A in inputs)]
+    sides = [side for side in sides if is_together(side[0])]
     kept = 0
-    for n, numbers in by_size([one.core_size for one, _ in sides], 0 if net.by_blocks else SMALL).items():
+    for n, numbers in by_size([one.core_size for one, _ in sides], SMALL).items():
         formed = sum(isinstance(sides[number][0], Gram) for number in numbers)
         kept += _factorize(net, ledger, n, sum(sides[number][1] for number in numbers), formed)
     ready = {one for one, _ in sides}
-    for (i, o), G, A in zip(net.layers, curvature, inputs, strict=True):
+    for (i, o), G, A in compress(layers, map(not_, at_once)):
         held = 0
         if not A.is_in_batch and A not in ready:
             more = _factor_within_budget(net, ledger, A) if inverse == "auto" else _factorize_of(net, ledger, A)
@@ -52,7 +66,23 @@ def kronecker(
             _direction(net, ledger, i, o, A, A in ready, joint)
         ledger.let_go(inverse=held)
     ledger.let_go(inverse=kept)
-    return [not A.is_in_batch for A in inputs]
+    return [Formed(not A.is_in_batch, not one) for A, one in zip(inputs, at_once, strict=True)]
+
+
+def _at_once(net: Net, ledger: Ledger, layers: Sequence[tuple[int, int]], joint: bool) -> None:
+    """Of some layers, what is B x B, and their directions."""
+    B, L = net.batch, len(layers)
+    systems = (2 if joint else 3) * L * B**2
+    ledger.hold(inverse=systems)
+    of_bias = 0 if joint else L * B
+    with ledger.during(workspace=of_bias, library=B * of_bias):  # as many times 1 / B; cholesky_solve copies the factor
+        ledger.hold(workspace=of_bias)
+    ledger.hold(inverse=L * B**2)
+    ledger.let_go(inverse=systems)
+    for i, o in layers:
+        ledger.hold(directions=B * o + o)
+        ledger.borrow(B * i)
+    ledger.let_go(inverse=L * B**2, workspace=of_bias)
 
 
 def _factor_within_budget(net: Net, ledger: Ledger, A: Operator) -> int | None:

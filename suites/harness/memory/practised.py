@@ -26,7 +26,7 @@ from suites.harness.memory.formulas import (
     sampled_fisher,
     symmetric,
 )
-from suites.harness.memory.kfi import kronecker
+from suites.harness.memory.kfi import Formed, kronecker
 from suites.harness.memory.ledger import Ledger
 
 
@@ -71,7 +71,7 @@ def _kept_kfi(
     joint_bias: bool,
     decay: float,
     inverse_interval: int,
-) -> list[bool]:
+) -> list[Formed]:
     """KFI from the averages, or from (h, 1) of all layers."""
     B, sizes = net.batch, [i + joint_bias for i, _ in net.layers]
     if inverse_interval > 1:
@@ -92,7 +92,7 @@ def _inverted(sizes: Sequence[int]) -> list[Operator]:
 def _with_momentum(
     net: Net,
     ledger: Ledger,
-    are_formed: Sequence[bool],
+    formed: Sequence[Formed],
     momentum: float,
     quadratic: bool,
     kl_clip: float | None,
@@ -100,11 +100,12 @@ def _with_momentum(
 ) -> None:
     """d where it is a product, all gradients for slopes; J d and J v for the model; the loss after the step."""
     B, C = net.batch, net.sizes[-1]
-    products = sum(i * o for (i, o), is_formed in zip(net.layers, are_formed, strict=True) if not is_formed)
+    products = sum(i * o for (i, o), one in zip(net.layers, formed, strict=True) if not one.weight)
+    of_biases = sum(o for (_, o), one in zip(net.layers, formed, strict=True) if not one.bias)
     vectors = 2 if momentum or quadratic else 1
     with ledger.during(workspace=products):
         if quadratic or kl_clip is not None or damping_interval is not None:
-            ledger.hold(gradients=products)
+            ledger.hold(gradients=products + of_biases)
         if quadratic or damping_interval is not None:
             with ledger.during(workspace=(vectors - 1) * B * C):
                 _tangent(net, ledger)

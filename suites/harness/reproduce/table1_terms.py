@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from optimizers.core.counts import factors_are_cheaper
+from optimizers.core.solvers.at_once import SMALL
 from optimizers.core.solvers.once import FEW
 from optimizers.core.symmetric import STRIP
 from suites.harness.reproduce.table1_growth import Case
@@ -61,6 +62,8 @@ def _kfi(i: int, o: int, case: Case) -> float:
 def _kfi_exact(i: int, o: int, case: Case) -> float:
     """As :func:`_kfi` with the Fisher matrix; each side in the space of the batch where that is smaller."""
     B = case.batch
+    if min(i, o) > B and B <= SMALL:  # by explicit inverses, and their product
+        return symmetric(B) * (i + o) + cholesky(B) + B**3 / 6 + 5 * B**3 / 3 + B**2 * o
     columns = min(i, B)  # of what is solved with G: the gradient, or the rows of delta
     G = B * symmetric(o) + cholesky(o) + o**2 * columns if o <= B else o * symmetric(B) + cholesky(B) + B**2 * min(i, o)
     A = B * (symmetric(i) + i * o) + i**3 / 6 + i**2 * o if i <= B else i * symmetric(B) + B**3 / 6 + B**2 * o
@@ -81,7 +84,7 @@ PROPAGATED_HERE = _sum(
     first=1,
 )
 KFI_HERE = _sum("Σ [c(n_t) + n_{t-1}³/6 + n_{t-1}² n_t + n_{t-1} n_t² + B (s(n_{t-1}) + n_{t-1} n_t)]", _kfi)
-KFI_EXACT = _sum("Σ [c(B) + B³/6 + 2 B² n_t + s(B) (n_{t-1} + n_t)] where B < n_{t-1}, n_t", _kfi_exact)
+KFI_EXACT = _sum("Σ [c(B) + 11 B³/6 + B² n_t + s(B) (n_{t-1} + n_t)] where B < n_{t-1}, n_t; B ≤ 128", _kfi_exact)
 KFI_RANK_ONE = _sum(
     "Σ [c(n_t) + B n_t² + B (n_{t-1} + n_t)]", lambda i, o, case: cholesky(o) + case.batch * (o**2 + i + o)
 )
