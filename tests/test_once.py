@@ -80,9 +80,10 @@ def test_it_is_factorized_where_cg_would_take_longer(
     assert once.info == 0
 
 
-def test_a_small_system_is_factorized(factorized):
-    _once(torch.zeros(FEW, FEW), 1.0).solve(torch.ones(FEW, 1))
-    assert factorized == [FEW]
+def test_kfi_factorizes_a_small_g_for_weight_and_bias(problem, factorized):
+    tape = problem((20, FEW, 10), batch=9).record()
+    kfi(tape.layers[:1], [Dense(torch.zeros(FEW, FEW, dtype=torch.float64))], damping=0.5)
+    assert factorized.count(FEW) == 2
 
 
 @pytest.mark.parametrize(

@@ -24,13 +24,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from optimizers.core.cholesky import LARGE, Damping, Request, factorize, on_gpu
+from optimizers.core.cholesky import LARGE, Damping, Factor, Request, factorize, on_gpu
 from optimizers.core.kept import Kept
 from optimizers.core.operators import Damped, Diagonal, Gram, Operator, damped
 from optimizers.core.product import Product
 from optimizers.core.solvers.at_once import SMALL, is_at_once, solve_at_once
 from optimizers.core.solvers.inverses import INVERSES
-from optimizers.core.solvers.once import Once
+from optimizers.core.solvers.once import FEW, Once
 from optimizers.core.solvers.solution import Solution, joined
 from optimizers.core.solvers.split import split
 from optimizers.core.streams import begun, side_by_side
@@ -142,11 +142,18 @@ def _factorized(
         yield from ready[G]()
     elif len(dampings) > 1 and one_by_one(gpu, G):
         core, (of_bias, of_weight) = G.core(), dampings
-        yield Damped(G, Once(of_bias, core, torch.zeros((), dtype=torch.int32)))
-        ((factor,),) = factorize([Request(len(core), lambda: core, [of_weight])])
-        yield Damped(G, factor)
+        if len(core) > FEW:
+            yield Damped(G, Once(of_bias, core, torch.zeros((), dtype=torch.int32)))
+        else:
+            yield Damped(G, _factor(core, of_bias))
+        yield Damped(G, _factor(core, of_weight))
     else:
         yield from G.damped(*dampings)
+
+
+def _factor(core: Float[Tensor, "c c"], damping: Damping) -> Factor:
+    ((factor,),) = factorize([Request(len(core), lambda: core, [damping])])
+    return factor
 
 
 def _layer(

@@ -35,7 +35,7 @@ class Once(Factor):
         """(M + lambda I)^-1 right, to the precision of the dtype."""
         M, damping, eps = self.lower, float(self.damping), torch.finfo(right.dtype).eps
         most = len(M) // _ROWS_AN_ITERATION
-        if len(M) > FEW and (1 + M.trace() / damping).sqrt() * -math.log(eps) / 8 <= most:
+        if (1 + M.trace() / damping).sqrt() * -math.log(eps) / 8 <= most:
             x, _, residual, _ = conjugate_gradient(
                 lambda p, _, q: lambda active: torch.mm(M, p.T, out=q.T).T.add_(p, alpha=damping), right.T, most, eps
             )

@@ -77,5 +77,6 @@ def joined(parts: Sequence[Solution], places: Sequence[int]) -> Solution:
     order = sorted(range(len(places)), key=places.__getitem__)
     weights, biases = [w for one in parts for w in one.weights], [b for one in parts for b in one.biases]
     tensors = [(one.iterations, one.residual, one.status, one.pi) for one in parts]
-    iterations, residual, status, pi = (torch.cat(of_parts)[order] for of_parts in zip(*tensors, strict=True))
+    index = torch.tensor(order, device=parts[0].status.device)
+    iterations, residual, status, pi = (torch.cat(of_parts)[index] for of_parts in zip(*tensors, strict=True))
     return Solution([weights[t] for t in order], [biases[t] for t in order], iterations, residual, status, pi=pi)

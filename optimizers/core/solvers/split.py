@@ -51,10 +51,9 @@ class Split:
         of_weight = torch.maximum(of_A / self.pi, of_G * self.pi) / root
         of_bias = of_weight if joint else of_G / self.damping
         lost = torch.stack([of_weight, of_bias], dim=1) > 1 / (_ROUNDINGS * torch.finfo(sums.dtype).eps)
-        status = torch.where(lost, Status.ILL_CONDITIONED, Status.SOLVED)
-        status = torch.where(failed, Status.FAILED_FACTORIZATION, status)
-        finite = (sums * (self.pi / self.pi).unsqueeze(1)).isfinite()  # pi / pi is NaN where pi is 0 or infinite
-        status = torch.where(finite, status, Status.NOT_FINITE)
+        status = lost.long().mul_(Status.ILL_CONDITIONED).masked_fill_(failed, Status.FAILED_FACTORIZATION)
+        not_finite = (sums * (self.pi / self.pi).unsqueeze(1)).mul_(0) != 0  # pi / pi is NaN where pi is 0 or infinite
+        status.masked_fill_(not_finite, Status.NOT_FINITE)
         iterations, residual = torch.zeros_like(status), torch.full_like(sums, math.nan)
         return Solution(weights, biases, iterations, residual, status, pi=self.pi)
 
