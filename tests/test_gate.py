@@ -548,6 +548,17 @@ def test_peak_bytes_are_those_of_the_third_step(monkeypatch):
     assert len(taken) == 3
 
 
+def test_cases_of_ones_own_are_measured_as_they_were_asked_for(monkeypatch):
+    """By the name that was given, on the device; the cases are named by the specification in full."""
+    asked = []
+    monkeypatch.setattr(gate_cases, "_train", lambda *given: asked.append(given) or (0.5, 3.0))
+    monkeypatch.setattr(gate_cases, "_peak_bytes", lambda *given: asked.append(given) or 7.0)
+    numbers = cases("the device", ["torch.optim.SGD[lr=1e-1]"])
+    found = {kind: numbers[f"{kind}/torch.optim.SGD[lr=0.1]"](1.0) for kind in ("train_loss", "epochs", "peak_bytes")}
+    assert found == {"train_loss": 0.5, "epochs": 3.0, "peak_bytes": 7.0}
+    assert asked == [("the device", "torch.optim.SGD[lr=1e-1]")] * 3
+
+
 def test_training_is_that_of_float64_digits():
     """The loss after 5 epochs, and the first epoch whose train accuracy is 0.9, in a training of the test's own."""
     task = Task.load(Settings(device="cpu", dtype="float64"))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from optimizers.core import SecondOrder
+from optimizers.core.operators import Dense, Gram, cheapest
 from suites.harness.measure.limits import available_bytes
 from suites.harness.measure.live_bytes import LiveBytes, peak_state_bytes, state_bytes
 from suites.harness.memory.case import Case, Row
@@ -120,6 +121,16 @@ def test_the_formulas_agree_with_a_count_of_live_tensors(spec, sizes, batch, dty
         assert set(parts) <= PARTS
 
 
+@pytest.mark.parametrize("max_iter", [300, 400])
+def test_the_formulas_know_when_a_gram_matrix_is_formed_for_its_products(max_iter):
+    """400 iterations on a G of 500 from 300 rows are worth it, 300 are not."""
+    test_the_formulas_agree_with_a_count_of_live_tensors(
+        f"fisher+ea_cg[tolerance=1e-9,max_iter={max_iter}]", (20, 500, 10), 300, "float64"
+    )
+    G = Gram(torch.zeros(300, 500))
+    assert isinstance(cheapest(G, products=2 * max_iter), Dense if max_iter == 400 else Gram)
+
+
 def test_no_more_is_let_go_than_is_held():
     ledger = Ledger(4, None, library=False)
     ledger.hold(gradients=5)
@@ -140,6 +151,8 @@ def test_what_a_network_is_trained_for_in_words():
         ((6, 5, 200), 40, Kind("bernoulli", "relu")),
         ((8, 5, 8), 100, Kind("squared-error", "linear")),
         ((300, 100, 30), 64, Kind("squared-error", "tanh")),
+        ((4, 3, 50), 1000, Kind("bernoulli", "tanh")),  # the drawn targets are most of a phase
+        ((4, 3, 50), 1000, Kind("squared-error", "tanh")),
     ],
     ids=str,
 )
