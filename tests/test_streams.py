@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from optimizers.core import fisher, gauss_newton, kfi, streams
+from optimizers.core.solvers import small_batch
 from optimizers.core.streams import begun, side_by_side
 
 
@@ -82,7 +83,7 @@ def test_the_factorizations_of_G_do_not_wait_for_the_space_of_the_batch(operatio
     _, found, main = operations
     of_kfi = sys.modules["optimizers.core.solvers.kfi"]
     monkeypatch.setattr(of_kfi, "on_gpu", lambda matrix: True)
-    monkeypatch.setattr(of_kfi, "SMALL", 0)
+    monkeypatch.setattr(small_batch, "SMALL", 0)
     tape = problem((20, 7, 9, 6), batch=5).record()
     kfi(tape.layers, gauss_newton(tape), inverse="gram")
     of_batch = "cholesky_ex 5, 0"

@@ -28,7 +28,7 @@ from optimizers.core.cholesky import LARGE, Damping, Factor, Request, factorize,
 from optimizers.core.kept import Kept
 from optimizers.core.operators import Damped, Diagonal, Gram, Operator, damped
 from optimizers.core.product import Product
-from optimizers.core.solvers.at_once import SMALL, is_at_once, solve_at_once
+from optimizers.core.solvers import small_batch
 from optimizers.core.solvers.inverses import INVERSES
 from optimizers.core.solvers.once import FEW, Once
 from optimizers.core.solvers.solution import Solution, joined
@@ -73,18 +73,18 @@ def kronecker(
         inputs: A of each layer. One that is a Gram matrix is of the layer's own h, or (h, 1).
         joint: whether weight and bias are one matrix [O, I + 1]. A is then that of the rows (h, 1).
     """
-    at_once = [
+    together = [
         t
         for t, (layer, G, A) in enumerate(zip(layers, curvature, inputs, strict=True))
-        if is_at_once(layer.batch, on_gpu(layer.delta), G, A) and cast(Gram, G).rows is layer.delta
+        if small_batch.suits(layer.batch, on_gpu(layer.delta), G, A) and cast(Gram, G).rows is layer.delta
     ]
-    others = [t for t in range(len(layers)) if t not in at_once]
+    others = [t for t in range(len(layers)) if t not in together]
     solved = [
         solve([layers[t] for t in part], [curvature[t] for t in part], [inputs[t] for t in part], damping, joint)
-        for solve, part in ((solve_at_once, at_once), (_layer_by_layer, others))
+        for solve, part in ((small_batch.solve, together), (_layer_by_layer, others))
         if part
     ]
-    return joined(solved, at_once + others)
+    return joined(solved, together + others)
 
 
 def _layer_by_layer(
@@ -112,14 +112,14 @@ def _layer_by_layer(
 
 def is_together(one: Operator) -> bool:
     """Whether a GPU factorizes G or A of a layer with others at once: until one factorization fills it."""
-    return not isinstance(one, Kept) and one.core_size <= (LARGE if one.is_in_batch else SMALL)
+    return not isinstance(one, Kept) and one.core_size <= (LARGE if one.is_in_batch else small_batch.SMALL)
 
 
 def _begun(
     together: Sequence[tuple[Operator, Sequence[Damping]]], device: torch.device
 ) -> dict[Operator, Callable[[], list[Damped]]]:
     """All of them for each damping. What needs none of them does not wait."""
-    ask = begun(partial(damped, together, SMALL), device)
+    ask = begun(partial(damped, together, small_batch.SMALL), device)
     return {G: lambda number=number: ask()[number] for number, (G, _) in enumerate(together)}
 
 

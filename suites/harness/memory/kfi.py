@@ -8,7 +8,7 @@ from typing import NamedTuple
 from optimizers.core.cholesky import LARGE, blocks_of, by_blocks, by_size
 from optimizers.core.kept import Kept
 from optimizers.core.operators import Diagonal, Gram, Operator
-from optimizers.core.solvers.at_once import SMALL, is_at_once
+from optimizers.core.solvers import small_batch
 from optimizers.core.solvers.inverses import INVERSES
 from optimizers.core.solvers.kfi import is_together, one_by_one
 from suites.harness.memory.formulas import Formula, Net, rows, symmetric
@@ -42,17 +42,17 @@ def kronecker(
     """
     B = net.batch
     layers = [*zip(net.layers, curvature, inputs, strict=True)]
-    at_once = [is_at_once(B, not net.by_blocks, G, A) for _, G, A in layers]
-    if any(at_once):
-        _at_once(net, ledger, [*compress(net.layers, at_once)], joint)
+    together = [small_batch.suits(B, not net.by_blocks, G, A) for _, G, A in layers]
+    if any(together):
+        _small_batch(net, ledger, [*compress(net.layers, together)], joint)
     sides = [] if net.by_blocks else [*((G, 1 if joint else 2) for G in curvature), *((A, 1) for A in inputs)]
     sides = [side for side in sides if is_together(side[0])]
     kept = 0
-    for n, numbers in by_size([one.core_size for one, _ in sides], SMALL).items():
+    for n, numbers in by_size([one.core_size for one, _ in sides], small_batch.SMALL).items():
         formed = sum(isinstance(sides[number][0], Gram) for number in numbers)
         kept += _factorize(net, ledger, n, sum(sides[number][1] for number in numbers), formed)
     ready = {one for one, _ in sides}
-    for (i, o), G, A in compress(layers, map(not_, at_once)):
+    for (i, o), G, A in compress(layers, map(not_, together)):
         held = 0
         if not A.is_in_batch and A not in ready:
             more = _factor_within_budget(net, ledger, A) if inverse == "auto" else _factorize_of(net, ledger, A)
@@ -66,10 +66,10 @@ def kronecker(
             _direction(net, ledger, i, o, A, A in ready, joint)
         ledger.let_go(inverse=held)
     ledger.let_go(inverse=kept)
-    return [Formed(not A.is_in_batch, not one) for A, one in zip(inputs, at_once, strict=True)]
+    return [Formed(not A.is_in_batch, not one) for A, one in zip(inputs, together, strict=True)]
 
 
-def _at_once(net: Net, ledger: Ledger, layers: Sequence[tuple[int, int]], joint: bool) -> None:
+def _small_batch(net: Net, ledger: Ledger, layers: Sequence[tuple[int, int]], joint: bool) -> None:
     """Of some layers, what is B x B, and their directions."""
     B, L = net.batch, len(layers)
     systems = (2 if joint else 3) * L * B**2

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from optimizers.core.counts import factors_are_cheaper
-from optimizers.core.solvers.at_once import SMALL
+from optimizers.core.solvers import small_batch
 from optimizers.core.solvers.once import FEW
 from optimizers.core.symmetric import STRIP
 from suites.harness.reproduce.table1_growth import Case
@@ -62,7 +62,7 @@ def _kfi(i: int, o: int, case: Case) -> float:
 def _kfi_exact(i: int, o: int, case: Case) -> float:
     """As :func:`_kfi` with the Fisher matrix; each side in the space of the batch where that is smaller."""
     B = case.batch
-    if min(i, o) > B and B <= SMALL:  # by explicit inverses, and their product
+    if min(i, o) > B and B <= small_batch.SMALL:  # by explicit inverses, and their product
         return symmetric(B) * (i + o) + cholesky(B) + B**3 / 6 + 5 * B**3 / 3 + B**2 * o
     columns = min(i, B)  # of what is solved with G: the gradient, or the rows of delta
     G = B * symmetric(o) + cholesky(o) + o**2 * columns if o <= B else o * symmetric(B) + cholesky(B) + B**2 * min(i, o)

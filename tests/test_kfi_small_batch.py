@@ -1,16 +1,15 @@
-"""KFI of several layers at once: the same directions as layer by layer, and each layer's failure its own."""
-
-import sys
+"""KFI of layers together, in a small batch: the directions of one by one, and each layer's failure its own."""
 
 import pytest
 import torch
 
 from optimizers.core import Gram, fisher
+from optimizers.core.solvers import small_batch
 from optimizers.core.solvers.inverses import INVERSES
 from optimizers.core.solvers.kfi import kfi, kronecker, with_ones
 from optimizers.core.solvers.solution import Status
 
-OTHERS_BETWEEN = (10, 300, 200, 20, 150, 60)  # with 30 samples the layers 2 and 5 are solved at once
+OTHERS_BETWEEN = (10, 300, 200, 20, 150, 60)  # with 30 samples the layers 2 and 5 are solved together
 WIDE = (40, 50, 30, 20)  # all are, with 9 samples
 
 
@@ -25,7 +24,7 @@ def one_by_one(monkeypatch):
 
     def solve(*arguments):
         with monkeypatch.context() as patched:
-            patched.setattr(sys.modules["optimizers.core.solvers.kfi"], "is_at_once", lambda *sides: False)
+            patched.setattr(small_batch, "suits", lambda *sides: False)
             return kronecker(*arguments)
 
     return solve
@@ -107,7 +106,7 @@ def test_a_direction_that_is_not_finite_says_so(problem, monkeypatch, call, stat
     assert kfi(tape.layers, fisher(tape)).status.tolist() == [statuses] * 3
 
 
-def test_only_the_gram_matrix_of_delta_is_solved_at_once(problem, assert_close, one_by_one):
+def test_only_the_gram_matrix_of_delta_is_solved_together(problem, assert_close, one_by_one):
     """Not that of other rows, in whose span the gradient is not; nor the rank-one form of A."""
     tape = problem(WIDE, batch=9).record()
     rows = torch.randn(9, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""KFI of several layers at once on a CPU, where a small batch is the cheaper space for both sides of each.
+"""KFI of several layers together on a CPU, where a small batch is the cheaper space for both sides of each.
 
 symbol                            name         shape
 delta delta^T / B, h h^T / B      systems      [c, L, B, B]  c = 3: once more for the biases; c = 2 if they are joint
@@ -27,14 +27,14 @@ from optimizers.core.tape import Layer
 SMALL = 128
 
 
-def is_at_once(batch: int, gpu: bool, G: Operator, A: Operator) -> bool:
-    """Whether a layer is solved at once with others: on a CPU, where a factorization takes no longer than its call."""
+def suits(batch: int, gpu: bool, G: Operator, A: Operator) -> bool:
+    """Whether a layer is solved together with others: on a CPU, where a factorization takes no longer than its call."""
     if gpu or batch > SMALL:
         return False
     return isinstance(G, Gram) and G.is_in_batch and type(A) is Gram and A.is_in_batch
 
 
-def solve_at_once(
+def solve(
     layers: Sequence[Layer], curvature: Sequence[Operator], inputs: Sequence[Operator], damping: Damping, joint: bool
 ) -> Solution:
     """The directions of some layers.
