@@ -60,7 +60,7 @@ def _train(seen, task: Task, epochs: int | None, **options) -> list:
 
         return told
 
-    progress.update, progress.advance = tell(update), tell(advance)
+    progress.update, progress.advance = tell(update), tell(advance)  # pyright: ignore[reportAttributeAccessIssue]
     runs = [(task, choice, seed) for seed in (0, 1) for choice in CHOICES]
     return comparison.train(runs, epochs, Path("folder"), progress, **options)
 

@@ -64,8 +64,8 @@ def solve(
         of_bias.masked_fill_(failed[0].view(-1, 1, 1), 1 / B).neg_()  # the gradient, where it failed
     core = torch.bmm(*torch.cholesky_inverse(systems[-2:], out=systems[-2:]))
     del systems
-    failed = torch.stack([failed[-2] | failed[-1], failed[0] if not joint else failed[-2] | failed[-1]], dim=1)
-    core.masked_fill_(failed[:, :1, None], 0).diagonal(dim1=1, dim2=2).masked_fill_(failed[:, :1], 1)
+    of_weight = failed[-2] | failed[-1]
+    core.masked_fill_(of_weight[:, None, None], 0).diagonal(dim1=1, dim2=2).masked_fill_(of_weight[:, None], 1)
     core.div_(-B)
     weights, biases, sums = [], [], []
     for number, layer in enumerate(layers):
@@ -73,6 +73,7 @@ def solve(
         weights.append(Product(left, layer.input))
         biases.append(left.sum(1) if of_bias is None else torch.mv(layer.delta.T, of_bias[number, :, 0]))
         sums += [left.sum(), biases[-1].sum()]
+    failed = torch.stack([of_weight, of_weight if joint else failed[0]], dim=1)
     return shares.solution(weights, biases, failed, torch.stack(sums).view(-1, 2), joint)
 
 
