@@ -1,6 +1,7 @@
 """Long work that nobody watches says how far it is."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -47,6 +48,22 @@ def test_a_terminal_gets_bars_and_no_lines(clock: list[float]) -> None:
         shown.advance(task)
     assert " of 10" not in file.getvalue()
     assert "1/10" in file.getvalue()
+
+
+def test_a_terminal_shows_name_bar_count_time_and_what_is_left(clock: list[float]) -> None:
+    """Two of ten in 200 s; at the end nothing is left, and the time stays beside it. A name is no markup."""
+    shown, file = bars(clock, terminal=True)
+    with shown:
+        task = shown.add_task("kfac[red]", total=10)
+        for done in (1, 2, 10):
+            clock[0] += 100
+            shown.update(task, completed=done)
+            shown.refresh()
+    lines = [re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]", file.getvalue())]
+    assert re.fullmatch(
+        r"kfac\[red\] [━╸╺ ]+  ?2/10 0:03:20 left 0:13:20", next(one for one in lines if " 2/10" in one)
+    )
+    assert re.fullmatch(r"kfac\[red\] ━+ 10/10 0:05:00 left 0:00:00", lines[-2].rstrip())
 
 
 def test_a_log_is_told_of_what_advanced(clock: list[float]) -> None:

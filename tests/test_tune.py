@@ -258,7 +258,7 @@ def test_the_rule_where_the_loss_counts(better, worse):
 
 
 def _fake_runs(monkeypatch, accuracy_of, tmp_path, test_loss=1.0, **end):
-    """Runs of one epoch that reach what ``accuracy_of`` says of their options, and cost 2 s and 5 gradients. They are
+    """Runs of two epochs that reach what ``accuracy_of`` says of their options, and cost 2 s and 5 gradients. They are
     trained two at a time.
     """
     asked = []
@@ -269,9 +269,10 @@ def _fake_runs(monkeypatch, accuracy_of, tmp_path, test_loss=1.0, **end):
         for job in jobs:
             options = {**choose(job.spec).entry.options, **choose(job.spec).options}
             path = tmp_path / f"{len(asked)}_{len(records)}.jsonl"
-            facts = header(at_a_time=2, optimizer=job.spec, seed=job.seed, epochs=1, batch_size=job.settings.batch_size)
+            facts = header(at_a_time=2, optimizer=job.spec, seed=job.seed, epochs=2, batch_size=job.settings.batch_size)
             cost = {"training_seconds": 2.0, "gradient_equivalents": 5.0, "test_loss": test_loss}
-            ends = [point(0, training_seconds=0.0), point(1, test_accuracy=accuracy_of(options), **cost)]
+            begin = [point(epoch, test_accuracy=0.0, test_loss=9.0, training_seconds=float(epoch)) for epoch in (0, 1)]
+            ends = [*begin, point(2, test_accuracy=accuracy_of(options), **cost)]
             write(path, facts, ends, **(end and {**end, "reason": f"{end['reason']} {len(records)}"}))
             records.append(read(path))
             on_done(records[-1])
@@ -290,7 +291,7 @@ def test_seeds_are_fresh_and_costs_are_added_up(task, monkeypatch, tmp_path):
     assert {job.data_root for job in asked} == {tmp_path / "data"}
     assert [job.epochs for job in asked] == [1] * 18 + [3] * 6 + [9] * 2
     assert found.search.rungs == ((9, 1), (3, 3), (1, 9))
-    assert (found.search.runs, found.search.seeds, found.search.unfinished, found.search.epochs) == (26, 2, 0, 26)
+    assert (found.search.runs, found.search.seeds, found.search.unfinished, found.search.epochs) == (26, 2, 0, 52)
     assert (found.search.seconds, found.search.gradient_equivalents) == (26, 130)  # two runs at a time
     assert found.options == {"lr": 0.1}  # of equals the one that was tried first, which is the default
     assert (found.accuracy, found.epochs) == (0.5, {f"{target:g}": float("inf") for target in task.problem.targets})
