@@ -32,7 +32,10 @@ def test_a_log_gets_a_line_a_minute_with_an_estimate_of_epochs_that_take_minutes
             shown.update(task, completed=done)
             clock[0] += 10
             shown.advance(task, 0)  # within the minute: nothing
+        clock[0] += 50  # a minute since the last line
+        shown.update(task, description="a name that is long " * 4)
         lines = file.getvalue().splitlines()
+    assert lines.pop() == f"{'a name that is long ' * 4}".strip() + ": 3 of 10, 0:06:20 so far, 0:13:25 left"
     assert lines[0] == "epochs: kfac[inverse=gram], seed 0: 1 of 10, 0:01:40 so far, ? left"
     assert lines[1:] == [
         f"epochs: kfac[inverse=gram], seed 0: {done} of 10, {so_far} so far, {left} left"

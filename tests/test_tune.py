@@ -73,6 +73,18 @@ def test_a_file_of_ones_own_declares_its_space(tmp_path):
     }
 
 
+@pytest.mark.parametrize(("default", "is_first"), [(0.1, True), (1.0, True), (0.3, True), (0.09, False), (1.1, False)])
+def test_the_default_is_tried_first_if_it_is_inside(default, is_first):
+    """The ends of a span belong to it."""
+    found = trials({"lr": Span(0.1, 1)}, {"lr": default}, 5, lambda options: True)
+    assert (found[0] == {"lr": default}) is is_first
+
+
+def test_a_default_that_is_no_number_has_nothing_around_it():
+    entry = replace(choose("torch.optim.Adam").entry, options={"lr": None})
+    assert declared(entry) == {}
+
+
 def test_a_space_that_is_given_takes_the_place_of_the_declared(task):
     assert parse("momentum=0:0.9:linear") == ("momentum", Span(0, 0.9, "linear"))
     given = dict([parse("lr=1e-4:1:log"), parse(" max_iter = 5:50:log")])
