@@ -80,6 +80,13 @@ def test_the_default_is_tried_first_if_it_is_inside(default, is_first):
     assert (found[0] == {"lr": default}) is is_first
 
 
+@pytest.mark.parametrize("ends", [(-0.5, 0.9), (0.5, 1.2)])
+def test_a_space_whose_end_the_optimizer_refuses_is_refused(task, ends):
+    given = {"momentum": Span(*ends, "linear")}
+    with pytest.raises(ValueError, match="momentum must be"):
+        settings_of(task, choose("sgd[lr=0.1]"), Plan(space=given))
+
+
 def test_a_default_that_is_no_number_has_nothing_around_it():
     entry = replace(choose("torch.optim.Adam").entry, options={"lr": None})
     assert declared(entry) == {}
