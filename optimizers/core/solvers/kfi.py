@@ -95,8 +95,7 @@ def _layer_by_layer(
     joint: bool,
 ) -> Solution:
     """Each layer by itself, which holds less. On a GPU all that is small is factorized at once, before."""
-    traces, means = zip(_traces(curvature), _traces(inputs), strict=True)
-    shares = split(damping, torch.stack(traces), torch.stack(means))
+    shares = split(damping, *map(torch.stack, zip(_traces(curvature), _traces(inputs), strict=True)))
     dampings = [(one,) if joint else (damping, one) for one in shares.left], [*zip(shares.right, strict=True)]
     requests = [pair for side in zip((curvature, inputs), dampings, strict=True) for pair in zip(*side, strict=True)]
     gpu, device = on_gpu(layers[0].delta), layers[0].delta.device
