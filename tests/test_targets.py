@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -169,6 +170,29 @@ def test_what_does_not_fit_is_one_line(kronbench, tmp_path, text, arguments, mes
     assert (code, out) == (2, "")
     assert message in error
     assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("bad", ["train", "test"])
+@pytest.mark.parametrize(("value", "said"), [(1.5, "got 0 to 1.5"), (-0.5, "got -0.5 to 0.5")])
+def test_targets_of_either_set_are_checked(kronbench, tmp_path, bad, value, said):
+    """The last of its rows alone is out of bounds."""
+    text = """
+    import numpy as np
+    from suites.harness.data import Arrays, Problem
+
+    def read(root, seed, download):
+        inputs, targets = np.arange(80.0).reshape(40, 2), np.tile([[0.0], [0.5]], (20, 1))
+        wrong = np.vstack([targets[:-1], [[VALUE]]])
+        train, test = (wrong, targets) if "BAD" == "train" else (targets, wrong)
+        return Arrays((inputs, train), (inputs, test))
+
+    problem = Problem("mine", (2, 3, 1), read, criterion="bernoulli", metric="test loss", targets=(0.1,), epochs=2)
+    """
+    (tmp_path / "mine.py").write_text(dedent(text).replace("VALUE", str(value)).replace("BAD", bad))
+    flags = ["--optimizer", "sgd", "--batch-size", 10, "--output", tmp_path / "out"]
+    code, out, error = kronbench("compare", "--problem", tmp_path / "mine.py", *flags)
+    assert (code, out) == (2, "")
+    assert f"targets must be from 0 to 1, {said}" in error
 
 
 def test_a_run_is_judged_by_the_mean_over_samples_of_the_sum_over_outputs(task, tmp_path):
