@@ -25,8 +25,8 @@ Elements = Float[Tensor, "*elements"]
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise function and its derivatives. ``slope`` is given ``(z, h)`` and ``bend`` ``(z, h, phi')``, of
-    which they may use the cheapest.
+    """An elementwise function and its derivatives. ``slope`` is given ``(z, h)``, ``bend`` ``(z, h, phi')``. Each may
+    use what is cheapest.
 
     ``lipschitz``: L, the smallest bound of |phi'|; NaN if it is unknown.
     """

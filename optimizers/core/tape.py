@@ -100,8 +100,8 @@ class Layer:
     def gradient_norm(self) -> Float[Tensor, ""]:
         """||E[delta h^T]||_F, by the B x B Gram matrices where the gradient need not be formed.
 
-        Squares neither overflow nor underflow: the largest entry is scaled to 1 before. A CPU looks first whether the
-        dense gradient needs it, which costs more than the norm.
+        The largest entry is scaled to 1 first, so that squares neither overflow nor underflow. Scaling a dense gradient
+        costs more than its norm, so a CPU does it only where the norm is out of the safe range.
         """
         if not self.prefers_factors and self.delta.device.type == "cpu":
             norm = torch.linalg.vector_norm(self.weight_gradient)

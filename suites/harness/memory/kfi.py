@@ -38,7 +38,7 @@ def kronecker(
     """What is solved or factorized at once; then the factors of each layer, and its solves.
 
     Returns:
-        Which gradients of each layer.
+        Which gradients of each layer are formed.
     """
     B = net.batch
     layers = [*zip(net.layers, curvature, inputs, strict=True)]
