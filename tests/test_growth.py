@@ -108,6 +108,15 @@ def test_kfi_takes_each_side_in_the_smaller_space(network, value):
     assert terms.KFI_EXACT.of(case) == pytest.approx(value, rel=1e-12)
 
 
+@pytest.mark.parametrize(("batch", "inverses"), [(128, 2 * 128**3 / 3 + 128**3 + 128**2 * 250), (129, 129**2 * 450)])
+def test_kfi_forms_inverses_in_a_batch_of_up_to_128(batch, inverses):
+    """By hand, for a layer 200 -> 250: two inverses, their product, and its product with delta. A larger batch has two
+    systems instead, with as many right sides as the layer has outputs, and as its smaller side has."""
+    case = type("One", (Case,), {"network": (200, 250)})(batch=batch)
+    stated = terms.symmetric(batch) * 450 + terms.cholesky(batch) + batch**3 / 6 + inverses
+    assert terms.KFI_EXACT.of(case) == pytest.approx(stated, rel=1e-12)
+
+
 def test_a_symmetric_product_in_strips_is_about_half():
     assert [terms.symmetric(n) for n in (10, 128, 130, 256)] == [100, 128**2, 65 * 258, 128 * 384]
 

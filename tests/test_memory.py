@@ -55,6 +55,7 @@ NETS = (  # each makes another part the largest of a phase
     ((5, 10, 128), 1000, "float64"),
     ((340, 256), 20, "float64"),  # a factor solved for many right sides
     ((530, 520, 512), 300, "float64"),  # factors that are factorized by blocks
+    ((48, 44, 42), 40, "float64"),  # the systems of a small batch
 )
 PARTS = {
     *("parameters", "state", "activations", "gradients", "curvature"),
@@ -232,6 +233,8 @@ def test_a_library_s_copy_of_a_factor_is_counted_where_it_is_made():
         # A of 10 x 10; twice 512 x 512, the largest that is inverted
         ("kfac", (10, 512), 600, 10**2 + 2 * 2 * 512**2, 0),
         ("kfac", (10, 513), 600, 10**2 + 2 * 513**2, 513**2),
+        # A of 300 x 300 by itself and I, which becomes its inverse and is state; cholesky_solve copies the factor
+        ("kfac[inverse=factor,inverse_interval=2]", (300, 10), 600, 300**2, 300**2),
     ],
 )
 def test_a_gpu_s_batches_are_counted_by_hand(spec, sizes, batch, inverse, library):
@@ -240,6 +243,22 @@ def test_a_gpu_s_batches_are_counted_by_hand(spec, sizes, batch, inverse, librar
     solve = predicted.phases["solve"]
     assert (solve["inverse"], solve.get("library", 0)) == (4 * inverse, 4 * library)
     assert "inverse" not in predicted.phases["update"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "inverse", "workspace", "library"),
+    [
+        # twice G and once A of two layers; 1 / B, the solution for the biases, and LAPACK's copy of their factors
+        ("kfac", 3 * 2 * 40**2, 2 * 2 * 40, 2 * 40**2),
+        # G and A, and their product; (h, 1)
+        ("kfac[joint_bias=True]", 3 * 2 * 40**2, 40 * (49 + 45), 0),
+    ],
+)
+def test_a_small_batch_is_counted_by_hand(spec, inverse, workspace, library):
+    """All that is 40 x 40 on a CPU is there at once."""
+    solve = _predicted(spec, (48, 44, 42), 40).phases["solve"]
+    held = [solve.get(part, 0) for part in ("inverse", "workspace", "library")]
+    assert held == [4 * inverse, 4 * workspace, 4 * library]
 
 
 @pytest.mark.parametrize("form", ["factor", "gram", "exact", "rank_one"])

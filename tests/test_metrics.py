@@ -107,6 +107,7 @@ def test_numbers_are_written_as_the_registry_says():
     assert (METRICS["train_loss"].label, METRICS["peak_state"].label) == ("train loss", "optimizer memory")
     assert METRICS["gradients_a_step"].label == "gradient-equivalents / step"
     assert METRICS["epochs"].text(math.inf) == "not reached"
+    assert METRICS["epochs"].text(7.0) == "7"
     assert METRICS["train_loss"].text(0.123456) == "0.123"
     assert METRICS["peak_state"].text(77_000) == "77 kB"
 
