@@ -21,6 +21,7 @@ from suites.common import CIFAR10, DEVICE, DIGITS, Net
 from suites.harness.measure.environment import describe
 from suites.harness.measure.timing import BLOCK_SECONDS, WHOLE_STEP, in_turn
 from suites.harness.memory.peak import SMALLEST_BYTES
+from suites.harness.show.captions import machine
 from suites.harness.show.table import Cell, Content, Table, markdown, table_of
 from suites.harness.training.experiment import Settings, Task
 from suites.own_process import OwnProcess, Work
@@ -175,12 +176,7 @@ def _note(one: Measured) -> str:
     return f"WRONG: it must be the direction of {one.peer.like}" if one.is_wrong else one.peer.differs
 
 
-def _machine() -> str:
-    found = describe(DEVICE)
-    return f"{found.gpu.name if found.gpu else found.cpu}, {found.threads} threads, torch {found.torch}"
-
-
 if __name__ == "__main__":
-    print(f"{_machine()}.", flush=True)
+    print(f"{machine(describe(DEVICE))}.", flush=True)
     for network in NETS:
         print(f"\n{network}:\n\n{markdown(table(side_by_side(work(network))))}", flush=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from suites.harness.analysis.answer import answer
+from suites.harness.measure.environment import describe
 from suites.harness.records.facts import End
 from suites.harness.records.journal import Journal
-from suites.harness.show.captions import sentences, verdict
+from suites.harness.show.captions import machine, sentences, verdict
 from suites.harness.show.comparison import short_table
 from suites.harness.show.table import fitted
 from tests.example_records import header, point
@@ -215,3 +216,9 @@ def test_who_diverged_is_shown_as_such():
     groups = {"sgd": runs("sgd", around(100)), "kfac": runs("kfac", NEVER, status="diverged")}
     name, accuracy, cost, *_ = short_table(answer(groups, TARGET), groups).texts[1]
     assert (name, accuracy, cost) == ("KFAC†\n8 diverged", "-", "never")
+
+
+def test_a_machine_in_words():
+    found = replace(describe("cpu"), cpu="AMD EPYC", torch="2.14.1", git=None)
+    assert machine(replace(found, threads=1)) == "AMD EPYC, 1 thread, torch 2.14.1"
+    assert machine(replace(found, threads=2)) == "AMD EPYC, 2 threads, torch 2.14.1"

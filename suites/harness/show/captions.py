@@ -60,7 +60,8 @@ def shared(at_a_time: int) -> str:
 
 def machine(environment: Environment) -> str:
     """The machine and the versions, in a few words."""
-    name = environment.gpu.name if environment.gpu else f"{environment.cpu}, {environment.threads} threads"
+    threads = f"{environment.threads} thread{'' if environment.threads == 1 else 's'}"
+    name = environment.gpu.name if environment.gpu else f"{environment.cpu}, {threads}"
     commit = f", commit {environment.commit}" if environment.commit else ""
     return f"{name}, torch {environment.torch}{commit}"
 
