@@ -55,7 +55,9 @@ NETS = (  # each makes another part the largest of a phase
     ((5, 10, 128), 1000, "float64"),
     ((340, 256), 20, "float64"),  # a factor solved for many right sides
     ((530, 520, 512), 300, "float64"),  # factors that are factorized by blocks
+    ((400, 520, 200), 500, "float64"),  # a gradient that is solved in the space of the batch
     ((48, 44, 42), 40, "float64"),  # the systems of a small batch
+    ((256, 300), 140, "float64"),  # inverses of a single block for many right sides
 )
 PARTS = {
     *("parameters", "state", "activations", "gradients", "curvature"),
@@ -243,6 +245,25 @@ def test_a_gpu_s_batches_are_counted_by_hand(spec, sizes, batch, inverse, librar
     solve = predicted.phases["solve"]
     assert (solve["inverse"], solve.get("library", 0)) == (4 * inverse, 4 * library)
     assert "inverse" not in predicted.phases["update"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch", "right_sides"),
+    [
+        ((400, 520, 200), 500, 500 * 400),  # h, with G in the space of the batch
+        ((300, 10, 200), 20, 200 * 10),  # of the second layer, with A of 10 x 10
+        ((600, 700), 512, 512 * 700),  # the largest that are inverted
+    ],
+)
+def test_a_gpu_solves_with_inverses_what_it_factorized_at_once(sizes, batch, right_sides):
+    """The right sides, L^-1 of them, and the solution."""
+    assert _predicted("kfac", sizes, batch, device="cuda").phases["solve"]["workspace"] == 4 * 3 * right_sides
+
+
+@pytest.mark.parametrize("batch", [20, 100])
+def test_a_gpu_factorizes_before_it_has_a_direction(batch):
+    """All at once, in a small batch as in others."""
+    assert "directions" not in _predicted("kfac", (64, 32, 10), batch, device="cuda").phases["solve"]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def kronecker(
     sides = [side for side in sides if is_together(side[0])]
     kept = 0
     for n, numbers in by_size([one.core_size for one, _ in sides], small_batch.SMALL).items():
-        formed = sum(isinstance(sides[number][0], Gram) for number in numbers)
+        formed = any(isinstance(sides[number][0], Gram) for number in numbers)
         kept += _factorize(net, ledger, n, sum(sides[number][1] for number in numbers), formed)
     ready = {one for one, _ in sides}
     for (i, o), G, A in compress(layers, map(not_, together)):
@@ -108,17 +108,16 @@ def _of_outputs(net: Net, ledger: Ledger, o: int, G: Operator, A: Operator, is_r
         if isinstance(G, Gram):
             formed = G.core_size**2
             symmetric(net, ledger, G.core_size, "inverse")
-        held = _factorize(net, ledger, G.core_size, 1, formed=0)
+        held = _factorize(net, ledger, G.core_size, 1, formed=False)
     elif not is_ready:
         held = _factorize_of(net, ledger, G, 1 if joint else 2)
     if not joint:
-        with ledger.during(workspace=B if G.is_in_batch else 0):  # as many times 1 / B
-            _solve_with(net, ledger, G, 1)
+        _solve_with(net, ledger, G, 1)
         ledger.let_go(workspace=G.size if isinstance(G, Diagonal) else G.core_size)
         ledger.hold(gradients=o, directions=o)
     if by_itself:
         ledger.let_go(inverse=held)
-        held = _factorize(net, ledger, G.core_size, 1, formed=0)
+        held = _factorize(net, ledger, G.core_size, 1, formed=False)
     if A.is_in_batch:
         _solve_with(net, ledger, G, o if G.is_in_batch else B)
     elif G.is_in_batch:
@@ -155,10 +154,10 @@ def _factorize_of(net: Net, ledger: Ledger, matrix: Operator, systems: int = 1) 
     """The Cholesky factors of a damped operator, or inverses that go into the state; returns the numbers kept."""
     n = matrix.core_size
     if not isinstance(matrix, Kept):
-        return _factorize(net, ledger, n, systems, formed=int(isinstance(matrix, Gram)))
+        return _factorize(net, ledger, n, systems, formed=isinstance(matrix, Gram))
     for _ in range(systems):
         ledger.let_go(state=n**2)
-        factor = _factorize(net, ledger, n, 1, formed=0)
+        factor = _factorize(net, ledger, n, 1, formed=False)
         ledger.hold(state=n**2)  # I, which becomes the inverse
         _solve(net, ledger, n, n, inverted=False)
         ledger.let_go(workspace=n**2, inverse=factor)
@@ -173,17 +172,14 @@ def _solve_with(net: Net, ledger: Ledger, matrix: Operator, m: int, inverted: bo
         _solve(net, ledger, matrix.core_size, m, inverted)
 
 
-def _factorize(net: Net, ledger: Ledger, n: int, systems: int, formed: int) -> int:
+def _factorize(net: Net, ledger: Ledger, n: int, systems: int, formed: bool) -> int:
     """M + lam I of several systems [n, n], then their Cholesky factors in place; returns the numbers kept.
 
-    formed: how many M are computed for it, one after the other.
+    formed: whether M is computed for it.
     """
     if formed:
         symmetric(net, ledger, n, "inverse")
     ledger.hold(inverse=systems * n**2)
-    if formed > 1:
-        ledger.let_go(inverse=n**2)
-        symmetric(net, ledger, n, "inverse")
     ledger.let_go(inverse=n**2 if formed else 0)
     if not net.by_blocks and systems > 1 and n <= LARGE:
         with ledger.during(inverse=systems * n**2):  # their inverses, which take their place
