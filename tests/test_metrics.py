@@ -9,9 +9,9 @@ import pytest
 
 from suites.harness.analysis.costs import phase_shares
 from suites.harness.analysis.curves import AXES, common_end, curve, points_of
-from suites.harness.analysis.metrics import METRICS
+from suites.harness.analysis.metrics import METRICS, judged_by
 from suites.harness.analysis.verdicts import paired
-from suites.harness.records.facts import End, Phase
+from suites.harness.records.facts import GOALS, End, Phase, ProblemFacts
 from suites.harness.records.journal import Journal
 from tests.example_records import header, point
 
@@ -110,6 +110,24 @@ def test_numbers_are_written_as_the_registry_says():
     assert METRICS["epochs"].text(7.0) == "7"
     assert METRICS["train_loss"].text(0.123456) == "0.123"
     assert METRICS["peak_state"].text(77_000) == "77 kB"
+
+
+@pytest.mark.parametrize(
+    ("goal", "unit", "axis"),
+    [
+        ("test loss", "nats an image", "test loss, nats an image"),
+        ("test loss", GOALS["test loss"].unit, "test loss"),  # the usual one is not said
+        ("test accuracy", GOALS["test accuracy"].unit, "test accuracy"),
+    ],
+)
+def test_what_judges_runs_has_the_unit_of_their_problem(goal, unit, axis):
+    run = _run()
+    facts = ProblemFacts(metric=goal, unit=unit, larger_is_better=False, targets=(1.0,), source=None)
+    assert judged_by([replace(run, header=replace(run.header, problem=facts))]).axis == axis
+
+
+def test_runs_of_no_problem_are_judged_by_their_accuracy():
+    assert judged_by([_run()]) == METRICS["test_accuracy"]
 
 
 def test_changes_are_those_of_each_seed():
