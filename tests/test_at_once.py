@@ -1,5 +1,6 @@
 """Runs that take turns in one process: the bits of each are those that it has alone, whatever becomes of the others."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from suites.harness.records.record import read
-from suites.harness.training import resumable
+from suites.harness.training import resumable, turns
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task
 from suites.harness.training.parallel import Job, Workers, run_jobs
@@ -117,6 +118,39 @@ def test_they_take_turns(task, tmp_path):
     assert said[:6] == both
     assert said.index((1, 3)) > said.index((2, 0))
     assert sorted(said) == sorted([*both, (1, 3), *third])
+
+
+@pytest.mark.parametrize(
+    ("options", "streams", "order"),
+    [
+        ({}, 0, "aabbcc"),
+        ({"most": 2}, 0, "abab" + "cc"),
+        ({"most": 2, "device": "cuda"}, 2, "abab" + "cc"),
+        ({"most": 1, "device": "cuda"}, 0, "aabbcc"),
+    ],
+    ids=str,
+)
+def test_several_on_a_gpu_have_a_stream_each(monkeypatch, options, streams, order):
+    """A work that ends gives its stream to the next one; a work alone needs none."""
+    made, had, took = [], [], []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: made.append(len(made)) or made[-1])
+
+    class Own:
+        def __init__(self, stream):
+            self.stream = stream
+            had.append(stream)
+
+        turn = nullcontext
+
+    def work(name):
+        took.append(name)
+        yield
+        took.append(name)
+
+    monkeypatch.setattr(turns, "_Own", Own)
+    assert [number for number, _ in at_once(map(work, "abc"), **options)] == [0, 1, 2]
+    assert (len(made), "".join(took)) == (streams, order)
+    assert set(had) == (set(made) or {None})
 
 
 def test_the_random_numbers_of_others_are_their_own():

@@ -110,6 +110,11 @@ def test_a_step_slower_than_all_the_time_there_is_warms_up_once(clock):
     assert seconds["step"] == pytest.approx([9.0] * 3)
 
 
+def test_a_cpu_warms_up_for_a_tenth_of_the_time_and_one_step(gpu):
+    interleaved_seconds({"step": lambda: gpu.pass_("step", 1.0)}, "cpu", rounds=1, at_most_seconds=20)
+    assert gpu.took == ["step"] * (3 + 1)  # 0, 1 and 2 seconds were not above 2; no GPU was touched
+
+
 def test_a_slow_first_step_does_not_shorten_the_blocks(clock):
     calls = iter([0.5])
     interleaved_seconds({"step": lambda: clock.pass_("step", next(calls, 0.001))}, "cpu", rounds=1)
@@ -140,6 +145,7 @@ def gpu(clock, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: stream)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: stream.synchronize())
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: clock.took.append("emptied"))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="gpu"))
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     return clock
@@ -196,7 +202,13 @@ def test_seconds_on_a_gpu(gpu):
     """Events tell milliseconds; nothing waits within a block."""
     seconds = interleaved_seconds({"step": lambda: gpu.pass_("step", 0.001)}, "cuda", rounds=2)
     assert seconds["step"] == pytest.approx([0.001] * 2)
-    assert gpu.took[-10:] == [*["step"] * 4, "waited"] * 2
+    assert gpu.took[-11:] == [*[*["step"] * 4, "waited"] * 2, "emptied"]
+
+
+def test_a_gpu_warms_up_however_slow_a_step_is(gpu):
+    """Its first steps are those before a capture, and the capture itself."""
+    interleaved_seconds({"step": lambda: gpu.pass_("step", 9.0)}, "cuda", rounds=1, at_most_seconds=20)
+    assert gpu.took.count("step") == 5 + 1
 
 
 def test_phases_on_a_gpu(gpu):
