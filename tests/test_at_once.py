@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -151,6 +152,23 @@ def test_several_on_a_gpu_have_a_stream_each(monkeypatch, options, streams, orde
     assert [number for number, _ in at_once(map(work, "abc"), **options)] == [0, 1, 2]
     assert (len(made), "".join(took)) == (streams, order)
     assert set(had) == (set(made) or {None})
+
+
+def test_a_turn_on_a_gpu_has_its_own_stream_and_generator(monkeypatch):
+    """The shared generator gets its state back, also where the work fails."""
+    states, waited = ["shared"], []
+    generator = SimpleNamespace(graphsafe_get_state=lambda: states[-1], graphsafe_set_state=states.append)
+    monkeypatch.setattr(torch, "Generator", lambda device: f"own, on {device}")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "default_generators", (None, generator))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "current")
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext(states.append(stream)))
+    stream = SimpleNamespace(wait_stream=waited.append)
+    own = turns._Own(stream)
+    with pytest.raises(OSError, match="full"), own.turn():
+        raise OSError("full")
+    assert (own.stream, waited) == (stream, ["current"])
+    assert states == ["shared", "own, on cuda", stream, "shared"]
 
 
 def test_the_random_numbers_of_others_are_their_own():

@@ -138,8 +138,8 @@ def test_arrays_that_are_no_vectors(train, test, facts, message):
         (BYTES, ["--network", "6,3,5"], "end with the 6 entries of its targets, got [6, 3, 5]"),
         (BYTES, ["--network", "6,3,7", "--activation", "tanh"], "end with the 6 entries of its targets, got [6, 3, 7]"),
         (BYTES, ["--activation", "tanh,relu"], "activation must be one, or one for each of 3 hidden layers"),
-        (BYTES, ["--activation", "tanh,lineal,tanh"], "did you mean 'linear'?"),
-        (BYTES, ["--initialization", "spars"], "did you mean 'sparse'?"),
+        (BYTES, ["--activation", "tanh,lineal,tanh"], "unknown activation 'lineal': did you mean 'linear'?"),
+        (BYTES, ["--initialization", "spars"], "unknown initialization 'spars': did you mean 'sparse'?"),
         (BYTES, ["--target", "inf"], "target must be a finite number, got inf"),
         (
             BYTES.replace('metric="test loss", ', "").replace("(4.0, 2.0)", "(1.0,)"),
@@ -148,6 +148,7 @@ def test_arrays_that_are_no_vectors(train, test, facts, message):
         ),
         (BYTES.replace('metric="test loss"', 'metric="tset loss"'), [], "did you mean 'test loss'?"),
         (BYTES.replace('scaling="unit", ', ""), [], "targets must be from 0 to 1, got -1."),
+        (BYTES.replace('scaling="unit", ', ""), [], '; inputs that are targets go from 0 to 1 with scaling="unit"\n'),
         (BYTES.replace('scaling="unit"', 'scaling="units"'), [], "did you mean 'unit'?"),
         (BYTES.replace("epochs=3", "epochs=0"), [], "epochs must be a whole number from 1, or None, got 0"),
         (
