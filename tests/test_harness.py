@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import tempfile
 import time
 from dataclasses import replace
@@ -23,7 +24,7 @@ from suites.harness.records.facts import Experiment, Point
 from suites.harness.records.journal import read_journal
 from suites.harness.records.record import read
 from suites.harness.show.comparison import comparison_table
-from suites.harness.training import evaluation, resumable, runner
+from suites.harness.training import evaluation, experiment, resumable, runner
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task, resolve_device
 from suites.harness.training.identity import code_id, files_of
@@ -386,6 +387,29 @@ def test_solves_that_are_not_finite_are_recorded(tmp_path, spec, criterion):
     counts = record.points[-1].solver.not_finite
     assert counts[0] == 0
     assert all(count > 0 for count in counts[1:])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dtype": "float16"}, "unknown dtype 'float16': did you mean 'float64'? there are: float32, float64"),
+        ({"cuda_graph": True}, "cuda graph: there is no capture on a CPU; use --device cuda, or leave it out"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Task.load(Settings(device="cpu", **settings))
+
+
+@pytest.mark.parametrize(("asked", "downloads"), [({}, True), ({"download": False}, False)])
+def test_data_are_downloaded_unless_a_user_says_otherwise(monkeypatch, asked, downloads):
+    def load(problem, **options):
+        raise RuntimeError(options)
+
+    monkeypatch.setattr(experiment, "load", load)
+    with pytest.raises(RuntimeError) as caught:
+        Task.load(Settings(device="cpu"), **asked)
+    assert caught.value.args[0]["download"] == downloads
 
 
 def test_a_point_is_of_the_training_and_of_the_test_images(task, monkeypatch, tmp_path):

@@ -38,6 +38,12 @@ def own(tmp_path):
     return file
 
 
+def test_a_file_stays_found_from_another_folder(own, monkeypatch):
+    """The record and the workers have its whole path."""
+    monkeypatch.chdir(own.parent)
+    assert Task.load(Settings(problem=own.name, batch_size=20, device="cpu")).settings.problem == str(own)
+
+
 def test_every_problem_is_found_with_all_that_a_file_says():
     assert list(named()) == [
         *("cifar10", "curves-autoencoder", "digits", "fashion", "fashion-autoencoder", "imagenet10"),
