@@ -3,6 +3,7 @@
 import re
 from csv import DictReader
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,9 @@ def test_table_1_has_the_rows_of_the_paper():
     for row in ROWS:
         assert (row.kind.criterion, row.kind.curvature, row.kind.scheme) == kinds[row.method.split()[0]]
     published = (Path(__file__).parents[1] / "results/published/table1/table.md").read_text()
+    cells = unescape(published).replace(r"\|", "|")
+    for term in (term for row in ROWS for term in (row.curvature, row.space, row.solve)):
+        assert f"| {term.text} " in cells
     for method, (criterion, curvature, scheme) in kinds.items():
         assert re.search(
             rf"^\| {method} +\| paper +\| {criterion} +\| {curvature} +\| .* \| {scheme} +\|", published, re.M
