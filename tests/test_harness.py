@@ -402,14 +402,15 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 
 
 @pytest.mark.parametrize(("asked", "downloads"), [({}, True), ({"download": False}, False)])
-def test_data_are_downloaded_unless_a_user_says_otherwise(monkeypatch, asked, downloads):
+def test_data_are_downloaded_unless_a_user_says_otherwise(monkeypatch, tmp_path, asked, downloads):
     def load(problem, **options):
         raise RuntimeError(options)
 
     monkeypatch.setattr(experiment, "load", load)
     with pytest.raises(RuntimeError) as caught:
-        Task.load(Settings(device="cpu"), **asked)
-    assert caught.value.args[0]["download"] == downloads
+        Task.load(Settings(device="cpu"), data_root=tmp_path, **asked)
+    options = {"data_root": tmp_path, "device": "cpu", "dtype": torch.float32, "download": downloads}
+    assert caught.value.args[0] == options
 
 
 def test_a_point_is_of_the_training_and_of_the_test_images(task, monkeypatch, tmp_path):

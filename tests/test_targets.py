@@ -318,6 +318,8 @@ def test_a_criterion_may_look_at_each_output(kronbench, tmp_path):
     (tmp_path / "mine.py").write_text(BYTES.replace('"bernoulli"', "lambda z, y: (z[5] - y[0]) ** 2"))
     flags = ["--optimizer", "sgd", "--epochs", 1, "--output", tmp_path / "out"]
     assert kronbench("compare", "--problem", tmp_path / "mine.py", *flags)[0] == 0
+    task = Task.load(Settings(problem=str(tmp_path / "mine.py"), device="cpu"))
+    assert not task.criterion.convex  # nobody knows
 
 
 def test_a_criterion_may_be_an_object(own):
