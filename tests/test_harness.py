@@ -27,7 +27,7 @@ from suites.harness.show.comparison import comparison_table
 from suites.harness.training import evaluation, experiment, resumable, runner
 from suites.harness.training.catalog import choose
 from suites.harness.training.experiment import Settings, Task, resolve_device
-from suites.harness.training.identity import code_id, files_of
+from suites.harness.training.identity import code_id, files_of, run_id
 from suites.harness.training.parallel import Workers
 from suites.harness.training.runner import run
 from suites.harness.training.turns import in_one_go
@@ -70,8 +70,17 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
 def test_a_record_says_what_made_it(task, tmp_path):
     choice = replace(choose("sgd"), tuning="tuned", edge=("lr",), trials=7)
     header = run(task, choice, 0, 1, tmp_path, at_a_time=2).header
-    assert (header.code, header.at_a_time) == (code_id(*files_of(task.problem)), 2)
+    files = files_of(task.problem)
+    assert files
+    assert (header.code, header.at_a_time) == (code_id(*files), 2)
+    assert header.run == run_id(replace(header, run=None), *files) != run_id(replace(header, run=None))
     assert (header.tuning, header.edge, header.trials) == ("tuned", ("lr",), 7)
+
+
+def test_a_run_that_cannot_be_done_is_recorded_with_the_reason(task, tmp_path):
+    record = run(task, choose("sgd"), 0, 1, tmp_path, lost="its worker was killed")
+    assert (record.status, record.end.reason) == ("failed", "its worker was killed")
+    assert not record.points
 
 
 def test_a_run_that_nothing_ends_is_refused(task, tmp_path):
