@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from optimizers import FCNN
 from suites.harness.measure import clock
 from suites.harness.measure.step import CapturedStep, Step
 from suites.harness.measure.timing import in_turn
@@ -420,6 +421,19 @@ def test_data_are_downloaded_unless_a_user_says_otherwise(monkeypatch, tmp_path,
         Task.load(Settings(device="cpu"), data_root=tmp_path, **asked)
     options = {"data_root": tmp_path, "device": "cpu", "dtype": torch.float32, "download": downloads}
     assert caught.value.args[0] == options
+
+
+def test_a_network_is_as_its_settings_say():
+    settings = {"network": (64, 32, 10), "activation": "tanh", "initialization": "sparse"}
+    network = Task.load(Settings(device="cpu", dtype="float64", **settings)).network(3)
+    expected = FCNN((64, 32, 10), "tanh", initialization="sparse", dtype=torch.float64, seed=3)
+    assert network.activations == expected.activations
+    assert all(map(torch.equal, network.parameters(), expected.parameters()))
+
+
+def test_a_step_begins_with_the_batches_of_the_first_epoch(task):
+    batch = next(task.dataset.batches(task.settings.batch_size, 1, 5))
+    assert all(map(torch.equal, next(task.step(choose("sgd"), seed=5).batches), batch))
 
 
 def test_a_point_is_of_the_training_and_of_the_test_images(task, monkeypatch, tmp_path):
