@@ -74,9 +74,6 @@ def _gradient_norm(net: Net, ledger: Ledger, i: int, o: int) -> None:
             symmetric(net, ledger, B, "inverse")
     else:
         ledger.hold(gradients=o * i)
-        if not net.by_blocks:  # scaled; a CPU looks whether it must be
-            with ledger.during(workspace=o * i):
-                pass
 
 
 FORMULAS: dict[str, Formula] = {"ea_cg": _ea_cg}
