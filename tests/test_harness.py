@@ -423,6 +423,14 @@ def test_data_are_downloaded_unless_a_user_says_otherwise(monkeypatch, tmp_path,
     assert caught.value.args[0] == options
 
 
+def test_a_gpu_may_capture(monkeypatch):
+    """Nothing is refused; with no GPU here it ends at the data."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(experiment, "load", lambda problem, device, **options: {}[device])
+    with pytest.raises(KeyError, match="cuda"):
+        Task.load(Settings(device="cuda", cuda_graph=True))
+
+
 def test_a_network_is_as_its_settings_say():
     settings = {"network": (64, 32, 10), "activation": "tanh", "initialization": "sparse"}
     network = Task.load(Settings(device="cpu", dtype="float64", **settings)).network(3)
