@@ -12,7 +12,8 @@ G^t           o^2                  curvature
 A = E[hh^T]   i^2                  KFI's ``factor`` form; in ``gram``, h h^T: B^2
 d             o B, or o i dense    direction, as ``left`` of the product left @ h
 
-A formula holds a tensor from the line that makes it to the line that frees it. The ledger keeps the peak of each phase.
+A formula holds a tensor from the line that makes it to the line that frees it, but may leave out a temporary that is
+never part of a peak. The ledger keeps the peak of each phase.
 Parts of a footprint:
 
 parameters, state   weights and biases; what the optimizer keeps (momenta)
