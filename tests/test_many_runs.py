@@ -155,3 +155,5 @@ def test_steps_are_timed_in_blocks_and_the_problem_s_targets_are_used(task, tmp_
     assert given["train"] == (2, tmp_path / "out" / "runs", Path("data"), False, workers)
     assert given["timed"] == ("cpu", 40, 20.0, {"block_seconds": 0.002, "waits": False})
     assert targets == [task.problem.targets, 0.5]
+    comparison.compare(task, CHOICES[:1], 3, 2, tmp_path / "out")
+    assert given["train"] == (2, tmp_path / "out" / "runs", None, True, None)
