@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import types
@@ -399,6 +400,14 @@ def test_a_run_whose_worker_is_killed_each_time_has_failed(task, tmp_path, writt
     records = run_jobs(jobs, Workers(2))
     assert [record.status for record in records] == ["failed", "finished"]
     assert records[0].reason == "its process was killed 2 times"
+
+
+def test_a_limit_leaves_out_what_torch_imports_in_a_new_process():
+    """With its first optimizer, for longer than the limit."""
+    make = "torch.optim.SGD([torch.zeros(1)], 0.1)"
+    text = f"import torch\nfrom suites.harness.measure.limits import limited\nwith limited(0.5): {make}"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_limits_are_lifted_again():

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
@@ -25,8 +26,9 @@ class TooLong(Exception):
 def limited(seconds: float, what: str = "a step took") -> Iterator[Callable[[], object]]:
     """Raise :class:`TooLong` when ``seconds`` have passed. Each call of the function that it gives starts them again.
 
-    Python code and waiting are interrupted; a single operation of torch that never ends is not. There is no limit in
-    threads other than the main one, and on systems without ``setitimer``.
+    Python code and waiting are interrupted; a single operation of torch that never ends is not. What torch imports with
+    its first optimizer comes before. There is no limit in threads other than the main one, and on systems without
+    ``setitimer``.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield lambda: None
@@ -35,6 +37,7 @@ def limited(seconds: float, what: str = "a step took") -> Iterator[Callable[[], 
     def ring(number: int, frame: FrameType | None) -> None:
         raise TooLong(f"{what} more than {seconds:g} seconds")
 
+    import_module("torch._dynamo")  # takes seconds, and stays broken if it is interrupted
     before = signal.signal(signal.SIGALRM, ring)
     begin = partial(signal.setitimer, signal.ITIMER_REAL, seconds)
     begin()

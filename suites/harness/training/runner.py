@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -146,7 +145,6 @@ class _Training:
     def run(self) -> Turns[tuple[Status, str | None]]:
         """Train from the start or from a checkpoint; returns status and reason."""
         task, device, saved = self.task, self.task.settings.device, self.work.saved
-        import_module("torch._dynamo")  # torch would with its first optimizer, for seconds that are no step's
         with limited(_WARM_UP_SHARE * self.step_seconds, "the first steps took"):
             peak, cost = _warm_up(task, self.choice, self.seed)
         progress = saved["progress"] if saved else _AT_THE_START
