@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from optimizers.core import Gram, fisher
+from optimizers.core import CROSS_ENTROPY, FCNN, Gram, fisher
 from optimizers.core.solvers import small_batch
 from optimizers.core.solvers.inverses import INVERSES
 from optimizers.core.solvers.kfi import kfi, kronecker, with_ones
@@ -63,8 +63,9 @@ def test_the_parts_of_a_solution_keep_the_places_of_their_layers(problem):
 
 
 @pytest.mark.parametrize("system", ["of the bias", "of G", "of A"])
-def test_a_layer_whose_factorization_fails_takes_its_gradient(problem, monkeypatch, assert_close, system, joint):
-    """And no other: the third one here."""
+@pytest.mark.parametrize("left", [torch.nan, 0.0], ids=["nan", "zero"])
+def test_a_layer_whose_factorization_fails_takes_its_gradient(problem, monkeypatch, assert_close, system, left, joint):
+    """And no other: the third one here, whatever the factorization left behind. A pivot of 0 has no inverse."""
     if joint and system == "of the bias":
         pytest.skip("a joint bias has no system of its own")
     arguments = _arguments(problem(WIDE, batch=9).record(), joint)
@@ -74,7 +75,7 @@ def test_a_layer_whose_factorization_fails_takes_its_gradient(problem, monkeypat
         result = plain(systems, out=out)
         number = {"of the bias": 0, "of G": -2, "of A": -1}[system]
         result.info[number, 2] = 1
-        systems[number, 2] = torch.nan
+        systems[number, 2] = left
         return result
 
     monkeypatch.setattr(torch.linalg, "cholesky_ex", fail)
@@ -116,3 +117,14 @@ def test_only_the_gram_matrix_of_delta_is_solved_together(problem, assert_close,
         found, expected = kronecker(*arguments), one_by_one(*arguments)
         for weight, other in zip(found.weights, expected.weights, strict=True):
             assert_close(weight.dense(), other.dense())
+
+
+@pytest.mark.parametrize("batch", [2, 300])
+@pytest.mark.parametrize("form", ["exact", "gram", "factor"])
+def test_inputs_beyond_all_scale_are_reported(form, batch):
+    """Units are saturated then, deltas 0, and a damping of them is lost."""
+    network = FCNN((512, 16, 3), "sigmoid", seed=0)
+    tape = network.record(CROSS_ENTROPY, torch.full((batch, 512), 2.0**12), torch.zeros(batch, dtype=torch.long))
+    status = kfi(tape.layers, fisher(tape), damping=1e-7, inverse=form).status
+    assert status[0].tolist() == [Status.NOT_FINITE] * 2
+    assert status[1, 1] in (Status.ILL_CONDITIONED, Status.FAILED_FACTORIZATION)
