@@ -24,6 +24,7 @@ from optimizers.core import (
     kfi,
     pch,
 )
+from optimizers.core.product import RankOneUpdate
 from optimizers.core.solvers.cg import conjugate_gradient
 from optimizers.core.solvers.ea_cg import FACTORS
 from optimizers.core.solvers.inverses import INVERSES
@@ -767,18 +768,25 @@ def test_both_regimes_occur(problem):
     assert not any(layer.prefers_factors for layer in problem(LARGE, batch=500).record().layers)
 
 
-@pytest.mark.parametrize("rank", [None, 1, 3])
-def test_product_adds_what_dense_says(assert_close, rank):
-    """W <- W + scale left right, in place."""
+@pytest.mark.parametrize("scale", [0.3, torch.tensor(0.3, dtype=torch.float64)], ids=["number", "tensor"])
+@pytest.mark.parametrize("kind", ["dense", "product", "rank-one update"])
+def test_a_direction_is_added_in_place(assert_close, kind, scale):
+    """W <- W + scale d, and what d is made of stays as it is."""
     generator = torch.Generator().manual_seed(0)
-    weight, dense = torch.randn(2, 4, 5, generator=generator, dtype=torch.float64)
-    direction = Product(None, dense)
-    if rank is not None:
-        direction = Product(dense[:, :rank], torch.randn(rank, 5, generator=generator, dtype=torch.float64))
-    before, address = weight.clone(), weight.data_ptr()
-    direction.add_to(weight, 0.3)
+    weight, matrix, square = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64)
+    left, (column, _), row, share = matrix[:, :3], matrix.mT[:2], square[0], square[1, :1]
+    direction, dense = {
+        "dense": (Product(None, matrix), matrix),
+        "product": (Product(left, square[:3]), torch.einsum("or,ri->oi", left, square[:3])),
+        "rank-one update": (RankOneUpdate(share, matrix, column, row), share * matrix + torch.outer(column, row)),
+    }[kind]
+    before, address, parts = weight.clone(), weight.data_ptr(), (matrix.clone(), square.clone())
+    direction.add_to(weight, scale)
     assert weight.data_ptr() == address
-    assert_close(weight, before + 0.3 * direction.dense(), 1e-14)
+    assert_close(weight, before + 0.3 * dense, 1e-14)
+    assert_close(direction.dense(), dense, 1e-14)
+    assert torch.equal(matrix, parts[0])
+    assert torch.equal(square, parts[1])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Matrices kept as the product of two, as directions and right sides are: nothing of size O x I need be formed."""
+"""Matrices kept as what they are made of, as directions and right sides are: nothing of size O x I need be formed."""
 
 from dataclasses import dataclass
 
@@ -39,3 +39,28 @@ class Product:
     def dense(self) -> Float[Tensor, "m n"]:
         """The matrix itself."""
         return self.right if self.left is None else self.left @ self.right
+
+
+@dataclass(frozen=True)
+class RankOneUpdate:
+    """``share * matrix + column row^T``. The matrix may be somebody else's: it stays as it is."""
+
+    share: Float[Tensor, "1"]
+    matrix: Float[Tensor, "m n"]
+    column: Float[Tensor, " m"]
+    row: Float[Tensor, " n"]
+
+    def add_to(self, target: Float[Tensor, "m n"], scale: float | Float[Tensor, ""]) -> None:
+        """``target += scale * (share * matrix + column row^T)`` in place, without forming the sum."""
+        target.addcmul_(self.matrix, self.share * scale)
+        if isinstance(scale, Tensor):
+            target.addr_(self.column * scale, self.row)
+        else:
+            target.addr_(self.column, self.row, alpha=scale)
+
+    def dense(self) -> Float[Tensor, "m n"]:
+        """The matrix itself."""
+        return (self.share * self.matrix).addr_(self.column, self.row)
+
+
+Direction = Product | RankOneUpdate  # of a weight

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from optimizers.core.curvature import require_convex
 from optimizers.core.kept import count
-from optimizers.core.product import Product, add_scaled
+from optimizers.core.product import Direction, add_scaled
 from optimizers.core.tape import Tape
 
-Directions = Mapping[Tensor, Product | Tensor]  # of each parameter that moves
+Directions = Mapping[Tensor, Direction | Tensor]  # of each parameter that moves
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Update:
 def plain(tape: Tape, group: dict[str, Any], directions: Directions, state: MutableMapping[Any, Any]) -> None:
     """theta <- theta + lr d."""
     for param, direction in directions.items():
-        if isinstance(direction, Product):
-            direction.add_to(param, group["lr"])
-        else:
+        if isinstance(direction, Tensor):
             add_scaled(param, direction, group["lr"])
+        else:
+            direction.add_to(param, group["lr"])
 
 
 PLAIN = Update("plain", plain)
@@ -168,8 +168,8 @@ def _clipped(model: Model, lr: float | Float[Tensor, ""], kl_clip: float | None)
     return (kl_clip / size.clamp_min(torch.finfo(size.dtype).tiny)).sqrt().clamp_max(1)
 
 
-def _dense(direction: Product | Tensor) -> Tensor:
-    return direction.dense() if isinstance(direction, Product) else direction
+def _dense(direction: Direction | Tensor) -> Tensor:
+    return direction if isinstance(direction, Tensor) else direction.dense()
 
 
 def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> Float[Tensor, ""]:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from optimizers.core.operators import Operator, cheapest, stacked
-from optimizers.core.product import Product
+from optimizers.core.product import Product, RankOneUpdate
 from optimizers.core.solvers.cg import Multiply, conjugate_gradient, status_of
 from optimizers.core.solvers.full_factor import full_factor
 from optimizers.core.solvers.solution import Solution
@@ -80,7 +80,7 @@ def ea_cg(
             left = torch.addcmul(of_mean, of_gradient, layer.delta).div_(layer.batch)
             weights.append(Product(left.T, layer.input))
         else:
-            weights.append(Product(None, (of_gradient * layer.weight_gradient).addr_(of_mean, layer.mean_input)))
+            weights.append(RankOneUpdate(of_gradient, layer.weight_gradient, of_mean, layer.mean_input))
     biases = [row[1, 1 : 1 + length] for row, length in zip(x, lengths, strict=True)]
     total = x.sum(-1)
     total[:, 0] += rest.sum(-1)

@@ -4,8 +4,8 @@ symbol             name             shape
 d                  direction        [O, I] for a weight, [O] for a bias
 
 A direction is the product ``left @ right``, with ``right`` = h [B, I] and ``left`` [O, B], the preconditioned deltas of
-the layer. So nothing of size O x I is formed beside the weight itself. Only KFI's ``factor`` form and cases where the
-product costs more give a dense direction.
+the layer. So nothing of size O x I is formed beside the weight itself. Where the product costs more, EA-CG gives a
+share of the gradient with an update of rank one, and KFI a dense direction, as in its ``factor`` form.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from optimizers.core.product import Product
+from optimizers.core.product import Direction
 
 
 class Status(IntEnum):
@@ -60,7 +60,7 @@ class Solution:
     ``pi``: how KFI splits the damping between its two factors, Eq. (12); None for other solvers.
     """
 
-    weights: list[Product]
+    weights: list[Direction]
     biases: list[Float[Tensor, " _O"]]
     iterations: Int[Tensor, "L 2"]
     residual: Float[Tensor, "L 2"]

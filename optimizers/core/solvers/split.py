@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from optimizers.core.cholesky import Damping
-from optimizers.core.product import Product
+from optimizers.core.product import Direction
 from optimizers.core.solvers.solution import Solution, Status
 
 _ROUNDINGS = 32  # a damping below so many roundings of the trace of its matrix is lost
@@ -34,7 +34,7 @@ class Split:
 
     def solution(
         self,
-        weights: list[Product],
+        weights: list[Direction],
         biases: list[Float[Tensor, " _O"]],
         failed: Bool[Tensor, "L 2"],
         sums: Float[Tensor, "L 2"],

@@ -9,7 +9,7 @@ from suites.harness.memory.ledger import Ledger
 
 
 def _ea_cg(net: Net, ledger: Ledger, curvature: Sequence[Operator], max_iter: int, factor: str) -> None:
-    """Gram matrices or the dense gradient for ||grad||; CG on rows (v, c); then a direction for each layer."""
+    """Gram matrices or the gradient for ||grad||; CG on rows (v, c); then a direction for each layer."""
     if factor == "full":
         return _full_factor(net, ledger, curvature)
     B, widest = net.batch, max(net.sizes[1:])
@@ -35,13 +35,13 @@ def _ea_cg(net: Net, ledger: Ledger, curvature: Sequence[Operator], max_iter: in
             ]
             with ledger.during(workspace=4 * rows + max(products)):  # -right, r, p, q, and p G
                 ledger.hold(directions=rows)  # x, of which the biases are views
-            with ledger.during(workspace=len(net.layers) * widest):  # rest
-                for i, o in net.layers:
-                    if factors_are_cheaper(B, i, o):
-                        ledger.hold(directions=B * o)
-                        ledger.borrow(B * i)
-                    else:
-                        ledger.hold(directions=o * i)
+            by_factors = [factors_are_cheaper(B, i, o) for i, o in net.layers]
+            rest = len(net.layers) * widest
+            ledger.hold(directions=0 if all(by_factors) else rest)  # of the updates of rank one
+            with ledger.during(workspace=rest if all(by_factors) else 0):
+                for (i, o), product in zip(net.layers, by_factors, strict=True):
+                    ledger.hold(directions=B * o if product else 0)
+                    ledger.borrow(B * i if product else o * i + i)
         ledger.let_go(curvature=sum(size**2 for size in formed))
 
 

@@ -89,7 +89,7 @@ class Ledger:
         self._held = self._held - Counter(numbers)
 
     def borrow(self, numbers: int) -> None:
-        """Keep activations as long as the directions, which are products with them."""
+        """Keep activations or gradients as long as the directions, which are made of them."""
         self._borrowed += numbers
 
     def forget_directions(self) -> None:
@@ -97,7 +97,7 @@ class Ledger:
         self._held = Counter({part: count for part, count in self._held.items() if part != "directions"})
 
     def end_step(self) -> None:
-        """Let go of all but parameters, state, directions and borrowed activations."""
+        """Let go of all but parameters, state, directions and what these borrowed."""
         kept = {part: count for part, count in self._held.items() if part in ("parameters", "state", "directions")}
         self._held = Counter(kept) + Counter(directions=self._borrowed)
         self._borrowed = 0
