@@ -1,6 +1,7 @@
 """Optimizers that step from a tape: the base of all, and the composition of a curvature with a solver."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -62,6 +63,7 @@ class SecondOrder(TapeOptimizer):
     An update rule may take the place of theta + lr d.
 
     After each step ``solutions`` holds one :class:`Solution` for each parameter group, which says how the solves went.
+    Its directions are gone: they would be held until the next step.
 
     A subclass chooses the parts and must leave ``step`` as it is: the formulas of memory take the step from its parts.
     An optimizer with another step derives from :class:`TapeOptimizer`.
@@ -141,4 +143,4 @@ class SecondOrder(TapeOptimizer):
             found = zip(layers, solution.weights, solution.biases, strict=True)
             directions = {p: d for layer, *both in found for p, d in zip((layer.weight, layer.bias), both, strict=True)}
             self.update(tape, group, {p: d for p, d in directions.items() if p in moving}, self.state)
-            self.solutions.append(solution)
+            self.solutions.append(replace(solution, weights=[], biases=[]))

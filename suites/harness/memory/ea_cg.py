@@ -1,6 +1,7 @@
 """The formulas of memory for EA-CG; see :mod:`suites.harness.memory.formulas`."""
 
 from collections.abc import Sequence
+from itertools import compress
 
 from optimizers.core.counts import factors_are_cheaper
 from optimizers.core.operators import Dense, Diagonal, Gram, Operator, cheapest, stacked
@@ -39,9 +40,8 @@ def _ea_cg(net: Net, ledger: Ledger, curvature: Sequence[Operator], max_iter: in
             rest = len(net.layers) * widest
             ledger.hold(directions=0 if all(by_factors) else rest)  # of the updates of rank one
             with ledger.during(workspace=rest if all(by_factors) else 0):
-                for (i, o), product in zip(net.layers, by_factors, strict=True):
-                    ledger.hold(directions=B * o if product else 0)
-                    ledger.borrow(B * i if product else o * i + i)
+                for _, o in compress(net.layers, by_factors):
+                    ledger.hold(directions=B * o)
         ledger.let_go(curvature=sum(size**2 for size in formed))
 
 
@@ -62,8 +62,6 @@ def _full_factor(net: Net, ledger: Ledger, curvature: Sequence[Operator]) -> Non
                 ledger.hold(workspace=2 * a * b)  # x
             ledger.hold(directions=(b + 1) * o)
         ledger.let_go(workspace=2 * a * b, inverse=b**2, curvature=a**2 if isinstance(G, Gram) else 0)
-        if A.is_in_batch:
-            ledger.borrow(B * i)
 
 
 def _gradient_norm(net: Net, ledger: Ledger, i: int, o: int) -> None:

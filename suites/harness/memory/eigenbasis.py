@@ -62,8 +62,6 @@ def _ekfi(net: Net, ledger: Ledger, curvature: Sequence[Operator], interval: int
                 ledger.hold(directions=o * (B if inside[1] else i))
             ledger.hold(directions=o)
         ledger.let_go(inverse=0 if keeps else a**2 + b**2, workspace=held)
-        if inside[1]:
-            ledger.borrow(B * i)
 
 
 def _eigenvectors(net: Net, ledger: Ledger, n: int, part: str) -> None:

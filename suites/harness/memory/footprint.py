@@ -70,8 +70,7 @@ def predict(
         step = partial(second_order, **{kind: _given(FORMULAS[part.name], group) for kind, part in parts.items()})
     else:
         return None
-    for _ in range(2):  # the second step begins with the directions of the first
-        step(net, ledger)
+    step(net, ledger)
     return ledger.footprint()
 
 

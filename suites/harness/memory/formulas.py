@@ -21,7 +21,7 @@ activations         x, h, z and the means and second derivatives computed from t
 gradients           delta, W^T delta, phi', and gradients if they are formed
 curvature           G
 inverse             KFI's factor A or Gram matrix, and the Cholesky factor of any system
-directions          d; between steps also the inputs in its product, or the gradient in its update
+directions          d
 workspace           temporaries of one line
 library             copies inside one call of LAPACK
 """
@@ -103,7 +103,6 @@ def sgd(net: Net, ledger: Ledger) -> None:
 
 def second_order(net: Net, ledger: Ledger, curvature: "Formula", solver: "Formula", update: "Formula") -> None:
     _record(net, ledger)
-    ledger.forget_directions()
     ledger.begin("curvature")
     operators = curvature(net, ledger)
     ledger.begin("solve")

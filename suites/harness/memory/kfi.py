@@ -79,9 +79,8 @@ def _small_batch(net: Net, ledger: Ledger, layers: Sequence[tuple[int, int]], jo
         ledger.hold(workspace=of_bias)
     ledger.hold(inverse=L * B**2)
     ledger.let_go(inverse=systems)
-    for i, o in layers:
+    for _, o in layers:
         ledger.hold(directions=B * o + o)
-        ledger.borrow(B * i)
     ledger.let_go(inverse=L * B**2, workspace=of_bias)
 
 
@@ -146,8 +145,6 @@ def _direction(net: Net, ledger: Ledger, i: int, o: int, A: Operator, is_ready: 
         with ledger.during(workspace=o * m):  # the columns of the weight by themselves, and that of the bias
             pass
     ledger.let_go(workspace=o * m)
-    if A.is_in_batch:
-        ledger.borrow(B * i)
 
 
 def _factorize_of(net: Net, ledger: Ledger, matrix: Operator, systems: int = 1) -> int:

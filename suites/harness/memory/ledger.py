@@ -41,7 +41,6 @@ class Ledger:
         self.enforced = False
         self._width, self._budget, self._library = width, budget_bytes, library
         self._held: Counter[str] = Counter()
-        self._borrowed = 0
         self._phase = "forward_backward"
         self._fullest: dict[str, Counter[str]] = {}
 
@@ -88,19 +87,9 @@ class Ledger:
                 raise ValueError(f"{part}: {count} numbers let go, {self._held[part]} held")
         self._held = self._held - Counter(numbers)
 
-    def borrow(self, numbers: int) -> None:
-        """Keep activations or gradients as long as the directions, which are made of them."""
-        self._borrowed += numbers
-
-    def forget_directions(self) -> None:
-        """Let go of the solution of the last step."""
-        self._held = Counter({part: count for part, count in self._held.items() if part != "directions"})
-
     def end_step(self) -> None:
-        """Let go of all but parameters, state, directions and what these borrowed."""
-        kept = {part: count for part, count in self._held.items() if part in ("parameters", "state", "directions")}
-        self._held = Counter(kept) + Counter(directions=self._borrowed)
-        self._borrowed = 0
+        """Let go of all but parameters and state."""
+        self._held = Counter({part: self._held[part] for part in ("parameters", "state")})
 
     def footprint(self) -> Footprint:
         """The peak of each phase, in bytes."""
