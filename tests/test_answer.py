@@ -194,6 +194,14 @@ def test_the_verdict_says_who_by_how_much_who_is_level_and_what_was_tuned():
     ]
 
 
+@pytest.mark.parametrize("there", [3, 4])
+def test_half_of_the_runs_has_no_median(there):
+    """With 4 of 8 the median lies between a number and infinity."""
+    half = runs("kfac", [*around(300, there), *NEVER[there:]])
+    gradients, *_ = sentences(answered(sgd=runs("sgd", around(100)), kfac=half))
+    assert "KFAC, which got there in at most half of its runs" in gradients
+
+
 def test_a_method_that_was_not_tuned_is_called_so():
     groups = {name: runs(name, around(100)) for name in ("sgd[lr=1]", "kfac")}
     found = answer(groups, TARGET)

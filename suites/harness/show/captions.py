@@ -132,7 +132,7 @@ def _gained(lead: Lead, gain: Gain, names: Mapping[str, str], ends: bool = True)
     """``1.6x [1.4, 1.8] fewer than SGD``."""
     than = f"{lead.metric.smaller} than {names[gain.over]}"
     if gain.factor is None or math.isinf(gain.factor.median):
-        return f"{than}, which got there in less than half of its runs"
+        return f"{than}, which got there in at most half of its runs"
     middle, low, high = (f"{value:.3g}" for value in gain.factor)
     bounds = f" [{low}, {high}]" if ends and low != high else ""
     return f"{middle}x{bounds} {than}"
