@@ -62,7 +62,7 @@ def solve(
         # deviates: biases are solved with (G + alpha I)^-1; the paper states Eq. (12) for weights alone
         of_bias = torch.cholesky_solve(systems.new_full((count, B, 1), 1 / B), systems[0])
         of_bias.masked_fill_(failed[0].view(-1, 1, 1), 1 / B).neg_()  # the gradient, where it failed
-    # a pivot of 0 would be an error
+    # cholesky_inverse raises at a pivot of 0
     systems[-2:].diagonal(dim1=2, dim2=3).masked_fill_(failed[-2:].unsqueeze(-1), 1)
     core = torch.bmm(*torch.cholesky_inverse(systems[-2:], out=systems[-2:]))
     del systems

@@ -98,7 +98,6 @@ def sgd(net: Net, ledger: Ledger) -> None:
     _record(net, ledger)
     ledger.begin("update")
     ledger.hold(gradients=sum(net.batch * o + o for _, o in net.layers))
-    ledger.end_step()
 
 
 def second_order(net: Net, ledger: Ledger, curvature: "Formula", solver: "Formula", update: "Formula") -> None:
@@ -109,7 +108,6 @@ def second_order(net: Net, ledger: Ledger, curvature: "Formula", solver: "Formul
     formed = solver(net, ledger, operators)
     ledger.begin("update")
     update(net, ledger, formed)
-    ledger.end_step()
 
 
 def symmetric(net: Net, ledger: Ledger, n: int, part: str, temporaries: int = 1) -> None:

@@ -87,10 +87,6 @@ class Ledger:
                 raise ValueError(f"{part}: {count} numbers let go, {self._held[part]} held")
         self._held = self._held - Counter(numbers)
 
-    def end_step(self) -> None:
-        """Let go of all but parameters and state."""
-        self._held = Counter({part: self._held[part] for part in ("parameters", "state")})
-
     def footprint(self) -> Footprint:
         """The peak of each phase, in bytes."""
         return Footprint(
