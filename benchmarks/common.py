@@ -183,6 +183,16 @@ def quick() -> bool:
     return _request()[1].get("repeat") == 1
 
 
+def leave_out_of_quick() -> None:
+    """What takes long is left out of a quick run. Measured on a smaller scale it would be another quantity.
+
+    Raises:
+        NotImplementedError: in a quick run.
+    """
+    if quick():
+        raise NotImplementedError("left out of --quick")
+
+
 def _request() -> tuple[str, Figures]:
     """The name of the benchmark of this process, and the attributes given for it.
 

@@ -7,7 +7,6 @@ from benchmarks import common
 SPECS = common.OPTIMIZERS + common.FORMS
 NETS = {"64-64-32-16-10": (64, 64, 32, 16, 10), "64-256-256-10": (64, 256, 256, 10)}
 BUDGET_BYTES = 11 * 10**9  # of the paper's GTX 1080 Ti
-_QUICK = ("sgd",)  # in a quick run: each process takes seconds
 
 
 class State(common.Shared):
@@ -110,7 +109,7 @@ def _count(sizes: tuple[int, ...]) -> common.Figures:
     names = ("state_bytes", "peak_state_bytes", "kept_bytes")
     state, peak, kept = (common.harness("measure.live_bytes", name) for name in names)
     measured_on = common.task(network=sizes)
-    usable, figures = common.choices(_QUICK if common.quick() else SPECS, measured_on)
+    usable, figures = common.choices(SPECS, measured_on)
     for choice in usable:
         step = measured_on.step(choice, seed=0)
         figures[choice.spec] = {"peak": peak(step), "state": state(step.optimizer), "kept": kept(step)}
@@ -118,19 +117,18 @@ def _count(sizes: tuple[int, ...]) -> common.Figures:
 
 
 def _in_processes(device: str) -> common.Figures:
-    return {spec: _in_process(spec, "cifar10", device) for spec in (_QUICK if common.quick() else SPECS)}
+    return {spec: _in_process(spec, "cifar10", device) for spec in SPECS}
 
 
 def _imagenet10(spec: str, figure: str) -> Any:
-    if common.quick() and spec not in _QUICK:
-        raise NotImplementedError("left out of --quick")
     return common.shared(f"imagenet10 {spec}", [figure], lambda: _in_process(spec, "imagenet10", "auto", BUDGET_BYTES))
 
 
 def _in_process(spec: str, net: str, device: str, budget_bytes: int | None = None) -> common.Figures:
     """``out_of_memory``; if it fits, peak and seconds in ``fits``, and ``ratio``, measured over predicted."""
+    common.leave_out_of_quick()
     measure, predict = common.harness("memory.peak", "measure"), common.harness("memory.footprint", "predict")
-    sizes = (64, 32, 10) if common.quick() else common.network(net)
+    sizes = common.network(net)
     try:
         device = common.harness("training.experiment", "resolve_device")(device)
         measured = measure(spec, sizes, batch=100, device=device, budget_bytes=budget_bytes)

@@ -17,6 +17,7 @@ PARTS = {  # a part is a phase of an optimizer whose other phases are cheap
 }
 WIDTHS = (32, 128, 512, 1024, 2048, 4096)
 _QUICK = 3  # widths of a quick run: wider ones take minutes
+_SECONDS = 10.0  # for a width
 _FITTED = 512  # the least width for the fit: below, calling torch takes much of a step
 
 
@@ -64,15 +65,14 @@ def exponent(widths: Sequence[int], values: Sequence[float]) -> float:
 def _measure_all() -> common.Figures:
     widths = WIDTHS[:_QUICK] if common.quick() else WIDTHS
     by_width = {str(width): _measure(width) for width in widths}
-    fitted = widths if common.quick() else [width for width in widths if width >= _FITTED]
-    return {**by_width, "growth": _growth(by_width, fitted)}
+    return by_width if common.quick() else {**by_width, "growth": _growth(by_width)}
 
 
 def _measure(width: int) -> common.Figures:
     phase_bytes = common.harness("measure.live_bytes", "phase_bytes")
     measured_on = common.task(network=(64, width, width, 10))
     usable, figures = common.choices(sorted({spec for spec, _ in PARTS.values()}), measured_on)
-    seconds = common.phase_seconds(measured_on, usable, 0.3 if common.quick() else 10.0)
+    seconds = common.phase_seconds(measured_on, usable, 0.3 if common.quick() else _SECONDS)
     for choice in usable:
         peaks = phase_bytes(measured_on.step(choice, seed=0))
         own = seconds[choice.spec]
@@ -81,8 +81,8 @@ def _measure(width: int) -> common.Figures:
     return {part: figures[spec].get(phase, figures[spec]) for part, (spec, phase) in PARTS.items()}
 
 
-def _growth(by_width: common.Figures, fitted: Sequence[int]) -> common.Figures:
-    growth = {}
+def _growth(by_width: common.Figures) -> common.Figures:
+    growth, fitted = {}, [width for width in WIDTHS if width >= _FITTED]
     for part in PARTS:
         figures = [by_width[str(width)][part] for width in fitted]
         if all("seconds" in figure for figure in figures):

@@ -35,12 +35,17 @@ SMALL = {  # one combination of parameters of each class
     convergence.Digits: ("kfra",),
     convergence.DigitsCost: ("kfra",),
 }
+LEFT_OUT = (  # of a quick run
+    scaling.Growth,
+    *(memory.Process, memory.Device, memory.ImageNet10, memory.ImageNet10Step, memory.Prediction),
+    *(convergence.Digits, convergence.DigitsCost),
+)
 TRACKS = [(cls, name) for cls in SMALL for name in vars(cls) if name.startswith("track_")]
 
 
-def run_as(monkeypatch, name):
-    """The command line of the process that asv starts for a benchmark, in a quick run."""
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", "run", "benchmarks", name, '{"repeat": 1}'])
+def run_as(monkeypatch, name, attributes='{"repeat": 1}'):
+    """The command line of the process that asv starts for a benchmark; by default in a quick run."""
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "run", "benchmarks", name, attributes])
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +56,30 @@ def one_round(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def quick_run(tmp_path, monkeypatch):
-    """A folder of its own for each test, in a quick run, which asv does not keep."""
+    """A folder of its own for each test, in a quick run."""
     monkeypatch.chdir(tmp_path)
     run_as(monkeypatch, "any")
 
 
+@pytest.fixture
+def a_small_scale(monkeypatch):
+    """For what a quick run leaves out."""
+    monkeypatch.setattr(convergence, "EPOCHS", 1)
+    monkeypatch.setattr(convergence, "SEEDS", 1)
+    monkeypatch.setattr(common, "network", lambda problem: (64, 32, 10))
+    monkeypatch.setattr(memory, "SPECS", ("sgd",))
+    for name, value in {"WIDTHS": (32, 128), "_FITTED": 32, "_SECONDS": 0.3}.items():
+        monkeypatch.setattr(scaling, name, value)
+
+
+@pytest.mark.usefixtures("a_small_scale")
 @pytest.mark.parametrize(("cls", "name"), TRACKS, ids=lambda value: getattr(value, "__name__", value))
 def test_it_sets_up_and_runs(cls, name, one_round, monkeypatch):
     """One combination of parameters of every benchmark gives figures that asv can plot."""
-    monkeypatch.chdir(one_round)
-    run_as(monkeypatch, f"{cls.__name__}.{name}")
+    folder = one_round / ("full" if cls in LEFT_OUT else "quick")
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    run_as(monkeypatch, f"{cls.__name__}.{name}", *(["{}"] if cls in LEFT_OUT else []))
     arguments = SMALL[cls]
     assert all(argument in values for argument, values in zip(arguments, cls.params, strict=True))
     benchmark = cls()
@@ -72,6 +91,13 @@ def test_it_sets_up_and_runs(cls, name, one_round, monkeypatch):
     values = figure["samples"] if isinstance(figure, dict) else [figure]
     assert values
     assert all(math.isfinite(value) and value >= 0 for value in json.loads(json.dumps(values)))
+
+
+@pytest.mark.parametrize("cls", LEFT_OUT)
+def test_a_quick_run_measures_nothing_on_another_scale(cls):
+    """asv keeps its results: an error rate after one epoch would stand in the history of those after 40."""
+    with pytest.raises(NotImplementedError):
+        cls().setup(*SMALL[cls])
 
 
 def test_asv_finds_them_all(tmp_path):
@@ -118,8 +144,10 @@ NEEDS = {
 }
 
 
+@pytest.mark.usefixtures("a_small_scale")
 @pytest.mark.parametrize(("cls", "module"), NEEDS.items())
 def test_what_an_old_commit_lacks_is_not_a_failure(cls, module, monkeypatch):
+    run_as(monkeypatch, "any", "{}")
     monkeypatch.setitem(sys.modules, f"suites.harness.{module}", None)
     with pytest.raises(NotImplementedError, match=module):
         cls().setup(*SMALL[cls])
