@@ -4,8 +4,8 @@ symbol             name             shape
 d                  direction        [O, I] for a weight, [O] for a bias
 
 A direction is the product ``left @ right``, with ``right`` = h [B, I] and ``left`` [O, B], the preconditioned deltas of
-the layer. So nothing of size O x I is formed beside the weight itself. Where the product costs more, EA-CG gives a
-share of the gradient with an update of rank one, and KFI a dense direction, as in its ``factor`` form.
+the layer. So nothing of size O x I is formed beside the weight itself. Where the product costs more, EA-CG with the
+rank one gives a share of the gradient and an update of rank one. All others give a dense direction there.
 """
 
 from collections.abc import Sequence
